@@ -1,0 +1,1 @@
+"""What may happen, and why: pure functions over immutable facts. No IO, no clock, no randomness."""

@@ -1,0 +1,171 @@
+"""The one error tree: a stable code, an HTTP status and an exit code for each class.
+
+Everything that can be refused is refused with one of these. ``detail`` is the plain sentence a person
+reads (what, and why it matters), ``hint`` the next thing to do. Neither ever holds the text of a row.
+"""
+
+from typing import ClassVar
+
+
+class BtmdError(Exception):
+    """An operation was refused or failed; carries the sentence and the way on."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+    title: ClassVar[str] = "Something went wrong"
+
+    def __init__(self, detail: str, *, hint: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+
+
+# --- wrong usage -------------------------------------------------------------------------------
+
+
+class InvalidValue(BtmdError):
+    code, status, exit_code, title = "invalid_value", 422, 2, "A value cannot be used"
+
+
+class UnknownKey(InvalidValue):
+    code, title = "unknown_key", "There is no such setting"
+
+
+class UnknownPreset(BtmdError):
+    code, status, exit_code, title = "unknown_preset", 404, 5, "There is no such preset"
+
+
+class BadRequest(BtmdError):
+    code, status, exit_code, title = "bad_request", 400, 2, "The request cannot be read"
+
+
+class TooLarge(BtmdError):
+    code, status, exit_code, title = "too_large", 413, 2, "The request is too large"
+
+
+class IdempotencyMismatch(BtmdError):
+    code, status, exit_code, title = "idempotency_mismatch", 422, 2, "This key was used for another request"
+
+
+# --- who may, and what is there ----------------------------------------------------------------
+
+
+class NotPermitted(BtmdError):
+    code, status, exit_code, title = "not_permitted", 403, 4, "Not permitted"
+
+
+class NotFound(BtmdError):
+    code, status, exit_code, title = "not_found", 404, 5, "There is no such thing"
+
+
+class ModelNotFound(NotFound):
+    code, title = "model_not_found", "There is no such model"
+
+
+class DatasetNotFound(NotFound):
+    code, title = "dataset_not_found", "There is no such dataset"
+
+
+class JobNotFound(NotFound):
+    code, title = "job_not_found", "There is no such job"
+
+
+class FileMissing(NotFound):
+    code, title = "file_not_found", "The file is not there"
+
+
+# --- the present state does not allow it --------------------------------------------------------
+
+
+class Conflict(BtmdError):
+    code, status, exit_code, title = "conflict", 409, 6, "Not possible in the present state"
+
+
+class JobEnded(Conflict):
+    code, title = "job_ended", "The job has already ended"
+
+
+class ConsentMissing(Conflict):
+    code, title = "consent_missing", "Nobody has allowed the use of this data"
+
+
+class NotEnoughMemory(Conflict):
+    code, title = "not_enough_memory", "Not enough memory"
+
+
+class NotEnoughDisk(Conflict):
+    code, title = "not_enough_disk", "Not enough room on the disk"
+
+
+class AlreadyRunning(Conflict):
+    code, title = "already_running", "Another daemon uses this state folder"
+
+
+class SocketTaken(Conflict):
+    code, title = "socket_taken", "The socket path is taken"
+
+
+# --- data and models that cannot be used ----------------------------------------------------------
+
+
+class DatasetRefused(BtmdError):
+    code, status, exit_code, title = "dataset_refused", 422, 2, "The dataset cannot be used"
+
+
+class NothingToLearn(DatasetRefused):
+    code, title = "nothing_to_learn", "No token of this dataset would be learned"
+
+
+class ModelRefused(BtmdError):
+    code, status, exit_code, title = "model_refused", 422, 2, "The model cannot be used"
+
+
+class PickledWeights(ModelRefused):
+    code, title = "pickled_weights", "The model's weights are pickled"
+
+
+class WrongArchitecture(ModelRefused):
+    code, title = "wrong_architecture", "This kind of model cannot be trained here"
+
+
+# --- damage and the machine ------------------------------------------------------------------------
+
+
+class Damaged(BtmdError):
+    code, status, exit_code, title = "damaged", 503, 7, "Damaged data was found"
+
+
+class StoreTooNew(BtmdError):
+    code, status, exit_code, title = "store_too_new", 503, 6, "The database was written by a newer btmd"
+
+
+class StateFolderReadOnly(BtmdError):
+    code, status, exit_code, title = "state_read_only", 503, 6, "The state folder cannot be written"
+
+
+class StoreFull(BtmdError):
+    code, status, exit_code, title = "disk_full", 503, 6, "The disk is full"
+
+
+class StoreFailed(BtmdError):
+    code, status, exit_code, title = "store_failed", 503, 1, "The event log cannot be written"
+
+
+class ChildFailed(BtmdError):
+    code, status, exit_code, title = "child_failed", 503, 1, "A worker process failed"
+
+
+class Stopping(BtmdError):
+    code, status, exit_code, title = "stopping", 503, 3, "The daemon is stopping"
+
+
+def all_errors() -> dict[str, type[BtmdError]]:
+    """Every error class by its code."""
+    found: dict[str, type[BtmdError]] = {}
+    todo: list[type[BtmdError]] = [BtmdError]
+    while todo:
+        error = todo.pop()
+        found[error.code] = error
+        todo.extend(error.__subclasses__())
+    return found

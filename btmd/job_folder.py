@@ -1,0 +1,170 @@
+"""The folder that a daemon and a trainer share: plan, spool, lock, control, checkpoints, result.
+
+There is no pipe between the two, so either can die and the other goes on. Whether a trainer lives is told by the
+lock: the daemon takes it and the trainer inherits the descriptor, so a trainer still importing counts as alive.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+CONTROLS = ("pause", "stop", "cancel")
+
+
+class LoraPlan(msgspec.Struct, frozen=True):
+    """Adapter values. ``target_modules`` are names of linear layers; empty means all of them but the head."""
+
+    r: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...] = ()
+
+
+class TrainerPlan(msgspec.Struct, frozen=True):
+    """Everything a trainer needs, frozen when the job was submitted. Paths are absolute."""
+
+    job_id: str
+    store_id: str
+    epoch: int
+    """Of the store; a recovered store has a later one."""
+    model_folder: str
+    rows_path: str
+    rows_sha256: str
+    training_type: str
+    num_epochs: int
+    learning_rate: float
+    batch_size: int
+    """Effective: rows an optimizer step."""
+    micro_batch_size: int
+    max_length: int
+    """Tokens a row."""
+    warmup_ratio: float
+    lr_scheduler: str
+    """``cosine``, ``linear`` or ``constant``."""
+    weight_decay: float
+    max_gradient_norm: float
+    precision: str
+    """``bf16``, ``fp16`` or ``fp32``."""
+    gradient_checkpointing: bool
+    compile: bool
+    packing: bool
+    held_out_fraction: float
+    eval_every: int
+    """Optimizer steps between held-out evaluations; 0: only before and after."""
+    save_every: int
+    """Optimizer steps between checkpoints."""
+    patience: int
+    """Evaluations without gain before an early stop; 0: never."""
+    seed: int
+    threads: int
+    device: str
+    """``cpu`` or ``cuda:N``."""
+    lora: LoraPlan | None = None
+    max_steps: int = 0
+    """0: as many as the epochs take."""
+    adapter_folder: str | None = None
+    """An earlier adapter to start from."""
+    keep_checkpoints: int = 2
+    """Newest ones kept beside the best."""
+    tick_every_s: float = 1.0
+    sample_answers: int = 3
+    """Held-out prompts answered before and after training."""
+    sample_tokens: int = 64
+    held_out_limit: int = 0
+    """At most this many held-out rows are evaluated; 0: all."""
+
+
+class JobFolder:
+    """Names of everything inside one job's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plan_path = path / "plan.json"
+        self.lock_path = path / "lock"
+        self.pid_path = path / "pid"
+        self.control_path = path / "control"
+        self.checkpoints = path / "checkpoints"
+        self.result = path / "result"
+        self.answers_path = path / "answers.json"
+        self.tmp = path / "tmp"
+
+    def spool_path(self, attempt: int) -> Path:
+        return self.path / "spool" / f"attempt-{attempt:04d}.spool"
+
+    def log_path(self, attempt: int) -> Path:
+        return self.path / "logs" / f"attempt-{attempt:04d}.log"
+
+    def create(self, plan: TrainerPlan) -> None:
+        """Make the folder with its plan; raises OSError and leaves no half plan behind."""
+        for folder in (self.path, self.path / "spool", self.path / "logs", self.checkpoints, self.tmp):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(self.plan_path, msgspec.json.format(msgspec.json.encode(plan), indent=1))
+
+    def read_plan(self) -> TrainerPlan:
+        return msgspec.json.decode(self.plan_path.read_bytes(), type=TrainerPlan)
+
+    def write_control(self, control: str) -> None:
+        """Say what the next SIGTERM means: one of CONTROLS."""
+        if control not in CONTROLS:
+            raise ValueError(f"unknown control {control!r}")
+        write_atomically(self.control_path, control.encode())
+
+    def read_control(self) -> str:
+        """What a SIGTERM means; without a word it is a pause, so that a plain kill loses nothing."""
+        try:
+            control = self.control_path.read_text()
+        except FileNotFoundError:
+            return "pause"
+        return control if control in CONTROLS else "pause"
+
+    def clear_control(self) -> None:
+        self.control_path.unlink(missing_ok=True)
+
+    def take_lock(self) -> int | None:
+        """Take the lock and return its inheritable descriptor; None while a trainer holds it."""
+        file = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        os.set_inheritable(file, True)
+        return file
+
+    def is_alive(self) -> bool:
+        """Whether a trainer holds the lock."""
+        file = self.take_lock()
+        if file is None:
+            return True
+        os.close(file)
+        return False
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside, sync, rename, sync the folder: ``path`` holds the old bytes or the new, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            done = 0
+            while done < len(data):
+                done += os.write(file, data[done:])
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename inside ``path`` durable."""
+    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
