@@ -113,6 +113,34 @@ class DatasetRefused(BtmdError):
     code, status, exit_code, title = "dataset_refused", 422, 2, "The dataset cannot be used"
 
 
+class DatasetEmpty(DatasetRefused):
+    code, title = "dataset_empty", "The dataset holds nothing to train on"
+
+
+class DatasetBinary(DatasetRefused):
+    code, title = "dataset_binary", "The dataset is not text"
+
+
+class DatasetTruncated(DatasetRefused):
+    code, title = "dataset_truncated", "The dataset file is cut off"
+
+
+class DatasetEncoding(DatasetRefused):
+    code, title = "dataset_encoding", "The dataset's characters cannot be read"
+
+
+class UnknownLayout(DatasetRefused):
+    code, title = "unknown_layout", "The dataset's columns are not understood"
+
+
+class PreferenceData(DatasetRefused):
+    code, title = "preference_data", "Preference data cannot be trained yet"
+
+
+class TemplateMismatch(DatasetRefused):
+    code, title = "template_mismatch", "The model's chat template and this conversation do not fit together"
+
+
 class NothingToLearn(DatasetRefused):
     code, title = "nothing_to_learn", "No token of this dataset would be learned"
 
@@ -123,6 +151,26 @@ class ModelRefused(BtmdError):
 
 class PickledWeights(ModelRefused):
     code, title = "pickled_weights", "The model's weights are pickled"
+
+
+class NotAModel(ModelRefused):
+    code, title = "not_a_model", "This is not a model"
+
+
+class ModelDamaged(ModelRefused):
+    code, title = "model_damaged", "The model's files are damaged or incomplete"
+
+
+class RemoteCode(ModelRefused):
+    code, title = "remote_code", "The model brings its own program code"
+
+
+class TokenizerMissing(ModelRefused):
+    code, title = "tokenizer_missing", "The model has no usable tokenizer"
+
+
+class BadTemplate(ModelRefused):
+    code, title = "bad_template", "The model's chat template cannot be used"
 
 
 class WrongArchitecture(ModelRefused):
