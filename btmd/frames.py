@@ -144,8 +144,16 @@ class Failed(Frame, frozen=True, tag="failed"):
 
 
 AnyFrame = (
-    StageEntered | TrainingShape | Tick | HeldOutEvaluated | CheckpointSaved | CheckpointRejected | Notice | Finished
-    | Stopped | Failed
+    StageEntered
+    | TrainingShape
+    | Tick
+    | HeldOutEvaluated
+    | CheckpointSaved
+    | CheckpointRejected
+    | Notice
+    | Finished
+    | Stopped
+    | Failed
 )
 _ENCODER = msgspec.json.Encoder()
 _DECODER: msgspec.json.Decoder[AnyFrame] = msgspec.json.Decoder(AnyFrame)

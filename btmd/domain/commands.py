@@ -1,0 +1,22 @@
+"""Everything that can be asked, and who answers it."""
+
+from typing import Any, get_args
+
+from btmd.domain import dataset, job, machine, model, settings
+from btmd.domain.decider import Decider
+
+SETTINGS = Decider("settings", settings.stream, settings.decide, settings.evolve, settings.SettingsState)
+MODELS = Decider("model", model.stream, model.decide, model.evolve, model.ModelState)
+DATASETS = Decider("dataset", dataset.stream, dataset.decide, dataset.evolve, dataset.DatasetState)
+JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
+MACHINE = Decider("machine", machine.stream, machine.decide, machine.evolve, machine.MachineState)
+
+DECIDERS: dict[type[Any], Decider] = {
+    settings.ChangeSettings: SETTINGS,
+    **dict.fromkeys(get_args(model.ModelCommand), MODELS),
+    **dict.fromkeys(get_args(dataset.DatasetCommand), DATASETS),
+    **dict.fromkeys(get_args(job.JobCommand), JOBS),
+    **dict.fromkeys(get_args(machine.MachineCommand), MACHINE),
+}
+
+__all__ = ["DATASETS", "DECIDERS", "JOBS", "MACHINE", "MODELS", "SETTINGS"]

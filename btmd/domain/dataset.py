@@ -1,0 +1,177 @@
+"""Datasets: registered once, versioned by content, used only with somebody's consent."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from btmd.domain.event import Event, event
+from btmd.errors import Conflict, DatasetNotFound
+
+SCOPES = ("train", "export", "backup")
+
+
+@event("DatasetAdded")
+class DatasetAdded(Event):
+    """A person registered a file. ``source_name`` is the file's name without its folder."""
+
+    dataset_id: str
+    name: str
+    owner_uid: int
+    source_name: str
+
+
+@event("DatasetVersionAdded")
+class DatasetVersionAdded(Event):
+    """One immutable version. ``facts`` are counts, layouts and line numbers, never the text of rows.
+
+    ``version_id`` is the first 16 hex digits of the SHA-256 over source hash and rows hash.
+    """
+
+    dataset_id: str
+    version_id: str
+    source_sha256: str
+    rows_sha256: str
+    size_bytes: int
+    rows: int
+    mapping: dict[str, str]
+    facts: dict[str, Any]
+
+
+@event("ConsentGranted")
+class ConsentGranted(Event):
+    """Somebody allowed the use of a dataset for a purpose."""
+
+    dataset_id: str
+    purpose: str
+    scopes: tuple[str, ...]
+    by_uid: int
+
+
+@event("ConsentRevoked")
+class ConsentRevoked(Event):
+    dataset_id: str
+    by_uid: int
+
+
+@event("DatasetRemoved")
+class DatasetRemoved(Event):
+    """The registration ended; the history stays."""
+
+    dataset_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddDataset:
+    dataset_id: str
+    name: str
+    owner_uid: int
+    source_name: str
+    version_id: str
+    source_sha256: str
+    rows_sha256: str
+    size_bytes: int
+    rows: int
+    mapping: dict[str, str]
+    facts: dict[str, Any]
+    consent: bool
+    purpose: str = ""
+    scopes: tuple[str, ...] = ("train",)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantConsent:
+    dataset_id: str
+    by_uid: int
+    purpose: str = ""
+    scopes: tuple[str, ...] = ("train",)
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeConsent:
+    dataset_id: str
+    by_uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveDataset:
+    dataset_id: str
+
+
+DatasetCommand = AddDataset | GrantConsent | RevokeConsent | RemoveDataset
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetState:
+    dataset_id: str
+    name: str
+    owner_uid: int
+    versions: tuple[str, ...] = ()
+    consent_scopes: tuple[str, ...] = ()
+    removed: bool = False
+
+
+def stream_name(dataset_id: str) -> str:
+    return f"dataset-{dataset_id}"
+
+
+def stream(command: DatasetCommand) -> str:
+    return stream_name(command.dataset_id)
+
+
+def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
+    """Raises Conflict for a name that is taken, DatasetNotFound for one that is not there."""
+    if isinstance(command, AddDataset):
+        return _add(command, state)
+    if state is None or state.removed:
+        raise DatasetNotFound(
+            f"There is no dataset called {command.dataset_id}.", hint="`btmctl datasets list` shows those there are."
+        )
+    if isinstance(command, GrantConsent):
+        return [ConsentGranted(command.dataset_id, command.purpose, command.scopes, command.by_uid)]
+    if isinstance(command, RevokeConsent):
+        return [ConsentRevoked(command.dataset_id, command.by_uid)] if state.consent_scopes else []
+    return [DatasetRemoved(command.dataset_id)]
+
+
+def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
+    if state is not None and not state.removed:
+        if command.version_id in state.versions:
+            if command.consent and not set(command.scopes) <= set(state.consent_scopes):
+                return [ConsentGranted(command.dataset_id, command.purpose, command.scopes, command.owner_uid)]
+            return []
+        raise Conflict(
+            f"A dataset called {command.name} is there already, with other contents.",
+            hint="Give this one another name with --name.",
+        )
+    events: list[Event] = [
+        DatasetAdded(command.dataset_id, command.name, command.owner_uid, command.source_name),
+        DatasetVersionAdded(
+            command.dataset_id,
+            command.version_id,
+            command.source_sha256,
+            command.rows_sha256,
+            command.size_bytes,
+            command.rows,
+            command.mapping,
+            command.facts,
+        ),
+    ]
+    if command.consent:
+        events.append(ConsentGranted(command.dataset_id, command.purpose, command.scopes, command.owner_uid))
+    return events
+
+
+def evolve(state: DatasetState | None, happened: Event) -> DatasetState | None:
+    if isinstance(happened, DatasetAdded):
+        return DatasetState(happened.dataset_id, happened.name, happened.owner_uid)
+    if state is None:
+        return None
+    match happened:
+        case DatasetVersionAdded():
+            return replace(state, versions=(*state.versions, happened.version_id))
+        case ConsentGranted():
+            return replace(state, consent_scopes=happened.scopes)
+        case ConsentRevoked():
+            return replace(state, consent_scopes=())
+        case DatasetRemoved():
+            return replace(state, removed=True, consent_scopes=())
+    return state

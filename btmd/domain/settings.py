@@ -1,0 +1,240 @@
+"""Settings: one typed schema, and the history of every change to them."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from btmd.domain.event import Event, event
+from btmd.errors import InvalidValue, UnknownKey
+
+STREAM = "settings"
+Value = int | float | bool | str
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value a person can change: its type, unit, range and meaning."""
+
+    key: str
+    default: Value
+    meaning: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    needs_restart: bool = False
+
+    @property
+    def type_name(self) -> str:
+        return {bool: "yes/no", int: "whole number", float: "number", str: "text"}[type(self.default)]
+
+    def parse(self, given: object) -> Value:
+        """The value in the setting's own type, from that type or from text. Raises InvalidValue."""
+        value = self._typed(given)
+        if self.choices and value not in self.choices:
+            raise InvalidValue(f"{self.key} cannot be {given!r}.", hint=f"Choose one of: {', '.join(self.choices)}.")
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            low, high = self.minimum, self.maximum
+            # Written so that NaN, which compares false with everything, is refused too.
+            if not ((low is None or value >= low) and (high is None or value <= high) and abs(value) < 1e300):
+                raise InvalidValue(f"{self.key} cannot be {given}.", hint=f"It is {self.range_text()}.")
+        return value
+
+    def range_text(self) -> str:
+        """The allowed values in words."""
+        unit = f" {self.unit}" if self.unit else ""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.minimum is not None and self.maximum is not None:
+            return f"a {self.type_name} from {self.minimum:g} to {self.maximum:g}{unit}"
+        if self.minimum is not None:
+            return f"a {self.type_name} of at least {self.minimum:g}{unit}"
+        return f"a {self.type_name}{unit}"
+
+    def _typed(self, given: object) -> Value:
+        kind = type(self.default)
+        wrong = InvalidValue(f"{self.key} cannot be {given!r}.", hint=f"It is {self.range_text()}.")
+        if kind is bool:
+            words = {
+                "true": True,
+                "yes": True,
+                "on": True,
+                "1": True,
+                "false": False,
+                "no": False,
+                "off": False,
+                "0": False,
+            }
+            if isinstance(given, bool):
+                return given
+            if isinstance(given, str) and given.strip().lower() in words:
+                return words[given.strip().lower()]
+            raise wrong
+        if kind is str:
+            if isinstance(given, str) and "\0" not in given and len(given) <= 10_000:
+                return given
+            raise wrong
+        if isinstance(given, bool) or not isinstance(given, (int, float, str)):
+            raise wrong
+        try:
+            number = float(given)
+            whole = int(given) if isinstance(given, (int, str)) and kind is int else None
+        except (ValueError, OverflowError):
+            raise wrong from None
+        if kind is float:
+            return number
+        if whole is None:
+            if not number.is_integer():
+                raise wrong
+            whole = int(number)
+        return whole
+
+
+SCHEMA: tuple[Setting, ...] = (
+    Setting("training.preset", "auto", "Preset used when none is named; auto chooses by model, data and machine."),
+    Setting("training.threads", 0, "CPU threads of a training; 0 uses all that this machine grants.", "", 0, 1024),
+    Setting("training.seed", 42, "Seed of everything random in a training.", "", 0, 2**31 - 1),
+    Setting(
+        "training.held_out_fraction",
+        0.1,
+        "Share of the rows kept back to measure whether it got better.",
+        "",
+        0.01,
+        0.5,
+    ),
+    Setting(
+        "training.held_out_limit",
+        200,
+        "At most this many held-out rows are measured each time; 0 takes all.",
+        "rows",
+        0,
+        1_000_000,
+    ),
+    Setting("training.evaluations", 6, "Held-out measurements during a run, besides before and after.", "", 0, 1000),
+    Setting(
+        "training.patience",
+        3,
+        "Measurements without gain before a run ends early (from 3 epochs on); 0 never.",
+        "",
+        0,
+        1000,
+    ),
+    Setting("training.sample_answers", 3, "Held-out prompts answered before and after training.", "prompts", 0, 200),
+    Setting("training.sample_tokens", 64, "Length of a sample answer at most.", "tokens", 1, 4096),
+    Setting("training.tick_every_s", 1.0, "Time between two progress reports.", "seconds", 0.1, 3600),
+    Setting("checkpoints.keep", 2, "Newest checkpoints kept beside the best one.", "", 1, 100),
+    Setting(
+        "checkpoints.every_minutes",
+        10.0,
+        "Time between two checkpoints, as far as it can be foretold.",
+        "minutes",
+        0.1,
+        1440,
+    ),
+    Setting("jobs.crash_resumes", 3, "How often a crashed training is taken up again by itself.", "", 0, 100),
+    Setting(
+        "jobs.cancel_grace_s",
+        8.0,
+        "How long a cancelled training may take to end before it is killed.",
+        "seconds",
+        0.0,
+        9.0,
+    ),
+    Setting("disk.reserve_gb", 1.0, "Room on the disk that a training must leave free.", "GB", 0, 10_000),
+    Setting("uploads.max_gb", 20.0, "Largest file that can be added as a dataset.", "GB", 0.001, 10_000),
+    Setting("chat.max_new_tokens", 256, "Length of an answer in a chat at most.", "tokens", 1, 8192),
+    Setting("chat.temperature", 0.0, "0 gives the most likely answer; higher values vary more.", "", 0, 2),
+    Setting("chat.idle_s", 120.0, "How long a model stays loaded after the last question.", "seconds", 1, 86_400),
+    Setting(
+        "log.level",
+        "info",
+        "How much the daemon writes into its own log.",
+        choices=("debug", "info", "warning", "error"),
+        needs_restart=True,
+    ),
+)
+BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SCHEMA}
+
+
+def setting(key: str) -> Setting:
+    """The setting named ``key``. Raises UnknownKey with the nearest name."""
+    found = BY_KEY.get(key)
+    if found is None:
+        near = difflib.get_close_matches(key, BY_KEY, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]}?" if near else "`btmctl config list` shows all settings."
+        raise UnknownKey(f"There is no setting called {key}.", hint=hint)
+    return found
+
+
+@event("SettingChanged")
+class SettingChanged(Event):
+    """``before`` and ``after`` are None where the default applied or applies again."""
+
+    key: str
+    before: Value | None
+    after: Value | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSettings:
+    """Change several settings at once; a value of None takes the default again."""
+
+    changes: Mapping[str, object]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsState:
+    """The values that were set; everything else has its default."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def get(self, key: str) -> Value:
+        return self.values.get(key, setting(key).default)
+
+    def all(self) -> dict[str, Value]:
+        return {one.key: self.get(one.key) for one in SCHEMA}
+
+
+def stream(command: ChangeSettings) -> str:
+    return STREAM
+
+
+def decide(command: ChangeSettings, state: SettingsState | None) -> list[Event]:
+    """All changes or none. Raises UnknownKey, InvalidValue."""
+    values = (state or SettingsState()).values
+    events: list[Event] = []
+    for key, given in command.changes.items():
+        known = setting(key)
+        after = None if given is None else known.parse(given)
+        before = values.get(key)
+        if after != before or type(after) is not type(before):
+            events.append(SettingChanged(key, before, after, command.why))
+    return events
+
+
+def evolve(state: SettingsState | None, happened: Event) -> SettingsState:
+    state = state or SettingsState()
+    if isinstance(happened, SettingChanged):
+        values = {key: value for key, value in state.values.items() if key != happened.key}
+        if happened.after is not None:
+            values[happened.key] = happened.after
+        return replace(state, values=values)
+    return state
+
+
+def describe(one: Setting, state: SettingsState) -> dict[str, Any]:
+    """A setting with its present value, for people and programs."""
+    return {
+        "key": one.key,
+        "value": state.get(one.key),
+        "default": one.default,
+        "is_default": one.key not in state.values,
+        "type": one.type_name,
+        "unit": one.unit,
+        "allowed": one.range_text(),
+        "meaning": one.meaning,
+        "needs_restart": one.needs_restart,
+    }
