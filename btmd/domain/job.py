@@ -186,11 +186,7 @@ def decide(command: JobCommand, state: JobState | None) -> list[Event]:
         case RecordTrainerGone():
             return _gone(command, state)
         case FailJob():
-            return (
-                []
-                if state.ended
-                else [JobFailed(command.job_id, state.attempt, command.reason, command.text, command.hint)]
-            )
+            return _fail(command, state)
     return _ask(command, state)
 
 
@@ -215,7 +211,9 @@ def _end(command: RecordEnd, state: JobState) -> list[Event]:
     if state.asked == "cancel" or (command.kind == "stopped" and end["reason"] == "cancel"):
         return [JobCancelled(job_id)]
     if command.kind == "stopped":
-        return [JobPaused(job_id, int(end["step"]))]
+        paused = JobPaused(job_id, int(end["step"]))
+        # Stop-and-keep was asked after the pause had reached the trainer: it has to be started once more to finish.
+        return [paused, StopRequested(job_id)] if state.asked == "stop" else [paused]
     hint = f"`btmctl jobs logs {job_id}` shows what the training wrote last."
     if state.best_step is not None:
         hint += f" Its last checkpoint is kept: `btmctl jobs resume {job_id}` goes on from step {state.best_step}."
@@ -252,6 +250,14 @@ def _gone(command: RecordTrainerGone, state: JobState) -> list[Event]:
     return [lost]
 
 
+def _fail(command: FailJob, state: JobState) -> list[Event]:
+    if state.ended:
+        return []
+    if state.asked == "cancel":
+        return [JobCancelled(state.job_id)]
+    return [JobFailed(state.job_id, state.attempt, command.reason, command.text, command.hint)]
+
+
 def _ask(command: JobCommand, state: JobState) -> list[Event]:
     job_id = state.job_id
     if isinstance(command, ResumeJob):
@@ -270,6 +276,8 @@ def _ask(command: JobCommand, state: JobState) -> list[Event]:
     if state.asked == "cancel":
         raise Conflict(f"Job {job_id} is being cancelled.")
     if isinstance(command, PauseJob):
+        if state.asked == "stop":
+            raise Conflict(f"Job {job_id} is being stopped; its best checkpoint will be the result.")
         if state.state == "paused" or state.asked == "pause":
             return []
         if state.running:

@@ -1,0 +1,59 @@
+"""Datasets and models: names are unique, consent is kept and taken back."""
+
+from dataclasses import replace
+
+from btmd.domain import dataset, model
+from btmd.domain.dataset import AddDataset, ConsentGranted, ConsentRevoked, DatasetAdded, DatasetVersionAdded
+from btmd.errors import Conflict, DatasetNotFound, ModelNotFound
+from tests.domain.given import given
+
+ADD = AddDataset("d", "D", 7, "rows.csv", "v1", "aa", "bb", 10, 3, {}, {}, consent=True, purpose="course")
+ADDED = (
+    DatasetAdded("d", "D", 7, "rows.csv"),
+    DatasetVersionAdded("d", "v1", "aa", "bb", 10, 3, {}, {}),
+    ConsentGranted("d", "course", ("train",), 7),
+)
+FACTS = model.ModelFacts("LlamaForCausalLM", "llama", 1, 1, 1, 1, 1, 1, 1, 1, True, "bf16", 1, True, True, False, "f1")
+MODEL = model.AddModel("m", "M", 7, "/models/m", "/models/m", False, FACTS)
+MODEL_ADDED = model.ModelAdded("m", "M", 7, "/models/m", "/models/m", False, FACTS)
+
+
+def test_adding_records_version_and_consent() -> None:
+    given().when(ADD).then(*ADDED)
+    given().when(replace(ADD, consent=False)).then(*ADDED[:2])
+
+
+def test_the_same_contents_again_change_nothing_but_missing_consent() -> None:
+    given(*ADDED).when(ADD).then_nothing()
+    given(*ADDED[:2]).when(ADD).then(ADDED[2])
+
+
+def test_other_contents_need_another_name() -> None:
+    given(*ADDED).when(replace(ADD, version_id="v2")).then_refused(Conflict, "--name")
+
+
+def test_revoked_consent_is_gone() -> None:
+    given(*ADDED).when(dataset.RevokeConsent("d", 7)).then(ConsentRevoked("d", 7))
+    assert given(*ADDED, ConsentRevoked("d", 7)).state(AddDataset).consent_scopes == ()
+    given(*ADDED, ConsentRevoked("d", 7)).when(dataset.RevokeConsent("d", 7)).then_nothing()
+
+
+def test_a_removed_dataset_is_not_there_and_its_name_is_free() -> None:
+    removed = (*ADDED, dataset.DatasetRemoved("d"))
+    given(*removed).when(dataset.GrantConsent("d", 7)).then_refused(DatasetNotFound)
+    given(*removed).when(ADD).then(*ADDED)
+
+
+def test_a_model_is_added_once() -> None:
+    given().when(MODEL).then(MODEL_ADDED)
+    given(MODEL_ADDED).when(MODEL).then_nothing()
+    given(MODEL_ADDED).when(replace(MODEL, source="/elsewhere")).then_refused(Conflict, "--name")
+
+
+def test_changed_weights_are_a_new_registration() -> None:
+    changed = replace(MODEL, facts=replace(FACTS, fingerprint="f2"))
+    given(MODEL_ADDED).when(changed).then(replace(MODEL_ADDED, facts=changed.facts))
+
+
+def test_a_model_that_is_not_there() -> None:
+    given().when(model.RemoveModel("m")).then_refused(ModelNotFound)
