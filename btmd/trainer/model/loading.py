@@ -1,0 +1,68 @@
+"""From a model folder to a model that can be trained."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from btmd.errors import NotAModel
+from btmd.trainer.model import adapter
+from btmd.trainer.model.interface import LoraSettings, Precision, TrainableModel, TrainingType
+
+# Read by the hub libraries when they are imported: nothing is ever looked up on the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+
+def load_trainable(
+    model_folder: Path,
+    *,
+    training_type: TrainingType,
+    precision: Precision,
+    lora: LoraSettings | None,
+    gradient_checkpointing: bool,
+    seed: int,
+    device: torch.device,
+    adapter_folder: Path | None = None,
+    compile: bool = False,
+) -> TrainableModel:
+    """Load a model folder for training; the masters start at ``adapter_folder``'s values where one is given.
+
+    ``seed`` sets the first values of a new adapter and nothing else; torch's random state is left alone. With an
+    ``adapter_folder`` its rank, scale and layers hold, and of ``lora`` only the dropout. Raises NotAModel,
+    ModelDamaged, ModelRefused or Conflict.
+    """
+    if not (model_folder / "config.json").is_file():
+        raise NotAModel(f"{model_folder.name} has no config.json.")
+    if training_type == "fine_tuning":
+        if lora is not None or adapter_folder is not None:
+            raise ValueError("a full fine-tune takes no adapter")
+        settings = None
+    else:
+        settings = _adapter_settings(lora, adapter_folder)
+    from btmd.trainer.model.plain import PlainModel
+
+    # transformers and peft draw first values that are then replaced; the run's random state must not move.
+    with torch.random.fork_rng():
+        model = PlainModel(
+            model_folder,
+            precision=precision,
+            lora=settings,
+            gradient_checkpointing=gradient_checkpointing,
+            seed=seed,
+            device=device,
+            compile=compile,
+        )
+    if adapter_folder is not None:
+        model.load_state_tensors(adapter.read_tensors(adapter_folder))
+    return model
+
+
+def _adapter_settings(lora: LoraSettings | None, adapter_folder: Path | None) -> LoraSettings:
+    if adapter_folder is None:
+        return lora if lora is not None else LoraSettings()
+    held = adapter.read_settings(adapter_folder)
+    dropout = lora.dropout if lora is not None else held.dropout
+    return LoraSettings(r=held.r, alpha=held.alpha, dropout=dropout, target_modules=held.target_modules)
