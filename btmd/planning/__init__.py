@@ -1,0 +1,8 @@
+"""From preset, model, data and machine to a plan with reasons. Pure: no clock, no IO, no randomness."""
+
+from btmd.planning.plan import Plan, Value
+from btmd.planning.planner import make_plan
+from btmd.planning.recommend import choose_preset, recommend
+from btmd.planning.request import PlanRequest, TokenFacts
+
+__all__ = ["Plan", "PlanRequest", "TokenFacts", "Value", "choose_preset", "make_plan", "recommend"]

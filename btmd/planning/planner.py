@@ -1,0 +1,89 @@
+"""The plan: what was asked, what the machine and the data allow, and a reason for each value."""
+
+from btmd.errors import InvalidValue
+from btmd.planning.choices import Choices
+from btmd.planning.data import share_data
+from btmd.planning.disk import fit_disk
+from btmd.planning.fit import Fit, find_fit
+from btmd.planning.hyperparameters import HYPERPARAMETERS, read_overrides
+from btmd.planning.notes import notes_for
+from btmd.planning.plan import Plan, Source
+from btmd.planning.request import PlanRequest, read_allow
+from btmd.planning.schedule import choose_schedule
+from btmd.planning.shape_values import choose_shape
+
+LORA_LEARNING_RATE_FACTOR = 10
+"""Adapters learn best at about ten times the rate of full fine-tuning ("LoRA Without Regret", 2025)."""
+
+
+def make_plan(request: PlanRequest) -> Plan:
+    """Choose every value of a training.
+
+    The same request always gives the same plan. Raises UnknownKey, InvalidValue, NothingToLearn, DatasetRefused,
+    NotEnoughMemory and NotEnoughDisk; each says what is wrong and what to do.
+    """
+    chosen = read_overrides(request.overrides)
+    allow = read_allow(request.allow)
+    fit, wished = find_fit(request, chosen, allow)
+    _refuse_idle_adapter_values(request, fit)
+    choices = Choices(request, chosen)
+    choose_shape(choices, fit, wished)
+    _choose_learning(choices, fit)
+    share = share_data(choices, fit.length.max_length)
+    total_steps = choose_schedule(choices, fit, share)
+    disk = fit_disk(choices, fit, total_steps)
+    values = {key: choices.values[key] for key in HYPERPARAMETERS}
+    return Plan(
+        preset=request.preset.key,
+        values=values,
+        total_steps=total_steps,
+        train_rows=share.train_rows,
+        held_out_rows=share.held_out_rows,
+        left_out_rows=share.left_out_rows,
+        memory=fit.memory,
+        memory_available_bytes=fit.available_bytes,
+        disk=disk,
+        notes=notes_for(request, fit, wished, share, values, total_steps),
+    )
+
+
+def _refuse_idle_adapter_values(request: PlanRequest, fit: Fit) -> None:
+    """An adapter value that was asked for and would do nothing is a misunderstanding to clear up beforehand."""
+    if fit.training_type == "lora_adaptation" or "lora" in request.allow:
+        return
+    for key in ("lora_r", "lora_alpha", "lora_dropout", "target_modules"):
+        if key in request.overrides:
+            raise InvalidValue(
+                f"{key} has no effect here: all weights are trained, without an adapter.",
+                hint="Add training_type=lora_adaptation to train an adapter.",
+            )
+
+
+def _choose_learning(choices: Choices, fit: Fit) -> None:
+    preset = choices.request.preset
+    source: Source = "preset"
+    rate, reason = preset.learning_rate, "The preset's learning rate."
+    if fit.training_type != preset.training_type:
+        to_adapter = fit.training_type == "lora_adaptation"
+        rate = rate * LORA_LEARNING_RATE_FACTOR if to_adapter else rate / LORA_LEARNING_RATE_FACTOR
+        source = choices.values["training_type"].source
+        reason = (
+            "Ten times the preset's: an adapter learns best at about ten times the rate of a full training."
+            if to_adapter else
+            "A tenth of the preset's: with all weights trained, the rate of an adapter would be ten times too high."
+        )
+    choices.choose("learning_rate", float(f"{rate:.6g}"), source, reason)
+    choices.choose("num_epochs", preset.num_epochs, "preset", "The preset's number of passes over the data.")
+    choices.choose("max_steps", 0, "preset", "No limit: as many steps as the epochs take.")
+    choices.choose("batch_size", preset.batch_size, "preset", "The preset's; it is kept whatever the memory.")
+    choices.choose("warmup_ratio", preset.warmup_ratio, "preset", "The preset's share of steps with a rising rate.")
+    choices.choose("lr_scheduler", preset.lr_scheduler, "preset", "The rate falls gently towards the end.")
+    choices.choose("weight_decay", preset.weight_decay, "preset", "The preset's.")
+    choices.choose(
+        "max_gradient_norm", preset.max_gradient_norm, "preset", "Single odd rows cannot throw the training off course."
+    )
+    choices.choose_setting("seed", "training.seed", 42, "The same seed repeats the same run.")
+    choices.choose_setting(
+        "sample_answers", "training.sample_answers", 3, "A few answers before and after, to see the difference."
+    )
+    choices.choose_setting("sample_tokens", "training.sample_tokens", 64, "Long enough to judge an answer.")

@@ -1,0 +1,62 @@
+"""What a plan is made from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from btmd.domain.hardware import Hardware
+from btmd.domain.model import ModelFacts
+from btmd.domain.preset import Preset
+from btmd.errors import InvalidValue
+
+ALLOWANCES = ("shorter", "lora", "qlora", "cpu", "simpler")
+"""Changes of what was asked for that a person can permit beforehand."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """A dataset as one model's tokenizer sees it; lengths in tokens.
+
+    ``over_long`` gives for candidate lengths how many rows are longer. ``train_rows`` and ``held_out_rows`` are set
+    when the file itself has a split.
+    """
+
+    rows: int
+    total_tokens: int
+    learned_tokens: int
+    longest_row: int
+    over_long: Mapping[int, int] = field(default_factory=dict)
+    rows_without_learned: int = 0
+    train_rows: int | None = None
+    held_out_rows: int | None = None
+
+    def left_out_rows(self, max_length: int) -> int:
+        """Rows longer than ``max_length``; of lengths that were not measured, the next shorter one's count."""
+        if max_length >= self.longest_row:
+            return 0
+        known = [length for length in self.over_long if length <= max_length]
+        return self.over_long[max(known)] if known else self.rows
+
+    @property
+    def mean_length(self) -> float:
+        return self.total_tokens / self.rows if self.rows else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """Preset, facts and wishes. ``settings`` holds the settings in force by their full keys (``training.seed``)."""
+
+    preset: Preset
+    model: ModelFacts
+    tokens: TokenFacts
+    hardware: Hardware
+    settings: Mapping[str, int | float | bool | str] = field(default_factory=dict)
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
+
+
+def read_allow(words: frozenset[str]) -> frozenset[str]:
+    """The permitted changes, with ``none`` taken out. Raises InvalidValue for a word that is none of them."""
+    for word in words:
+        if word not in (*ALLOWANCES, "none"):
+            raise InvalidValue(f"{word!r} cannot be allowed.", hint=f"Choose from: {', '.join(ALLOWANCES)}, or none.")
+    return words - {"none"}
