@@ -1,0 +1,1 @@
+"""What is shown: tables made from the log, dropped and rebuilt at any time."""

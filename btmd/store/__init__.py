@@ -1,0 +1,1 @@
+"""The event log: one writer, many readers, one SQLite file."""

@@ -1,0 +1,419 @@
+"""The store as everybody sees it: append, read, follow, verify."""
+
+import asyncio
+import os
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from btmd.domain.event import Actor
+from btmd.errors import StoreFailed
+from btmd.projections.engine import Projection, ProjectionEngine
+from btmd.projections.rebuild import Rebuild
+from btmd.store.batch import (
+    Appended,
+    AppendRequest,
+    EncodedAppend,
+    IdempotencyKey,
+    SnapshotOf,
+    StreamAppend,
+    find_earlier,
+)
+from btmd.store.codec import encode_event
+from btmd.store.connection import Connect, connect_reader, connect_writer
+from btmd.store.migrations import expected_schema, prepare_database
+from btmd.store.reader import read_log, read_stream
+from btmd.store.readers import Readers
+from btmd.store.recorded import Head, Recorded, encode_actor
+from btmd.store.schema import require_schema
+from btmd.store.verification import Verification, verify_log, verify_tail
+from btmd.store.writer import Clock, Writer, monotonic_us
+
+if TYPE_CHECKING:
+    from sqlmodel.ext.asyncio.session import AsyncSession
+
+MAX_READ_ROWS = 10_000
+RECENT_ROWS = 2048
+
+Result = TypeVar("Result")
+
+
+class Store:
+    """The event log of one state folder. Made by :meth:`open`; every call from the event loop that opened it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        monotonic_clock: Clock,
+        boot_id: str,
+        new_id: Callable[[], str],
+        projections: Sequence[Projection],
+        connect: Connect,
+    ) -> None:
+        self.path = path
+        self.store_id = ""
+        self._clock = clock
+        self._monotonic_clock = monotonic_clock
+        self._boot_id = boot_id
+        self._new_id = new_id
+        self._projections = projections
+        self._connect = connect
+        self._loop = asyncio.get_running_loop()
+        self._readers = Readers(path)
+        self._recent: deque[Recorded] = deque(maxlen=RECENT_ROWS)
+        self._waiting: list[tuple[Any, asyncio.Future[Any]]] = []
+        self._committed = asyncio.Event()
+        self._closed = False
+        self._writer: Writer
+        self._head: Head
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        clock: Clock,
+        boot_id: str,
+        new_id: Callable[[], str],
+        projections: Sequence[Projection] = (),
+        connect: Connect = connect_writer,
+        monotonic_clock: Clock = monotonic_us,
+    ) -> "Store":
+        """Open or create the database at ``path``; when this returns, it is migrated, verified and caught up.
+
+        ``clock`` gives microseconds since the epoch. Raises StoreTooNew, Damaged, SchemaChanged, StoreFull, StoreFailed.
+        """
+        store = cls(
+            path,
+            clock=clock,
+            monotonic_clock=monotonic_clock,
+            boot_id=boot_id,
+            new_id=new_id,
+            projections=projections,
+            connect=connect,
+        )
+        await store._loop.run_in_executor(None, store._prepare)
+        store._writer.start()
+        return store
+
+    @property
+    def head(self) -> Head:
+        """The newest committed row."""
+        return self._head
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    async def append(
+        self,
+        appends: Sequence[StreamAppend],
+        *,
+        actor: Actor,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        idempotency: IdempotencyKey | None = None,
+        response: bytes | Callable[[list[Recorded]], bytes] | None = None,
+    ) -> list[Recorded]:
+        """Append in one transaction; returns once it is on the disk.
+
+        With an idempotency key that was used before for the same request, the rows of that time are returned.
+        Raises VersionConflict, DuplicateEvent, IdempotencyMismatch, EventUndecodable, StoreFull, StoreFailed.
+        """
+        appended = await self.commit(
+            appends,
+            actor=actor,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            idempotency=idempotency,
+            response=response,
+        )
+        return appended.events
+
+    async def commit(
+        self,
+        appends: Sequence[StreamAppend],
+        *,
+        actor: Actor,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        idempotency: IdempotencyKey | None = None,
+        response: bytes | Callable[[list[Recorded]], bytes] | None = None,
+        snapshots: tuple[SnapshotOf, ...] = (),
+    ) -> Appended:
+        """As :meth:`append`, with the stored answer, and with snapshots of the states that are reached.
+
+        A callable ``response`` is asked, in the writer's thread, for the answer to the rows.
+        """
+        request = AppendRequest(
+            tuple(_encoded(append) for append in appends),
+            encode_actor(actor),
+            correlation_id,
+            causation_id,
+            idempotency,
+            response,
+            snapshots,
+        )
+        result: Appended = await self._submit(request)
+        return result
+
+    async def earlier(self, key: IdempotencyKey) -> Appended | None:
+        """What a request with this key did in the last 24 hours. Raises IdempotencyMismatch."""
+        now_us = self._clock()
+        return await self._read(lambda connection: find_earlier(connection, key, now_us))
+
+    async def read(
+        self,
+        after: int = 0,
+        *,
+        limit: int = 1000,
+        upto: int | None = None,
+        streams: Sequence[str] | None = None,
+        types: Sequence[str] | None = None,
+        since_us: int | None = None,
+    ) -> list[Recorded]:
+        """Rows with ``after < seq <= upto`` in order; ``limit`` is cut to 10,000."""
+        limit = min(limit, MAX_READ_ROWS)
+        return await self._read(
+            lambda connection: read_log(
+                connection, after, limit=limit, upto=upto, streams=streams, types=types, since_us=since_us
+            )
+        )
+
+    async def read_stream(self, stream: str, after_version: int = 0) -> list[Recorded]:
+        """All rows of a stream above a version, oldest first."""
+        return await self._read(lambda connection: read_stream(connection, stream, after_version))
+
+    async def snapshot(self, stream: str, state_version: int) -> tuple[int, str] | None:
+        """Version and JSON of the newest snapshot of ``stream`` made by this version of the code."""
+
+        def newest(connection: sqlite3.Connection) -> tuple[int, str] | None:
+            row: tuple[int, str] | None = connection.execute(
+                "SELECT version, state FROM snapshots WHERE stream = ? AND state_version = ?"
+                " ORDER BY version DESC LIMIT 1",
+                (stream, state_version),
+            ).fetchone()
+            return row
+
+        return await self._read(newest)
+
+    def recent(self, after: int, limit: int) -> list[Recorded] | None:
+        """Rows after ``after`` from memory; None where they reach further back than what is kept."""
+        if not self._recent or after < self._recent[0].seq - 1:
+            return None
+        start = after - self._recent[0].seq + 1
+        return list(islice(self._recent, start, start + limit))
+
+    async def wait_beyond(self, seq: int) -> bool:
+        """Wait until the log goes beyond ``seq``; False when the store is closed."""
+        while self._head.seq <= seq and not self._closed:
+            await self._committed.wait()
+        return not self._closed
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator["AsyncSession"]:
+        """A read-only session for the tables of projections; keep it for well under a second."""
+        async with self._readers.session() as session:
+            yield session
+
+    async def verify(self, from_seq: int = 1) -> Verification:
+        """Check the chain from ``from_seq`` to the head; names the first bad event."""
+        return await self._read(lambda connection: verify_log(connection, from_seq))
+
+    async def rebuild_projections(self, names: Sequence[str] | None = None) -> dict[str, str | None]:
+        """Rebuild these projections (None: all) aside; by name the error, or None where it runs again."""
+        chosen = [status.projection.name for status in self._writer.engine.statuses] if names is None else names
+        return {name: await self._rebuild(self._writer.engine.get(name)) for name in chosen}
+
+    async def round_trip(self) -> None:
+        """Once through the queue and the writer: proves that it lives. Raises StoreFailed."""
+        await self._submit(lambda connection: None)
+
+    def health(self) -> dict[str, Any]:
+        """State of the writer, of each projection, and of the write-ahead log."""
+        failure = self._writer.failure
+        return {
+            "writer": "closed" if self._closed else "failed" if failure else "running",
+            "error": failure.detail if failure else None,
+            "head_seq": self._head.seq,
+            "epoch": self._head.epoch,
+            "waiting": self._writer.waiting + len(self._waiting),
+            "wal_size_bytes": self.wal_size_bytes,
+            "checkpoint_error": self._writer.last_checkpoint_error,
+            "projections": [
+                {
+                    "name": status.projection.name,
+                    "code_version": status.projection.code_version,
+                    "position": status.position,
+                    "error": status.error,
+                }
+                for status in self._writer.engine.statuses
+            ],
+        }
+
+    @property
+    def wal_size_bytes(self) -> int:
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+    async def reopen(self) -> None:
+        """After a failure of the storage: close, open again, verify, accept again. Raises as :meth:`open`."""
+        await self._loop.run_in_executor(None, self._writer.stop)
+        await self._readers.close()
+        self._readers = Readers(self.path)
+        self._recent.clear()
+        await self._loop.run_in_executor(None, self._prepare)
+        self._writer.start()
+        self._announce()
+
+    async def close(self) -> None:
+        """Write what is queued, checkpoint and close; subscribers end."""
+        if self._closed:
+            return
+        self._flush()
+        self._closed = True
+        self._announce()
+        await self._loop.run_in_executor(None, self._writer.stop)
+        await self._readers.close()
+
+    # --- the writer's side ---------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        prepare_database(self.path, clock=self._clock, new_id=self._new_id)
+        reader = connect_reader(self.path)
+        expected = expected_schema()
+        try:
+            require_schema(reader, expected)
+            verify_tail(reader)
+            self.store_id = reader.execute("SELECT store_id FROM meta").fetchone()[0]
+        finally:
+            expected.close()
+            reader.close()
+        engine = ProjectionEngine(self._projections)
+        self._writer = Writer(
+            self.path,
+            connect=self._connect,
+            clock=self._clock,
+            monotonic_clock=self._monotonic_clock,
+            boot_id=self._boot_id,
+            new_id=self._new_id,
+            daemon=Actor(os.getuid(), os.getgid(), os.getpid(), (), "daemon"),
+            engine=engine,
+            deliver=self._deliver,
+        )
+        self._head = self._writer.head
+        for projection in engine.load(self._writer.connection):
+            self._rebuild_now(projection)
+
+    def _rebuild_now(self, projection: Projection) -> None:
+        """Before the writer's thread runs: nobody waits, and nobody else uses its connection."""
+        engine = self._writer.engine
+        rebuild: Rebuild | None = None
+        try:
+            rebuild = Rebuild(projection, self.path.parent)
+            engine.rebuilt(projection.name, rebuild.finish(self._writer.connection))
+        except Exception as error:  # noqa: BLE001 - a projection with a bug is reported and blocks nobody
+            engine.failed(projection.name, f"{type(error).__name__}: {error}")
+            if rebuild is not None:
+                rebuild.abandon()
+
+    async def _rebuild(self, projection: Projection) -> str | None:
+        engine = self._writer.engine
+        rebuild: Rebuild | None = None
+
+        def follow(connection: sqlite3.Connection) -> Rebuild:
+            nonlocal rebuild
+            rebuild = Rebuild(projection, self.path.parent)
+            rebuild.follow(connection)
+            return rebuild
+
+        def finish(connection: sqlite3.Connection) -> None:
+            assert rebuild is not None
+            engine.rebuilt(projection.name, rebuild.finish(connection))
+
+        try:
+            await self._read(follow)
+            await self._submit(finish)
+        except Exception as error:  # noqa: BLE001 - reported to the caller and in health
+            message = f"{type(error).__name__}: {error}"
+            if rebuild is not None:
+                rebuild.abandon()
+            return message
+        return None
+
+    def _submit(self, entry: Any) -> "asyncio.Future[Any]":
+        if self._closed:
+            raise StoreFailed("The event log is closed.", hint="Start btmd again.")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        # All that is asked in one turn of the loop goes to the writer at once: one commit, not one each.
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append((entry, future))
+        return future
+
+    def _flush(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._writer.put(waiting)
+
+    def _deliver(self, outcomes: list[tuple["asyncio.Future[Any]", Any]], rows: list[Recorded], head: Head) -> None:
+        """From the writer's thread. A loop that is gone has nobody left to tell."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._settle, outcomes, rows, head)
+
+    def _settle(self, outcomes: list[tuple["asyncio.Future[Any]", Any]], rows: list[Recorded], head: Head) -> None:
+        self._recent.extend(rows)
+        if head.seq != self._head.seq:
+            self._head = head
+            self._announce()
+        for future, outcome in outcomes:
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def _announce(self) -> None:
+        committed, self._committed = self._committed, asyncio.Event()
+        committed.set()
+
+    async def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        if self._closed:
+            raise StoreFailed("The event log is closed.", hint="Start btmd again.")
+        return await self._readers.run(query)
+
+
+def _encoded(append: StreamAppend) -> EncodedAppend:
+    if append.event_ids is not None and len(append.event_ids) != len(append.events):
+        raise ValueError("as many event ids as events")
+    if not append.stream or "\0" in append.stream:
+        raise ValueError("a stream needs a name")
+    for event in append.events:
+        if append.stream.startswith("ticks-") != event.IS_TICK:
+            raise ValueError(f"{event.TYPE} does not belong on the stream {append.stream}")
+    return EncodedAppend(
+        append.stream,
+        tuple((event, encode_event(event)) for event in append.events),
+        append.expected_version,
+        append.event_ids,
+    )
+
+
+__all__ = [
+    "Appended",
+    "Head",
+    "IdempotencyKey",
+    "Recorded",
+    "SnapshotOf",
+    "Store",
+    "StreamAppend",
+]

@@ -1,0 +1,197 @@
+"""Numbered migrations: a new database, an older one lifted on a copy, a newer one refused untouched."""
+
+import hashlib
+import os
+import re
+import sqlite3
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from btmd.errors import Damaged, StoreTooNew
+from btmd.store.connection import APPLICATION_ID
+from btmd.store.recorded import genesis_hash
+from btmd.store.schema import require_schema
+from btmd.store.verification import verify_log
+
+_FILE_NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
+
+
+class Migration(msgspec.Struct, frozen=True):
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def released_migrations() -> tuple[Migration, ...]:
+    """The SQL files that this program ships, in order."""
+    found = []
+    for file in resources.files("migrations").iterdir():
+        match = _FILE_NAME.match(file.name)
+        if match:
+            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    found.sort(key=lambda migration: migration.number)
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise Damaged("The installation is not whole: a migration is missing.", hint="Install btmd again.")
+    return tuple(found)
+
+
+def prepare_database(
+    path: Path, *, clock: Callable[[], int], new_id: Callable[[], str], migrations: tuple[Migration, ...] | None = None
+) -> None:
+    """Make ``path`` a database of the present version.
+
+    A new one is built aside and renamed, an older one is copied, migrated, checked and swapped in; the file before
+    stays beside it as ``btmd.db.v<number>``. Call it before any connection is open. Raises StoreTooNew, Damaged.
+    """
+    migrations = released_migrations() if migrations is None else migrations
+    for left_over in (_aside(path), _beside(_aside(path), "-wal"), _beside(_aside(path), "-journal")):
+        left_over.unlink(missing_ok=True)
+    if not path.exists():
+        if _beside(path, "-wal").exists():
+            raise Damaged(
+                f"{path.name} is gone, but its write-ahead log is there.", hint="Restore the database from a backup."
+            )
+        _create(path, migrations, clock, new_id)
+        return
+    version = _stored_version(path)
+    if version > len(migrations):
+        raise StoreTooNew(
+            f"{path.name} has version {version}; this btmd knows versions up to {len(migrations)}. It was not touched.",
+            hint="Install the newer btmd again.",
+        )
+    if version < len(migrations):
+        _migrate(path, version, migrations, clock)
+
+
+def expected_schema(migrations: tuple[Migration, ...] | None = None) -> sqlite3.Connection:
+    """An empty database in memory with the tables of the present version."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    _apply(connection, released_migrations() if migrations is None else migrations, now_us=0)
+    return connection
+
+
+def _stored_version(path: Path) -> int:
+    """The version in the file's header, read without opening a database.
+
+    Not through SQLite: that would make files beside it. And only here: closing a plain descriptor of a database drops
+    the locks of every connection that this process has to it.
+    """
+    header = _first_bytes(path, 100)
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise Damaged(f"{path.name} is not a database.", hint="Restore it from a backup; it was not touched.")
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise Damaged(
+            f"{path.name} is another program's database.", hint="Use another state folder; it was not touched."
+        )
+    return int.from_bytes(header[60:64], "big")
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def _create(path: Path, migrations: tuple[Migration, ...], clock: Callable[[], int], new_id: Callable[[], str]) -> None:
+    aside = _aside(path)
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    connection = sqlite3.connect(aside, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous=EXTRA")
+        _apply(connection, migrations, now_us=clock())
+        store_id = new_id()
+        connection.execute("INSERT INTO meta VALUES (1, ?, ?, 1, 0, ?, 0)", (store_id, clock(), genesis_hash(store_id)))
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+    _swap_in(aside, path)
+
+
+def _migrate(path: Path, version: int, migrations: tuple[Migration, ...], clock: Callable[[], int]) -> None:
+    aside = _aside(path)
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    source = sqlite3.connect(path, isolation_level=None)
+    copy = sqlite3.connect(aside, isolation_level=None)
+    try:
+        # Everything into the one file, and no -wal beside it: after the swap it would be read as the new file's.
+        source.execute("PRAGMA journal_mode=DELETE").fetchone()
+        if _beside(path, "-wal").exists():
+            raise Damaged("Another program has the database open.", hint="Close it and start btmd again.")
+        copy.execute("PRAGMA synchronous=EXTRA")
+        source.backup(copy)
+        _apply(copy, migrations[version:], now_us=clock())
+        _check(copy, source, migrations)
+        copy.execute("PRAGMA journal_mode=WAL")
+    finally:
+        copy.close()
+        source.close()
+    kept = _beside(path, f".v{version}")
+    kept.unlink(missing_ok=True)
+    os.link(path, kept)
+    _swap_in(aside, path)
+
+
+def _apply(connection: sqlite3.Connection, migrations: tuple[Migration, ...], *, now_us: int) -> None:
+    connection.execute("PRAGMA foreign_keys=OFF")
+    for migration in migrations:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{migration.sql}")
+        connection.execute(
+            "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
+            (migration.number, migration.name, migration.sha256, now_us),
+        )
+        connection.execute(f"PRAGMA user_version={migration.number}")
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute("COMMIT")
+
+
+def _check(copy: sqlite3.Connection, source: sqlite3.Connection, migrations: tuple[Migration, ...]) -> None:
+    """What has to hold before a migrated copy takes the place of the database. Raises Damaged."""
+    trouble = [row[0] for row in copy.execute("PRAGMA integrity_check")]
+    if trouble != ["ok"]:
+        raise Damaged(f"The database is damaged: {trouble[0]}.", hint="Restore it from a backup; it was not changed.")
+    if copy.execute("PRAGMA foreign_key_check").fetchone() is not None:
+        raise Damaged("The migrated database is not whole.", hint="The old one was kept; report this.")
+    expected = expected_schema(migrations)
+    try:
+        require_schema(copy, expected)
+    finally:
+        expected.close()
+    head = "SELECT store_id, epoch, head_seq, head_hash FROM meta"
+    if copy.execute(head).fetchone() != source.execute(head).fetchone():
+        raise Damaged(
+            "The migrated log does not end where the old one does.", hint="The old one was kept; report this."
+        )
+    result = verify_log(copy)
+    if not result.ok:
+        raise Damaged(
+            f"The event log is damaged at event {result.first_bad}: {result.reason}.",
+            hint="Restore the database from a backup; it was not changed.",
+        )
+
+
+def _swap_in(aside: Path, path: Path) -> None:
+    descriptor = os.open(aside, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(aside, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _aside(path: Path) -> Path:
+    return _beside(path, ".new")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

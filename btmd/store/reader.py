@@ -1,0 +1,158 @@
+"""Reading the log: the rows of both tables and of condensed segments, in one sequence.
+
+Everything that reads the log reads it here, so that nobody sees which ticks were condensed.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from btmd.store.recorded import COLUMNS, Head, Recorded
+from btmd.store.segments import Segment, unpack
+
+PAGE_ROWS = 2000
+"""Rows of one read: a reader holds a position in the write-ahead log for well under a second."""
+
+
+def is_tick_stream(stream: str) -> bool:
+    return stream.startswith("ticks-")
+
+
+def read_head(connection: sqlite3.Connection) -> Head:
+    seq, digest, epoch = connection.execute("SELECT head_seq, head_hash, epoch FROM meta").fetchone()
+    return Head(seq, digest, epoch)
+
+
+def read_log(
+    connection: sqlite3.Connection,
+    after: int = 0,
+    *,
+    limit: int = PAGE_ROWS,
+    upto: int | None = None,
+    streams: Sequence[str] | None = None,
+    types: Sequence[str] | None = None,
+    since_us: int | None = None,
+) -> list[Recorded]:
+    """Up to ``limit`` rows with ``after < seq <= upto``, recorded at ``since_us`` or later."""
+    if since_us is not None:
+        after = max(after, _last_seq_before(connection, since_us))
+    where, values = _conditions(after, upto, streams, types, since_us)
+    found = connection.execute(f"SELECT {COLUMNS} FROM log WHERE {where} ORDER BY seq LIMIT ?", (*values, limit))
+    rows = [Recorded(*row) for row in found]
+    stored = {row.seq for row in rows}
+
+    def wanted(row: Recorded) -> bool:
+        return (
+            (streams is None or row.stream in streams)
+            and (types is None or row.type in types)
+            and (since_us is None or row.recorded_at_us >= since_us)
+            # A row that was copied but not yet let go is in both places.
+            and row.seq not in stored
+        )
+
+    end = rows[-1].seq if len(rows) == limit else None
+    if upto is not None and (end is None or upto < end):
+        end = upto
+    condensed = _condensed(connection, after, end, limit, wanted)
+    if condensed:
+        rows = sorted(rows + condensed, key=lambda row: row.seq)[:limit]
+    return rows
+
+
+def read_stream(connection: sqlite3.Connection, stream: str, after_version: int = 0) -> list[Recorded]:
+    """All rows of one stream with a version above ``after_version``, oldest first."""
+    table = "ticks" if is_tick_stream(stream) else "events"
+    found = connection.execute(
+        f"SELECT {COLUMNS} FROM {table} WHERE stream = ? AND version > ? ORDER BY version", (stream, after_version)
+    )
+    rows = [Recorded(*row) for row in found]
+    if is_tick_stream(stream) and (not rows or rows[0].version > after_version + 1):
+        earlier = [
+            row
+            for segment in _segments(connection, 0)
+            for row in unpack(segment)
+            if row.stream == stream and row.version > after_version
+        ]
+        rows = earlier + rows
+    return rows
+
+
+def last_version(connection: sqlite3.Connection, stream: str) -> int:
+    """The version of the stream's newest row; 0 for a stream without rows."""
+    table = "ticks" if is_tick_stream(stream) else "events"
+    query = f"SELECT max(version) FROM {table} WHERE stream = ?"
+    newest: int | None = connection.execute(query, (stream,)).fetchone()[0]
+    if newest is None and is_tick_stream(stream):
+        newest = max((row.version for row in read_stream(connection, stream)), default=None)
+    return newest or 0
+
+
+def pages(connection: sqlite3.Connection, after: int = 0, *, upto: int | None = None) -> Iterator[list[Recorded]]:
+    """All rows after ``after``, page by page, each page a read of its own."""
+    while True:
+        page = read_log(connection, after, upto=upto)
+        if not page:
+            return
+        yield page
+        after = page[-1].seq
+
+
+def _conditions(
+    after: int, upto: int | None, streams: Sequence[str] | None, types: Sequence[str] | None, since_us: int | None
+) -> tuple[str, list[Any]]:
+    where, values = ["seq > ?"], [after]
+    if upto is not None:
+        where.append("seq <= ?")
+        values.append(upto)
+    if since_us is not None:
+        where.append("recorded_at >= ?")
+        values.append(since_us)
+    parameters: list[Any] = list(values)
+    for column, wanted in (("stream", streams), ("type", types)):
+        if wanted is not None:
+            where.append(f"{column} IN ({','.join('?' * len(wanted))})")
+            parameters.extend(wanted)
+    return " AND ".join(where), parameters
+
+
+def _segments(connection: sqlite3.Connection, after: int) -> Iterator[Segment]:
+    """Segments with rows beyond ``after``, in order, one loaded at a time."""
+    while True:
+        row = connection.execute(
+            "SELECT first_seq, last_seq, row_count, encoding, body, prev_hash, hash FROM segments"
+            " WHERE first_seq >= coalesce((SELECT max(first_seq) FROM segments WHERE first_seq <= ?1), 0)"
+            " AND last_seq > ?1 ORDER BY first_seq LIMIT 1",
+            (after,),
+        ).fetchone()
+        if row is None:
+            return
+        segment = Segment(*row)
+        yield segment
+        after = segment.last_seq
+
+
+def _condensed(
+    connection: sqlite3.Connection, after: int, end: int | None, limit: int, wanted: Callable[[Recorded], bool]
+) -> list[Recorded]:
+    """The first ``limit`` wanted rows, or a few more, of segments with ``after < seq <= end``."""
+    found: list[Recorded] = []
+    for segment in _segments(connection, after):
+        if len(found) >= limit or (end is not None and segment.first_seq > end):
+            break
+        found += (row for row in unpack(segment) if row.seq > after and (end is None or row.seq <= end) and wanted(row))
+    return found
+
+
+def _last_seq_before(connection: sqlite3.Connection, moment_us: int) -> int:
+    """The seq of the newest row in the tables recorded before the moment, by halving: recorded_at grows with seq."""
+    low, high = 0, read_head(connection).seq
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = connection.execute(
+            "SELECT seq, recorded_at FROM log WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
+        ).fetchone()
+        if row is not None and row[1] < moment_us:
+            low = row[0]
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,91 @@
+"""Whether the log is the one that was written: the chain, the sequence, the versions, the stored head."""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from btmd.errors import Damaged
+from btmd.store.reader import pages, read_head, read_log
+from btmd.store.recorded import Recorded, genesis_hash
+
+TAIL_ROWS = 1000
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """``first_bad`` is the seq of the first row that does not fit (None: all fit), ``reason`` says why."""
+
+    checked: int
+    first_bad: int | None = None
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.first_bad is None
+
+
+class _Chain:
+    """Walks row after row; ``fault`` says what is wrong with the next one."""
+
+    def __init__(self, seq: int, digest: bytes | None, recorded_at_us: int, *, complete: bool) -> None:
+        self.seq = seq
+        self.digest = digest
+        self.recorded_at_us = recorded_at_us
+        self.complete = complete
+        self.versions: dict[str, int] = {}
+
+    def fault(self, row: Recorded) -> str:
+        if row.seq != self.seq + 1:
+            return f"the rows from {self.seq + 1} to {row.seq - 1} are missing"
+        if self.digest is not None and row.prev_hash != self.digest:
+            return "it does not continue the row before"
+        if row.computed_hash() != row.hash:
+            return "its content does not fit its hash"
+        if row.recorded_at_us <= self.recorded_at_us:
+            return "it was recorded before its predecessor"
+        before = self.versions.get(row.stream, 0 if self.complete else row.version - 1)
+        if row.version != before + 1:
+            return f"{row.stream} goes from version {before} to {row.version}"
+        self.versions[row.stream] = row.version
+        self.seq, self.digest, self.recorded_at_us = row.seq, row.hash, row.recorded_at_us
+        return ""
+
+
+def verify_log(connection: sqlite3.Connection, from_seq: int = 1) -> Verification:
+    """Check every row from ``from_seq`` to the head."""
+    head = read_head(connection)
+    store_id = connection.execute("SELECT store_id FROM meta").fetchone()[0]
+    before = read_log(connection, from_seq - 2, limit=1, upto=from_seq - 1) if from_seq > 1 else []
+    if before:
+        chain = _Chain(before[0].seq, before[0].hash, before[0].recorded_at_us, complete=False)
+    else:
+        known = genesis_hash(store_id) if from_seq <= 1 else None
+        chain = _Chain(max(from_seq, 1) - 1, known, -1, complete=from_seq <= 1)
+    checked = 0
+    for page in pages(connection, chain.seq, upto=head.seq):
+        for row in page:
+            reason = chain.fault(row)
+            if reason:
+                return Verification(checked, row.seq, reason)
+            checked += 1
+    if chain.seq < head.seq:
+        return Verification(checked, chain.seq + 1, f"the rows from {chain.seq + 1} to {head.seq} are missing")
+    if chain.digest is not None and chain.digest != head.hash:
+        return Verification(checked, head.seq, "it is not the row that the stored head names")
+    beyond = connection.execute("SELECT min(seq) FROM log WHERE seq > ?", (head.seq,)).fetchone()[0]
+    if beyond is not None and read_head(connection).seq < beyond:
+        return Verification(checked, beyond, "it stands beyond the stored head")
+    return Verification(checked)
+
+
+def verify_tail(connection: sqlite3.Connection, rows: int = TAIL_ROWS) -> None:
+    """Check the newest rows before the store is used. Raises Damaged."""
+    meta: tuple[Any, ...] | None = connection.execute("SELECT head_seq FROM meta").fetchone()
+    if meta is None:
+        raise Damaged("The database has no head: it is not whole.", hint="Restore it from a backup.")
+    result = verify_log(connection, max(1, meta[0] - rows + 1))
+    if not result.ok:
+        raise Damaged(
+            f"The event log is damaged at event {result.first_bad}: {result.reason}.",
+            hint="Restore the database from a backup; nothing was changed.",
+        )
