@@ -79,6 +79,8 @@ class Hardware:
     gpus: tuple[Gpu, ...] = ()
     problems: tuple[str, ...] = ()
     driver_version: str | None = None
+    other_gpus: tuple[str, ...] = ()
+    """Makers of GPUs that btmd cannot train on, such as ``AMD``."""
 
     @property
     def best_gpu(self) -> Gpu | None:

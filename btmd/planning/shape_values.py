@@ -62,6 +62,8 @@ def _choose_device(choices: Choices, fit: Fit) -> None:
         reason = (
             "The CPU, as you allowed: the GPU has too little free memory."
             if "cpu" in fit.changed else "This machine has no GPU that can be used."
+            if not hardware.other_gpus
+            else f"The {' and '.join(hardware.other_gpus)} GPU in this machine is of a kind that btmd cannot use."
         )
     else:
         gpu = next(gpu for gpu in hardware.gpus if fit.device == f"cuda:{gpu.index}")
