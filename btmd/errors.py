@@ -125,6 +125,10 @@ class DatasetTruncated(DatasetRefused):
     code, title = "dataset_truncated", "The dataset file is cut off"
 
 
+class DatasetDamaged(DatasetRefused):
+    code, title = "dataset_damaged", "The dataset file is damaged"
+
+
 class DatasetEncoding(DatasetRefused):
     code, title = "dataset_encoding", "The dataset's characters cannot be read"
 

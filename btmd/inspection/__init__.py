@@ -1,0 +1,1 @@
+"""What runs in a short-lived child: reading datasets and models of unknown quality, away from the daemon."""

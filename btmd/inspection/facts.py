@@ -1,0 +1,135 @@
+"""What an inspection finds out. Counts, names and line numbers only, never the text of a row.
+
+The daemon decodes these from a child's answer and keeps them in events, so fields are added, never renamed.
+"""
+
+import msgspec
+
+
+class BrokenRow(msgspec.Struct, frozen=True):
+    """A row that cannot be used. ``line`` is where it begins in the source, counted from 1."""
+
+    line: int
+    reason: str
+
+
+class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset as read. ``rows_total`` = ``rows_kept`` + ``rows_broken`` + ``rows_empty``."""
+
+    format: str
+    """``jsonl``, ``json``, ``csv`` or ``text``."""
+    encoding: str
+    """``utf-8``, ``utf-16`` or ``windows-1252``."""
+    separator: str | None
+    """Between a CSV file's columns."""
+    layout: str
+    """``messages``, ``conversations``, ``instruction``, ``prompt_completion``, ``question_answer``, ``text`` or
+    ``mapped``."""
+    columns: tuple[str, ...]
+    columns_used: tuple[str, ...]
+    rows_total: int
+    rows_kept: int
+    rows_broken: int
+    rows_empty: int
+    duplicates: int
+    """Rows that repeat an earlier row exactly; they are kept."""
+    damaged_characters: int
+    """Rows with the mark that stands for an unreadable character; they are kept."""
+    broken: tuple[BrokenRow, ...]
+    """The first hundred."""
+    broken_reasons: dict[str, int]
+    empty_lines: tuple[int, ...]
+    """Where the first hundred empty rows begin."""
+    has_split: bool
+    rows_held_out: int
+    """Rows the source itself sets aside."""
+    unknown_splits: int
+    """Rows whose split column says something else."""
+    turns_total: int
+    average_chars: float
+    longest_chars: int
+    sha256: str
+    """Of the source file."""
+    size_bytes: int
+    rows_sha256: str
+    rows_size_bytes: int
+
+
+class LengthCount(msgspec.Struct, frozen=True):
+    """How many rows are longer than ``max_length`` tokens."""
+
+    max_length: int
+    rows_over: int
+
+
+class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset seen through one model's tokenizer. Lengths are tokens of whole rows, marks included."""
+
+    rows: int
+    tokens_total: int
+    learned_tokens: int
+    rows_nothing_learned: int
+    nothing_learned_lines: tuple[int, ...]
+    rows_refused: int
+    """Rows the chat template does not take."""
+    refused_lines: tuple[int, ...]
+    refused_reason: str | None
+    shortest: int
+    mean: float
+    p50: int
+    p90: int
+    p95: int
+    p99: int
+    longest: int
+    histogram: dict[int, int]
+    """Rows by length, rounded up to a multiple of 64 (of 1,024 above 8,192)."""
+    over: tuple[LengthCount, ...]
+    template: str
+    """``model`` or ``plain``."""
+    warnings: tuple[str, ...]
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A model folder as its files describe it; no weight was loaded."""
+
+    architecture: str
+    """``LlamaForCausalLM``, say."""
+    family: str
+    """``llama``, ``qwen2``, ...: config.json's model_type."""
+    parameters: int
+    dtype: str
+    """Of most of the weights: ``bfloat16``, ``float16``, ``float32``, ..."""
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocab_size: int
+    context_length: int
+    tied_embeddings: bool
+    size_bytes: int
+    """Of the weights."""
+    weight_files: int
+    tokenizer: str
+    """``fast`` (tokenizer.json) or ``slow`` (to be converted once)."""
+    has_chat_template: bool
+    is_chat: bool
+    is_code: bool
+    fingerprint: str
+    """SHA-256 over configuration, tokenizer and the headers and sizes of the weights."""
+    license: str | None
+    quantised: str | None
+    """How the weights were quantised before they came here, ``Q4_1`` say; None if they were not."""
+    warnings: tuple[str, ...]
+
+
+class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished conversion to a folder of bf16 safetensors."""
+
+    folder: str
+    source_sha256: str
+    source_size_bytes: int
+    quantised: str | None
+    tensors: int
+    model: ModelFacts
