@@ -205,6 +205,10 @@ class FrameWriter:
             os.fsync(self._file)
         return number
 
+    def sync(self) -> None:
+        """Every frame appended so far is on the disk when this returns."""
+        os.fsync(self._file)
+
     def close(self) -> None:
         os.close(self._file)
 

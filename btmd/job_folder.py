@@ -74,6 +74,20 @@ class TrainerPlan(msgspec.Struct, frozen=True):
     sample_tokens: int = 64
     held_out_limit: int = 0
     """At most this many held-out rows are evaluated; 0: all."""
+    time_limit_s: float = 0
+    """Training time over all attempts after which the best so far is the result; 0: none."""
+    submitted_us: int = 0
+    """When the job was submitted; chat templates that write a date see this one in every attempt."""
+
+
+class TrainerProcess(msgspec.Struct, frozen=True):
+    """What the pid file holds. A pid alone may belong to another process by now; with start and boot it cannot."""
+
+    pid: int
+    start_ticks: int
+    """Start since boot, in clock ticks: field 22 of /proc/<pid>/stat."""
+    boot_id: str
+    attempt: int
 
 
 class JobFolder:
@@ -122,6 +136,21 @@ class JobFolder:
     def clear_control(self) -> None:
         self.control_path.unlink(missing_ok=True)
 
+    def write_pid(self, attempt: int) -> None:
+        """Say in the pid file which process trains: the calling one."""
+        pid = os.getpid()
+        mine = TrainerProcess(pid, process_start_ticks(pid), read_boot_id(), attempt)
+        write_atomically(self.pid_path, msgspec.json.encode(mine))
+
+    def read_pid(self) -> TrainerProcess | None:
+        """The trainer named in the pid file if that very process still exists; None otherwise."""
+        try:
+            found = msgspec.json.decode(self.pid_path.read_bytes(), type=TrainerProcess)
+            same = found.boot_id == read_boot_id() and process_start_ticks(found.pid) == found.start_ticks
+        except (FileNotFoundError, ProcessLookupError, msgspec.DecodeError):
+            return None
+        return found if same else None
+
     def take_lock(self) -> int | None:
         """Take the lock and return its inheritable descriptor; None while a trainer holds it."""
         file = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -140,6 +169,18 @@ class JobFolder:
             return True
         os.close(file)
         return False
+
+
+def process_start_ticks(pid: int) -> int:
+    """When a process started, in clock ticks since boot; raises ProcessLookupError or FileNotFoundError if none."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    # The name in brackets may hold blanks and brackets itself: count from the last bracket.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def read_boot_id() -> str:
+    """Tells this boot of the machine from every other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

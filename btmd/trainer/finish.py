@@ -1,0 +1,111 @@
+"""The end of a run: the best state becomes the result, and held-out questions are answered."""
+
+from pathlib import Path
+
+import torch
+
+from btmd.errors import Damaged
+from btmd.frames import Finished
+from btmd.trainer.answers import Question, answer, choose_questions, read_answers, write_answers
+from btmd.trainer.process import peak_resident_bytes
+from btmd.trainer.result import save_result
+from btmd.trainer.run import EndedBy, Run
+from btmd.trainer.state import HeldOutLoss, name_of_step
+
+
+def finish(run: Run, ended_by: EndedBy) -> None:
+    """Measure, go back to the best state, answer, write the result folder and say so. Raises StopRequested."""
+    run.reporter.stage("evaluating", "Measuring the trained model.")
+    after = _measure_after(run)
+    result_step = after.step if after is not None else run.state.progress.step
+    _answer_after(run)
+    run.reporter.stage("evaluating", "Writing the result.")
+    save_result(
+        run.folder, run.plan, run.state.model, run.state.progress, result_step=result_step, ended_by=ended_by
+    )
+    _tell_finished(run, ended_by, after, result_step)
+
+
+def _measure_after(run: Run) -> HeldOutLoss | None:
+    """Make the best state the present one, and return its held-out loss; None when nothing was held out."""
+    progress = run.state.progress
+    if not run.has_held_out or progress.step == 0:
+        return None
+    if not progress.evaluated_now():
+        progress.note_evaluation(run.measure("during"))
+    last, best = progress.evaluations[-1], progress.best
+    if best is None or best.step == progress.step:
+        return _tell_after(run, last)
+    # From here on the weights are older than the rest of the state: a pause must find the present one saved.
+    run.save()
+    try:
+        tensors, _ = run.checkpoints.load(name_of_step(best.step))
+    except Damaged as error:
+        run.reporter.checkpoint_rejected(name=name_of_step(best.step), reason=error.detail, used_instead=run.saved_name)
+        progress.best = last
+        return _tell_after(run, last)
+    run.state.model.load_state_tensors(tensors["weights"])
+    return _tell_after(run, best)
+
+
+def _tell_after(run: Run, loss: HeldOutLoss) -> HeldOutLoss:
+    run.reporter.evaluated(step=loss.step, loss=loss.loss, tokens=loss.tokens, when="after", seconds=0.0)
+    return loss
+
+
+def answer_before(run: Run) -> None:
+    """Let the untrained model answer where it cannot later: an adapter can be left out, a full fine-tune cannot."""
+    if run.plan.training_type == "fine_tuning":
+        questions = _questions(run)
+        for question in questions:
+            question.sample.base = _answer(run, question, base=False)
+        write_answers(run.folder.answers_path, [question.sample for question in questions])
+
+
+def _answer_after(run: Run) -> None:
+    questions = _questions(run)
+    told_before = {sample.line: sample.base for sample in read_answers(run.folder.answers_path)}
+    for question in questions:
+        if run.plan.training_type == "fine_tuning":
+            question.sample.base = told_before.get(question.sample.line)
+        else:
+            question.sample.base = _answer(run, question, base=True)
+        question.sample.tuned = _answer(run, question, base=False)
+    write_answers(run.folder.answers_path, [question.sample for question in questions])
+
+
+def _questions(run: Run) -> list[Question]:
+    plan, material = run.plan, run.material
+    return choose_questions(Path(plan.rows_path), material.dataset.held_out, plan.sample_answers, material.encoder)
+
+
+def _answer(run: Run, question: Question, *, base: bool) -> str:
+    run.stop.leave_if_asked()
+    return answer(
+        run.state.model,
+        run.material.encoder,
+        question,
+        max_new_tokens=run.plan.sample_tokens,
+        base=base,
+        between_tokens=run.stop.leave_if_asked,
+    )
+
+
+def _tell_finished(run: Run, ended_by: EndedBy, after: HeldOutLoss | None, result_step: int) -> None:
+    progress, device = run.state.progress, run.state.model.device
+    on_gpu = device.type == "cuda"
+    run.reporter.finished(
+        lambda at_us: Finished(
+            at_us,
+            ended_by=ended_by,
+            steps=progress.step,
+            final_loss=progress.last_loss,
+            held_out_before=progress.held_out_before,
+            held_out_after=after.loss if after is not None else None,
+            best_step=result_step,
+            training_s=progress.training_s,
+            result=run.folder.result.name,
+            peak_memory_bytes=peak_resident_bytes(),
+            peak_gpu_memory_bytes=int(torch.cuda.max_memory_reserved(device)) if on_gpu else None,
+        )
+    )

@@ -1,0 +1,161 @@
+"""The training loop: open, then step, report, evaluate, checkpoint, look for a stop request; then the result."""
+
+import time
+from collections.abc import Callable
+
+from btmd.job_folder import JobFolder, TrainerPlan
+from btmd.trainer.data import rows_of_step
+from btmd.trainer.finish import answer_before, finish
+from btmd.trainer.opening import open_run
+from btmd.trainer.preparation import Material
+from btmd.trainer.reporter import Reporter
+from btmd.trainer.run import EndedBy, Run
+from btmd.trainer.schedule import count_warmup_steps, learning_rate_factor
+from btmd.trainer.step import Accumulation, GradientOverflow, StepResult, cut, optimizer_step
+from btmd.trainer.stop import Stop, StopRequested
+
+_STEPS_BEFORE_LARGER_LOSS_SCALE = 1000
+
+
+def train(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporter, material: Material) -> None:
+    """Train a job to its end, a stop request or an error.
+
+    Ends with a Finished or a Stopped frame. Raises TrainingFailed and whatever torch raises.
+    """
+    try:
+        run = open_run(folder, plan, stop, reporter, material)
+        try:
+            _measure_before(run)
+            reporter.stage("training", "Training.")
+            ended_by = _train_steps(run)
+            finish(run, ended_by)
+        except StopRequested as request:
+            if request.control == "pause":
+                run.save()
+            raise
+    except StopRequested as request:
+        reporter.stopped(request.control)
+
+
+def _measure_before(run: Run) -> None:
+    progress = run.state.progress
+    if progress.step or progress.accumulation.rows_done:
+        return
+    if run.has_held_out:
+        run.reporter.stage("evaluating", "Measuring the model before training.")
+        progress.held_out_before = run.measure("before").loss
+    answer_before(run)
+
+
+def _train_steps(run: Run) -> EndedBy:
+    """Step until the end, doing before each step what is due; a resume therefore finds what a crash left undone."""
+    plan, progress = run.plan, run.state.progress
+    while True:
+        boundary = progress.accumulation.rows_done == 0 and 0 < progress.step < run.total_steps
+        if boundary and _is_due(plan.eval_every, progress.step) and run.has_held_out and not progress.evaluated_now():
+            _evaluate(run)
+        if boundary and _is_due(plan.save_every, progress.step):
+            run.save()
+        if ended_by := _ended_by(run):
+            return ended_by
+        _step(run)
+
+
+def _is_due(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _ended_by(run: Run) -> EndedBy | None:
+    plan, progress = run.plan, run.state.progress
+    run.stop.leave_if_asked()
+    if run.stop.read() == "stop":
+        return "stopped"
+    if progress.step >= run.total_steps:
+        return "finished"
+    if 0 < plan.patience <= progress.evaluations_without_gain:
+        return "early_stopping"
+    if 0 < plan.time_limit_s <= progress.training_s:
+        return "time"
+    return None
+
+
+def _evaluate(run: Run) -> None:
+    """Measure during training; the best state so far is always one that can be gone back to."""
+    run.reporter.stage("evaluating", "Measuring on rows it does not train on.")
+    best = run.state.progress.note_evaluation(run.measure("during"))
+    run.reporter.stage("training", "Training.")
+    if best:
+        run.save()
+
+
+class _StopInStep(Exception):
+    """``stop`` came in the middle of an accumulation: what has been gathered of it is dropped."""
+
+
+def _step(run: Run) -> None:
+    plan, state, progress = run.plan, run.state, run.state.progress
+    rows = run.material.dataset.train
+    members = rows_of_step(rows, step=progress.step, batch_size=plan.batch_size, seed=plan.seed)
+    warmup_steps = count_warmup_steps(plan.warmup_ratio, run.total_steps)
+    rate = plan.learning_rate * learning_rate_factor(
+        plan.lr_scheduler, step=progress.step, warmup_steps=warmup_steps, total_steps=run.total_steps
+    )
+    started_s = time.monotonic()
+    try:
+        taken = optimizer_step(
+            state.model,
+            state.optimizer,
+            cut(rows, members, done=progress.accumulation.rows_done, micro_batch_size=plan.micro_batch_size),
+            learned_tokens=int(rows.learned_counts[members].sum()),
+            learning_rate=rate,
+            max_gradient_norm=plan.max_gradient_norm,
+            accumulation=progress.accumulation,
+            loss_scale=progress.loss_scale,
+            before_each=_asker(run.stop),
+        )
+    except GradientOverflow:
+        _drop_accumulation(run)
+        progress.loss_scale /= 2
+        progress.steps_at_loss_scale = 0
+        return
+    except _StopInStep:
+        _drop_accumulation(run)
+        return
+    _note_step(run, taken, rate, time.monotonic() - started_s)
+
+
+def _asker(stop: Stop) -> Callable[[], None]:
+    def ask() -> None:
+        stop.leave_if_asked()
+        if stop.read() == "stop":
+            raise _StopInStep
+
+    return ask
+
+
+def _drop_accumulation(run: Run) -> None:
+    run.state.optimizer.zero_grad(set_to_none=True)
+    run.state.progress.accumulation = Accumulation()
+
+
+def _note_step(run: Run, taken: StepResult, learning_rate: float, seconds: float) -> None:
+    progress = run.state.progress
+    progress.step += 1
+    progress.accumulation = Accumulation()
+    progress.last_loss = taken.loss
+    progress.training_s += seconds
+    progress.steps_at_loss_scale += 1
+    if run.plan.precision == "fp16" and progress.steps_at_loss_scale >= _STEPS_BEFORE_LARGER_LOSS_SCALE:
+        progress.loss_scale *= 2
+        progress.steps_at_loss_scale = 0
+    run.saved_name = None
+    run.reporter.step_done(
+        step=progress.step,
+        total_steps=run.total_steps,
+        epoch=(progress.step - 1) // run.steps_per_epoch,
+        loss=taken.loss,
+        tokens=taken.tokens,
+        seconds=seconds,
+        learning_rate=learning_rate,
+        gradient_norm=taken.gradient_norm,
+    )

@@ -1,0 +1,66 @@
+"""From a plan to a model, data and state that are ready for the first step."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from btmd.encoding import Encoder
+from btmd.job_folder import JobFolder, TrainerPlan
+from btmd.trainer.data import Dataset, load_dataset, prompt_date
+from btmd.trainer.failures import blamed_on
+from btmd.trainer.reporter import Reporter
+from btmd.trainer.stop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What there is to train on. No torch in it."""
+
+    encoder: Encoder
+    dataset: Dataset
+
+
+def load_material(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
+    """Tokenise the rows; raises TrainingFailed, or StopRequested between two rows."""
+    submitted_us = plan.submitted_us or int(folder.plan_path.stat().st_mtime * 1e6)
+    with blamed_on("model", "The model's tokenizer cannot be used"):
+        encoder = Encoder.load(Path(plan.model_folder), now=prompt_date(submitted_us))
+    with blamed_on("data", "The dataset cannot be read"):
+        dataset = load_dataset(
+            Path(plan.rows_path),
+            encoder,
+            sha256=plan.rows_sha256,
+            max_length=plan.max_length,
+            held_out_fraction=plan.held_out_fraction,
+            held_out_limit=plan.held_out_limit,
+            seed=plan.seed,
+            between_rows=stop.leave_if_asked,
+        )
+    return Material(encoder, dataset)
+
+
+def load_material_beside_imports(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
+    """`load_material` on a second thread while this one imports torch, which takes about as long."""
+    with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
+        material = pool.submit(load_material, folder, plan, stop)
+        import btmd.trainer.step  # noqa: F401
+
+        return material.result()
+
+
+def tell_left_out(dataset: Dataset, max_length: int, reporter: Reporter) -> None:
+    """Say which rows take no part: never silently."""
+    if dataset.over_long_rows:
+        text = f"{dataset.over_long_rows} rows are longer than {max_length} tokens and are left out whole."
+        reporter.notice("rows_over_long", text)
+    if dataset.unlearned_rows:
+        reporter.notice("rows_unlearned", f"{dataset.unlearned_rows} rows have no token to learn and are left out.")
+    if dataset.untemplated_rows:
+        text = f"{dataset.untemplated_rows} rows do not fit the model's chat template and are left out."
+        reporter.notice("rows_untemplated", text)
+    if len(dataset.held_out) < dataset.held_out_total:
+        text = f"Of {dataset.held_out_total} held-out rows {len(dataset.held_out)} are evaluated, the same each time."
+        reporter.notice("held_out_limited", text)
+    if len(dataset.held_out) == 0:
+        text = "There is no held-out row, so nothing can tell over-fitting from learning; the last state is the result."
+        reporter.notice("no_held_out", text)

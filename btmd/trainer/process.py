@@ -1,0 +1,95 @@
+"""The trainer as a process: its environment, its lock, and what it reads about itself. No torch here."""
+
+import fcntl
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from btmd.job_folder import JobFolder
+
+OOM_SCORE_ADJ = 500
+"""When memory runs out the kernel should take a trainer, which resumes, before the daemon or the desktop."""
+
+RESERVE_BYTES = 256 * 1024
+
+
+def prepare_environment(folder: JobFolder) -> None:
+    """Keep hub libraries off the network, and temporary files inside the job folder and private."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_OFFLINE"] = "1"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["DO_NOT_TRACK"] = "1"
+    os.umask(0o077)
+    folder.tmp.mkdir(mode=0o700, exist_ok=True)
+    os.environ["TMPDIR"] = str(folder.tmp)
+    tempfile.tempdir = str(folder.tmp)
+    try:
+        Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
+    except PermissionError as error:
+        # Already above it and not allowed to go down: the order we want holds anyway.
+        print(f"oom_score_adj stays as it is: {error}", file=sys.stderr)
+
+
+def hold_lock(folder: JobFolder) -> bool:
+    """Keep the lock that was inherited, or take it when started by hand; False while another trainer holds it."""
+    try:
+        wanted = os.stat(folder.lock_path)
+    except FileNotFoundError:
+        wanted = None
+    for name in os.listdir("/proc/self/fd") if wanted else ():
+        descriptor = int(name)
+        try:
+            found = os.fstat(descriptor)
+        except OSError:  # the listing's own descriptor, closed by now
+            continue
+        if wanted and (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return _keep(descriptor)
+    taken = folder.take_lock()
+    return taken is not None and _keep(taken)
+
+
+def _keep(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    # A process of a library's that outlives this one must not look like a living trainer.
+    os.set_inheritable(descriptor, False)
+    return True
+
+
+class DiskReserve:
+    """A little room kept on the disk, given back when the disk is full so that the reason can still be told."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._path = folder.tmp / "reserve"
+
+    def take(self) -> None:
+        """Raises OSError when not even this fits."""
+        file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, RESERVE_BYTES)
+        finally:
+            os.close(file)
+
+    def give_back(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM now."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * _PAGE_BYTES
+
+
+def peak_resident_bytes() -> int:
+    """The most memory this process has had in RAM."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resident_bytes()

@@ -1,0 +1,204 @@
+"""Everything that an exact resume needs, in one place.
+
+The data order needs no state: it is a function of seed and step. Neither does the learning rate. The rest is here.
+"""
+
+import random
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from btmd.errors import Damaged
+from btmd.trainer.model import TrainableModel
+from btmd.trainer.step import Accumulation
+
+TensorFiles = dict[str, dict[str, Tensor]]
+"""Tensors by name, by the name of the file they are kept in."""
+
+_ADAM = ("exp_avg", "exp_avg_sq", "step")
+
+
+def name_of_step(step: int) -> str:
+    """The name of a checkpoint taken after ``step`` whole steps."""
+    return f"step-{step:08d}"
+
+
+class HeldOutLoss(msgspec.Struct, frozen=True):
+    """The mean over ``tokens`` learned tokens, in nats, after ``step`` whole steps."""
+
+    step: int
+    loss: float
+    tokens: int
+
+
+class Progress(msgspec.Struct):
+    """How far the run is. ``step`` counts finished optimizer steps, ``accumulation`` is about the one after."""
+
+    step: int = 0
+    accumulation: Accumulation = msgspec.field(default_factory=Accumulation)
+    last_loss: float | None = None
+    training_s: float = 0.0
+    """Over all attempts, evaluation and saving excluded."""
+    held_out_before: float | None = None
+    evaluations: list[HeldOutLoss] = msgspec.field(default_factory=list)
+    """During and at the end of training."""
+    best: HeldOutLoss | None = None
+    evaluations_without_gain: int = 0
+    loss_scale: float = 1.0
+    steps_at_loss_scale: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of a checkpoint of this moment; sorts by time."""
+        rows = self.accumulation.rows_done
+        return name_of_step(self.step) + (f"-row-{rows:05d}" if rows else "")
+
+    def note_evaluation(self, found: HeldOutLoss) -> bool:
+        """Enter the held-out loss of the present step; True if it is the best so far."""
+        self.evaluations.append(found)
+        if self.best is None or found.loss < self.best.loss:
+            self.best = found
+            self.evaluations_without_gain = 0
+            return True
+        self.evaluations_without_gain += 1
+        return False
+
+    def evaluated_now(self) -> bool:
+        return bool(self.evaluations) and self.evaluations[-1].step == self.step
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """What must be equal for a resume to be exact: floating-point sums come out otherwise under other ones."""
+
+    threads: int
+    precision: str
+    device: str
+    compile: bool
+    micro_batch_size: int
+    gradient_checkpointing: bool
+    implementation: str
+    torch: str
+
+    def differences(self, other: "Conditions") -> list[str]:
+        """Each difference as ``name: before -> now``."""
+        return [
+            f"{name}: {getattr(other, name)} -> {getattr(self, name)}"
+            for name in self.__struct_fields__
+            if getattr(self, name) != getattr(other, name)
+        ]
+
+
+class RandomStates(msgspec.Struct, frozen=True):
+    """Of Python and numpy; torch's are tensors."""
+
+    python: tuple[int, tuple[int, ...], float | None]
+    numpy_keys: tuple[int, ...]
+    numpy_position: int
+    numpy_has_gauss: int
+    numpy_gauss: float
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """The part of a checkpoint that is not tensors."""
+
+    progress: Progress
+    conditions: Conditions
+    random: RandomStates
+
+
+class TrainingState:
+    """The model, its optimizer, and the progress; saved whole and taken back whole."""
+
+    def __init__(self, model: TrainableModel, optimizer: Optimizer, conditions: Conditions) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.conditions = conditions
+        self.progress = Progress()
+
+    def tensors(self) -> TensorFiles:
+        """Not copies: write them out before the next step."""
+        files: TensorFiles = {"weights": self.model.state_tensors(), "random": _torch_random_states()}
+        moments: dict[str, Tensor] = {}
+        gradients: dict[str, Tensor] = {}
+        for index, parameter in enumerate(self.model.trainable_parameters()):
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                moments[f"{index:05d}.{key}"] = value
+            if parameter.grad is not None:
+                gradients[f"{index:05d}"] = parameter.grad
+        if moments:
+            files["optimizer"] = moments
+        if gradients and self.progress.accumulation.rows_done:
+            files["gradients"] = gradients
+        return files
+
+    def facts(self) -> bytes:
+        keys = np.random.get_state(legacy=False)
+        numpy_state: Any = keys["state"]
+        states = RandomStates(
+            python=random.getstate(),
+            numpy_keys=tuple(int(word) for word in numpy_state["key"]),
+            numpy_position=int(numpy_state["pos"]),
+            numpy_has_gauss=int(keys["has_gauss"]),
+            numpy_gauss=float(keys["gauss"]),
+        )
+        return msgspec.json.encode(Facts(self.progress, self.conditions, states))
+
+    def restore(self, files: TensorFiles, facts: bytes) -> Conditions:
+        """Take everything back and return the conditions it was saved under; raises Damaged when it does not fit."""
+        try:
+            found = msgspec.json.decode(facts, type=Facts)
+        except msgspec.DecodeError as error:
+            raise Damaged(f"The saved state cannot be read: {error}") from error
+        parameters = self.model.trainable_parameters()
+        moments, gradients = files.get("optimizer", {}), files.get("gradients", {})
+        for index, parameter in enumerate(parameters):
+            for key in ("exp_avg", "exp_avg_sq"):
+                held = moments.get(f"{index:05d}.{key}")
+                if found.progress.step and (held is None or held.shape != parameter.shape):
+                    raise Damaged("The saved optimizer does not fit this model.")
+        self.model.load_state_tensors(files["weights"])
+        self.optimizer.state.clear()
+        for index, parameter in enumerate(parameters):
+            held_state = {key: moments.get(f"{index:05d}.{key}") for key in _ADAM}
+            if held_state["step"] is not None:
+                self.optimizer.state[parameter] = {
+                    key: value.to(parameter.device).clone() for key, value in held_state.items() if value is not None
+                }
+            gradient = gradients.get(f"{index:05d}")
+            parameter.grad = None if gradient is None else gradient.to(parameter.device).clone()
+        self.progress = found.progress
+        _restore_random_states(files["random"], found.random)
+        return found.conditions
+
+
+def _torch_random_states() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _restore_random_states(tensors: dict[str, Tensor], states: RandomStates) -> None:
+    torch.set_rng_state(tensors["cpu"].clone())
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"].clone())
+    random.setstate(states.python)
+    np.random.set_state(
+        {
+            "bit_generator": "MT19937",
+            "state": {"key": np.array(states.numpy_keys, np.uint32), "pos": states.numpy_position},
+            "has_gauss": states.numpy_has_gauss,
+            "gauss": states.numpy_gauss,
+        }
+    )
+
+
+def seed_everything(seed: int) -> None:
+    """Start all random states of a new run from its seed."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

@@ -1,0 +1,115 @@
+"""One optimizer step, the same whatever micro-batches it is cut into."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from btmd.trainer.data import Rows
+from btmd.trainer.failures import TrainingFailed
+from btmd.trainer.model import Batch, TrainableModel
+
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPSILON = 1e-8
+
+
+class Accumulation(msgspec.Struct):
+    """How far into a step we are; its partial gradients stand in the parameters' ``grad``."""
+
+    rows_done: int = 0
+    loss_sum: float = 0.0
+    tokens: int = 0
+    """Real tokens of the rows done."""
+
+
+class StepResult(msgspec.Struct, frozen=True):
+    """``loss`` is the mean over the learned tokens of the whole step, in nats; ``gradient_norm`` before clipping."""
+
+    loss: float
+    gradient_norm: float
+    tokens: int
+
+
+class GradientOverflow(Exception):
+    """fp16 gradients passed the largest number of the format: repeat the step with a smaller loss scale."""
+
+
+def optimizer_step(
+    model: TrainableModel,
+    optimizer: Optimizer,
+    batches: Iterable[Batch],
+    *,
+    learned_tokens: int,
+    learning_rate: float,
+    max_gradient_norm: float,
+    accumulation: Accumulation | None = None,
+    loss_scale: float = 1.0,
+    before_each: Callable[[], None] = lambda: None,
+) -> StepResult:
+    """Take one step over ``batches``, the micro-batches that are not in ``accumulation`` yet.
+
+    ``learned_tokens`` counts the learned tokens of the *whole* step. Every micro-batch's gradient is divided by it, so
+    cutting the step differently changes nothing but the order of a sum. ``before_each`` may raise to leave in
+    between; ``accumulation`` and the gradients are then whole. Raises TrainingFailed(not_a_number) before any weight
+    has changed.
+    """
+    done = accumulation if accumulation is not None else Accumulation()
+    for batch in batches:
+        before_each()
+        loss_sum = model.loss_sum(batch)
+        (loss_sum * (loss_scale / learned_tokens)).backward()  # type: ignore[no-untyped-call]
+        done.loss_sum += float(loss_sum.detach())
+        done.rows_done += len(batch.input_ids)
+        done.tokens += batch.count_tokens()
+        if not math.isfinite(done.loss_sum):
+            raise TrainingFailed("not_a_number", "The loss is not a number any more: the training has diverged.")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    gradient_norm = _clip(parameters, max_gradient_norm, loss_scale)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return StepResult(done.loss_sum / learned_tokens, gradient_norm, done.tokens)
+
+
+def _clip(parameters: Sequence[nn.Parameter], max_norm: float, loss_scale: float) -> float:
+    """Take the loss scale out of the gradients, limit their norm, and return what it was. 0 sets no limit."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients)) / loss_scale
+    if not math.isfinite(norm):
+        if loss_scale > 1.0:
+            raise GradientOverflow
+        raise TrainingFailed("not_a_number", "A gradient is not a number any more: the training has diverged.")
+    factor = min(1.0, max_norm / (norm + 1e-6)) / loss_scale if max_norm > 0 else 1.0 / loss_scale
+    if factor != 1.0:
+        torch._foreach_mul_(gradients, factor)
+    return norm
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], *, weight_decay: float) -> AdamW:
+    """AdamW in its fused form; weights of one dimension (norms, biases) do not decay."""
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
+
+
+def make_batch(rows: Rows, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+    """The rows as tensors."""
+    chosen = [rows.row(int(index)) for index in indices]
+    return Batch(
+        [torch.from_numpy(tokens.astype(np.int64)) for tokens, _ in chosen],
+        [torch.from_numpy(learned.copy()) for _, learned in chosen],
+    )
+
+
+def cut(rows: Rows, members: NDArray[np.int64], *, done: int, micro_batch_size: int) -> Iterator[Batch]:
+    """The micro-batches of a step whose first ``done`` rows have been seen."""
+    for start in range(done, len(members), micro_batch_size):
+        yield make_batch(rows, members[start : start + micro_batch_size])
