@@ -132,18 +132,19 @@ class CommandHandler:
         if known is not None:
             self._states.move_to_end(stream)
             return known
-        snapshot = await self._store.snapshot(stream, self._state_versions[decider.noun])
+        snapshot, rows = await self._store.load(stream, self._state_versions[decider.noun])
         if snapshot is None:
-            return await self._advance(stream, decider, None, 0)
+            return self._advance(stream, decider, None, 0, rows)
         state = msgspec.json.decode(snapshot[1], type=decider.state_type)
-        return await self._advance(stream, decider, state, snapshot[0])
+        return self._advance(stream, decider, state, snapshot[0], rows)
 
     async def _refresh(self, stream: str, decider: Decider) -> tuple[Any, int]:
         state, version = self._states.get(stream, (None, 0))
-        return await self._advance(stream, decider, state, version)
+        return self._advance(stream, decider, state, version, await self._store.read_stream(stream, version))
 
-    async def _advance(self, stream: str, decider: Decider, state: Any, version: int) -> tuple[Any, int]:
-        rows = await self._store.read_stream(stream, version)
+    def _advance(
+        self, stream: str, decider: Decider, state: Any, version: int, rows: list[Recorded]
+    ) -> tuple[Any, int]:
         known: list[Event] = [row.event for row in rows if not isinstance(row.event, RawEvent)]
         state = decider.fold(state, known)
         version = rows[-1].version if rows else version

@@ -87,7 +87,8 @@ class Store:
     ) -> "Store":
         """Open or create the database at ``path``; when this returns, it is migrated, verified and caught up.
 
-        ``clock`` gives microseconds since the epoch. Raises StoreTooNew, Damaged, SchemaChanged, StoreFull, StoreFailed.
+        ``clock`` gives microseconds since the epoch.
+        Raises StoreTooNew, Damaged, SchemaChanged, StoreFull, StoreFailed.
         """
         store = cls(
             path,
@@ -190,16 +191,16 @@ class Store:
         """All rows of a stream above a version, oldest first."""
         return await self._read(lambda connection: read_stream(connection, stream, after_version))
 
-    async def snapshot(self, stream: str, state_version: int) -> tuple[int, str] | None:
-        """Version and JSON of the newest snapshot of ``stream`` made by this version of the code."""
+    async def load(self, stream: str, state_version: int) -> tuple[tuple[int, str] | None, list[Recorded]]:
+        """The newest snapshot (version, JSON) of ``stream`` made by this version of the code, and the rows after it."""
 
-        def newest(connection: sqlite3.Connection) -> tuple[int, str] | None:
+        def newest(connection: sqlite3.Connection) -> tuple[tuple[int, str] | None, list[Recorded]]:
             row: tuple[int, str] | None = connection.execute(
                 "SELECT version, state FROM snapshots WHERE stream = ? AND state_version = ?"
                 " ORDER BY version DESC LIMIT 1",
                 (stream, state_version),
             ).fetchone()
-            return row
+            return row, read_stream(connection, stream, row[0] if row else 0)
 
         return await self._read(newest)
 
