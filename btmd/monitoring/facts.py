@@ -1,0 +1,85 @@
+"""What progress and results are told from. Times in microseconds UTC, losses in nats per learned token."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSpan:
+    """When one trainer process ran; ``ended_us`` is None while it does."""
+
+    started_us: int
+    ended_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TickPoint:
+    """One tick of the attempt that runs: ``elapsed_s`` is its training time, measuring and saving excluded."""
+
+    step: int
+    elapsed_s: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """A job as it stands. ``epoch`` is counted from 0."""
+
+    job_id: str
+    model_id: str
+    state: str
+    asked: str = ""
+    """What the running attempt was asked and has not done yet: ``pause``, ``stop`` or ``cancel``."""
+    stage_text: str = ""
+    step: int = 0
+    total_steps: int = 0
+    epoch: int = 0
+    total_epochs: int = 0
+    resumed_from_step: int = 0
+    """Step at which the running attempt began."""
+    attempts: tuple[AttemptSpan, ...] = ()
+    last_tick_us: int | None = None
+    eval_every: int = 0
+    evaluation_s: float | None = None
+    """Mean duration of a held-out measurement; None before the first."""
+    current_loss: float | None = None
+    best_loss: float | None = None
+    held_out_before: float | None = None
+    held_out_loss: float | None = None
+    learning_rate: float | None = None
+    tokens_per_s: float | None = None
+    memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
+    gpu_utilization: float | None = None
+    jobs_before: int = 0
+    """Jobs that train or wait before this one; for a queued job."""
+    text: str = ""
+    """Why it failed or is recovering, in a sentence."""
+    ended_by: str = ""
+    warnings: tuple[str, ...] = ()
+    recommendations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """An ended job. ``training_s`` counts its attempts; ``result_path`` is None when nothing was kept."""
+
+    job_id: str
+    model_id: str
+    state: str
+    ended_by: str
+    training_s: float
+    steps: int
+    total_steps: int
+    best_step: int | None = None
+    final_loss: float | None = None
+    held_out_before: float | None = None
+    held_out_after: float | None = None
+    result_path: str | None = None
+    training_type: str = ""
+    learning_rate: float = 0.0
+    num_epochs: int = 0
+    train_rows: int | None = None
+    reason: str = ""
+    text: str = ""
+    hint: str = ""
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,98 @@
+"""Every sentence of progress and results, in one place: a translation replaces this table and nothing else.
+
+Names in braces are filled in by the caller. The status texts are a fixed contract and never translated.
+"""
+
+STATUS: dict[str, str] = {
+    "queued": "Getting ready...",
+    "validating": "Checking everything...",
+    "preparing": "Setting up training...",
+    "training": "Training in progress",
+    "paused": "Training paused",
+    "recovering": "Recovering...",
+    "needs_attention": "Waiting for your answer",
+    "evaluating": "Evaluating results...",
+    "completed": "Training completed!",
+    "failed": "Training encountered an issue",
+    "cancelled": "Training was cancelled",
+}
+CALCULATING = "Calculating..."
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)
+
+TEXTS: dict[str, str] = {
+    # --- what it is doing now -------------------------------------------------------------------
+    "queued_next": "It starts as soon as the machine is free.",
+    "queued_behind_one": "One other job comes first; then it starts by itself.",
+    "queued_behind": "{count} other jobs come first; then it starts by itself.",
+    "validating": "It looks over the model and the data before anything is changed.",
+    "preparing": "It loads the model and turns your rows into tokens.",
+    "training_begins": "The training begins; the first step takes a little longer than the others.",
+    "training": "Pass {epoch} of {epochs} over your data, step {step} of {total}.",
+    "training_one_pass": "One pass over your data, step {step} of {total}.",
+    "loss_falling": "The model makes fewer mistakes than at the start (loss {first:.2f}, now {last:.2f}).",
+    "loss_flat": "The loss has hardly changed so far ({last:.2f}).",
+    "loss_rising": "The model makes more mistakes than at the start (loss {first:.2f}, now {last:.2f}).",
+    "finish": "It should be finished {when}.",
+    "asked_pause": "It saves a checkpoint and then pauses.",
+    "asked_stop": "It ends early and keeps the best state it found.",
+    "asked_cancel": "It is being cancelled.",
+    "paused": "Paused at step {step} of {total}; nothing is lost. `btmctl jobs resume {job}` goes on from there.",
+    "paused_unstarted": "Paused before it began. `btmctl jobs resume {job}` starts it.",
+    "recovering": "It goes on by itself from its last checkpoint.",
+    "needs_attention": "It waits for an answer: `btmctl jobs answer {job} yes` or `no`.",
+    "evaluating": "It measures on rows it has never learned from whether the model got better.",
+    "completed": "The training is done. `btmctl jobs result {job}` shows what came of it.",
+    "completed_early_stopping": "The training ended early, since it no longer got better; the best state was kept. "
+    "`btmctl jobs result {job}` shows what came of it.",
+    "completed_stopped": "The training was ended early, as asked, and its best state was kept. "
+    "`btmctl jobs result {job}` shows what came of it.",
+    "failed": "The training could not be finished.",
+    "cancelled": "The training was cancelled.",
+    # --- when it will be done --------------------------------------------------------------------
+    "when_soon": "in less than two minutes",
+    "when_today": "at about {clock}",
+    "when_tomorrow": "tomorrow at about {clock}",
+    "when_weekday": "on {weekday} at about {clock}",
+    "when_date": "on {day} {month}, at about {clock}",
+    "remaining_range": "{low} to {high}",
+    # --- what came of it -------------------------------------------------------------------------
+    "better": "It was worth it: on held-out rows, which it never learned from, the model's loss fell by "
+    "{percent:.0f} % (from {before:.2f} to {after:.2f}).",
+    "slightly_better": "It got a little better: on held-out rows, which it never learned from, the model's loss fell "
+    "by {percent:.1f} % (from {before:.2f} to {after:.2f}).",
+    "unchanged": "It made no real difference: on held-out rows, which it never learned from, the model's loss is "
+    "{after:.2f}; it was {before:.2f}.",
+    "worse": "It made the model worse: on held-out rows, which it never learned from, the model's loss rose by "
+    "{percent:.1f} % (from {before:.2f} to {after:.2f}). Better keep using the base model.",
+    "unmeasured": "No rows were held out, so nobody can tell whether the model got better.",
+    "ended_early_stopping": "The training ended early at step {steps} of {total}, because it no longer got better.",
+    "ended_stopped": "You ended the training at step {steps} of {total}.",
+    "ended_time": "The time ran out at step {steps} of {total}.",
+    "best_kept": "The state after step {best} was the best and is the one that was kept.",
+    "took": "It took {duration}.",
+    "failed_summary": "The training ended without a result. {text}",
+    "cancelled_summary": "The training was cancelled at step {steps} of {total}; there is no result.",
+    "cancelled_consent": "The training was ended because the consent to use its data was withdrawn.",
+    # --- what to do next --------------------------------------------------------------------------
+    "next_chat": "Ask the model before and after the training the same thing: `btmctl chat {job} --both`",
+    "next_logs": "See what the training wrote last: `btmctl jobs logs {job}`",
+    "next_again": "Start again with the changes recommended above: `btmctl train MODEL DATASET --set KEY=VALUE`",
+    "advise_more_epochs": "It was still getting better at the end: more passes may help (--set num_epochs={epochs}).",
+    "advise_fewer_epochs": "The best state came early, at step {best} of {steps}: fewer passes are enough "
+    "(--set num_epochs={epochs}).",
+    "advise_higher_rate": "Hardly anything was learned: try a higher learning rate (--set learning_rate={rate:g}) or "
+    "more passes (--set num_epochs={epochs}).",
+    "advise_lower_rate": "Try a lower learning rate (--set learning_rate={rate:g}).",
+    "advise_check_data": "Look over the data for wrong or contradicting answers (`btmctl datasets check DATASET`).",
+    "advise_more_rows": "There were only {rows} rows to learn from: more rows help most.",
+    "advise_hold_out": "Hold some rows out next time (--set held_out_fraction=0.1).",
+}
+
+
+def text(key: str, **values: object) -> str:
+    """The sentence ``key`` with its values filled in."""
+    return TEXTS[key].format(**values)
