@@ -1,0 +1,123 @@
+"""btmctl: find the command's module, parse, run, and turn whatever goes wrong into three lines and an exit code."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from btmctl.errors import DONE, FAILED, INTERRUPTED, CommandError, UsageError
+from btmctl.output import Output
+
+# One line a command, so that the overview needs none of the modules.
+COMMANDS = {
+    "quickstart": "train the demo model on the demo data, show answers before and after",
+    "status": "is everything well, and what is running",
+    "train": "train a model on a dataset",
+    "plan": "what a training would do, and why",
+    "jobs": "list, watch, pause, resume, cancel trainings; results and logs",
+    "chat": "talk to a trained model, and to the one it came from",
+    "models": "models on this machine",
+    "datasets": "data to train on",
+    "presets": "ready-made sets of training values",
+    "config": "settings of the daemon",
+    "events": "everything that happened, as it was recorded",
+    "daemon": "run the daemon, or see how it is doing",
+    "version": "versions of btmctl and of the daemon",
+}
+_WITH_VALUE = ("--socket",)
+_FLAGS = ("--json", "--yes", "--debug")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    output = Output(as_json="--json" in given)
+    try:
+        return _run(given, output)
+    except CommandError as error:
+        output.problem(error.what, error.why, error.hint)
+        if output.as_json:
+            output.json_line(error.as_document())
+        if "--debug" in given:
+            raise
+        return error.exit_code
+    except KeyboardInterrupt:
+        output.end_progress()
+        output.say("Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); point it away, or the interpreter complains while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        if "--debug" in given:
+            raise
+        output.problem(
+            "btmctl itself failed.", f"{type(error).__name__}: {error}", "Run it again with --debug to see where."
+        )
+        return FAILED
+
+
+def _run(given: list[str], output: Output) -> int:
+    before, name, after = _split(given)
+    if name is None:
+        if "--version" in before:
+            name, after = "version", []
+        elif not before or {"-h", "--help"} & set(before):
+            _overview(output)
+            return DONE
+        else:
+            raise UsageError("No command was given.", "", "btmctl --help")
+    if name == "help":
+        name, after = (after[0], ["--help"]) if after else ("--help", [])
+        if name == "--help":
+            _overview(output)
+            return DONE
+    if name not in COMMANDS:
+        from btmctl.parser import nearest
+
+        raise UsageError(
+            f"btmctl does not know {name!r}.",
+            f"It knows: {', '.join(COMMANDS)}.",
+            nearest(name, COMMANDS, "btmctl ") or "btmctl --help",
+        )
+    command: Any = importlib.import_module(f"btmctl.commands.{name}").command()
+    options = argparse.Namespace(json=False, yes=False, socket=None, debug=False)
+    try:
+        parsed = command.parse([*after, *before], options)
+    except SystemExit as left:
+        # argparse leaves like this after printing a help.
+        return int(left.code or 0)
+    from btmctl.session import Session
+
+    session = Session(output, socket=parsed.socket, yes=parsed.yes)
+    return int(parsed.run(parsed, session))
+
+
+def _split(given: list[str]) -> tuple[list[str], str | None, list[str]]:
+    """Options in front of the command, the command, and what follows it."""
+    at = 0
+    while at < len(given):
+        word = given[at]
+        if word in _WITH_VALUE:
+            at += 2
+        elif word.startswith("-"):
+            at += 1
+        else:
+            return given[:at], word, given[at + 1 :]
+    return given, None, []
+
+
+def _overview(output: Output) -> None:
+    output.line("usage: btmctl COMMAND [OPTIONS]", "bold")
+    output.line()
+    output.table(("command", "what it does"), list(COMMANDS.items()))
+    output.line()
+    output.line("Everywhere: --json, --yes, --socket PATH, --debug.")
+    output.line("btmctl COMMAND --help shows its options and examples.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

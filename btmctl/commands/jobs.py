@@ -1,0 +1,202 @@
+"""btmctl jobs: trainings, from submitted to done."""
+
+import argparse
+
+from btmctl import words
+from btmctl.client import Document
+from btmctl.errors import DONE
+from btmctl.output import Output
+from btmctl.parser import Noun
+from btmctl.session import Session
+from btmctl.training import show_plan
+
+WHICH = "id, beginning of an id, name, or last"
+
+
+def command() -> Noun:
+    noun = Noun("jobs", "A job is one training. It goes on without btmctl and without the daemon.")
+    listing = noun.verb(
+        "list", show_all, "List trainings, newest first.", ["btmctl jobs list", "btmctl jobs list --state failed"]
+    )
+    listing.add_argument("--state", metavar="S", help="only those in this state")
+    listing.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (50)")
+    for name, run, text, example in (
+        ("show", show, "Show one training: plan, attempts, checkpoints, measurements.", "btmctl jobs show last"),
+        ("watch", watch_one, "Show a training live; Ctrl-C leaves it running.", "btmctl jobs watch last"),
+        ("result", result, "Show what came of a training.", "btmctl jobs result last --answers"),
+        ("logs", logs, "Print what the trainer wrote.", "btmctl jobs logs last | tail"),
+        ("pause", pause, "Save a checkpoint and free the machine.", "btmctl jobs pause last"),
+        ("resume", resume, "Go on with a paused or failed training.", "btmctl jobs resume last"),
+        ("stop", stop, "End a training early and keep its best state.", "btmctl jobs stop last"),
+        (
+            "cancel",
+            cancel,
+            "End a training without a result. `stop` keeps what it has learned.",
+            "btmctl jobs cancel last",
+        ),
+    ):
+        verb = noun.verb(name, run, text, [example])
+        verb.add_argument("job", metavar="J", help=WHICH)
+        if name == "result":
+            verb.add_argument("--answers", action="store_true", help="also the sample answers before and after")
+    return noun
+
+
+def show_all(arguments: argparse.Namespace, session: Session) -> int:
+    output = session.output
+    found = session.client.get("/jobs", state=arguments.state, limit=arguments.limit)
+    if output.as_json:
+        output.document(found)
+        return DONE
+    if not found:
+        output.say("No trainings yet. btmctl train MODEL DATASET starts one.")
+        return DONE
+    output.table(
+        ("job", "state", "done", "loss", "model", "dataset", "started", "name"),
+        [
+            (
+                job["job_id"],
+                job["state"],
+                _share(job),
+                words.figure(job.get("held_out_loss") or job.get("loss")),
+                job["model_id"],
+                job["dataset_id"],
+                words.moment(job.get("created_at")),
+                job.get("name"),
+            )
+            for job in found
+        ],
+    )
+    return DONE
+
+
+def show(arguments: argparse.Namespace, session: Session) -> int:
+    output = session.output
+    job = session.client.get(f"/jobs/{arguments.job}")
+    if output.as_json:
+        output.document(job)
+        return DONE
+    output.fields(
+        [
+            ("job", job["job_id"]),
+            ("name", job.get("name")),
+            ("state", job["state"]),
+            ("model", job["model_id"]),
+            ("dataset", f"{job['dataset_id']} ({job.get('dataset_version', '')})"),
+            ("preset", job.get("preset")),
+            ("submitted", words.moment(job.get("created_at"))),
+            ("ended", words.moment(job.get("ended_at"))),
+            ("step", f"{job.get('step')} of {job.get('total_steps')}" if job.get("total_steps") else ""),
+            ("held-out before", words.figure(job.get("held_out_before"))),
+            ("held-out best", words.figure(job.get("held_out_best"))),
+            ("why", job.get("text")),
+            ("try", job.get("hint")),
+        ]
+    )
+    _parts(job, output)
+    if job.get("plan"):
+        output.line()
+        show_plan({"plan": job["plan"]}, output)
+    return DONE
+
+
+def _parts(job: Document, output: Output) -> None:
+    for title, key, columns in (
+        ("Attempts", "attempts", ("attempt", "why", "started_at", "ended", "text")),
+        ("Measurements", "evaluations", ("step", "when", "loss", "tokens")),
+        ("Checkpoints", "checkpoints", ("name", "step", "best", "held_out_loss", "size_bytes")),
+        ("Notices", "notices", ("code", "text")),
+    ):
+        rows = job.get(key) or []
+        if rows:
+            output.line()
+            output.line(title, "bold")
+            output.table(
+                [name.replace("_", " ") for name in columns], [[_cell(name, row) for name in columns] for row in rows]
+            )
+
+
+def _cell(name: str, row: Document) -> str:
+    value = row.get(name)
+    if name.endswith("_at"):
+        return words.moment(value)
+    if name == "size_bytes":
+        return words.size(value)
+    return words.figure(value, 5) if isinstance(value, float) else words.value(value)
+
+
+def watch_one(arguments: argparse.Namespace, session: Session) -> int:
+    from btmctl.watch import watch
+
+    return watch(job_id(arguments.job, session), session)
+
+
+def result(arguments: argparse.Namespace, session: Session) -> int:
+    from btmctl.watch import show_result
+
+    job = job_id(arguments.job, session)
+    document = session.client.get(f"/result/{job}")
+    answers = session.client.get(f"/jobs/{job}/answers") if arguments.answers else None
+    if session.output.as_json:
+        session.output.document({**document, "answers": answers} if arguments.answers else document)
+        return DONE
+    show_result(document, session.output)
+    for sample in (answers or {}).get("samples") or []:
+        show_sample(sample, session.output)
+    return DONE
+
+
+def show_sample(sample: Document, output: Output) -> None:
+    """A held-out question with what the model said before and after."""
+    output.line()
+    output.paragraph(str(sample["prompt_text"]))
+    for label, key in (("data", "expected"), ("before", "base"), ("after", "tuned")):
+        if sample.get(key) is not None:
+            output.paragraph(f"{label}: {sample[key]}", indent="  ")
+
+
+def logs(arguments: argparse.Namespace, session: Session) -> int:
+    text = session.client.text(f"/jobs/{arguments.job}/logs")
+    if session.output.as_json:
+        session.output.document({"log": "".join(text)})
+        return DONE
+    for piece in text:
+        session.output.raw(piece)
+    return DONE
+
+
+def pause(arguments: argparse.Namespace, session: Session) -> int:
+    return _ask(arguments, session, "pause")
+
+
+def resume(arguments: argparse.Namespace, session: Session) -> int:
+    return _ask(arguments, session, "resume")
+
+
+def stop(arguments: argparse.Namespace, session: Session) -> int:
+    return _ask(arguments, session, "stop")
+
+
+def cancel(arguments: argparse.Namespace, session: Session) -> int:
+    return _ask(arguments, session, "cancel")
+
+
+def _ask(arguments: argparse.Namespace, session: Session, what: str) -> int:
+    answer = session.client.post(f"/jobs/{arguments.job}/{what}")
+    if session.output.as_json:
+        session.output.document(answer)
+    else:
+        session.output.say(str(answer.get("message") or f"Job {arguments.job}: {answer.get('state', what)}."))
+    return DONE
+
+
+def job_id(given: str, session: Session) -> str:
+    """The full id of the job meant."""
+    return str(session.client.get(f"/jobs/{given}")["job_id"])
+
+
+def _share(job: Document) -> str:
+    if job["state"] == "completed":
+        return "100 %"
+    total = job.get("total_steps") or 0
+    return f"{100 * (job.get('step') or 0) / total:.0f} %" if total else ""

@@ -1,0 +1,43 @@
+"""btmctl status: is everything well, and what is running."""
+
+import argparse
+
+from btmctl import words
+from btmctl.errors import DONE
+from btmctl.parser import Single
+from btmctl.session import Session
+
+
+def command() -> Single:
+    return Single(
+        "status",
+        run,
+        "Shows the daemon that answers, the machine, and the trainings under way.",
+        ["btmctl status", "btmctl status --json"],
+    )
+
+
+def run(arguments: argparse.Namespace, session: Session) -> int:
+    client, output = session.client, session.output
+    status = client.get("/status")
+    if output.as_json:
+        output.document({**status, "socket": client.socket_path})
+        return DONE
+    hardware = status.get("hardware") or {}
+    gpus = hardware.get("gpu_count") or 0
+    output.fields(
+        [
+            ("state", status.get("status")),
+            ("daemon", client.socket_path),
+            ("version", status.get("version")),
+            ("processor cores", hardware.get("cpu_cores")),
+            ("memory free", f"{hardware.get('available_memory_gb', 0):.1f} GB"),
+            ("GPUs", f"{gpus}, {hardware.get('available_gpu_memory_gb', 0):.1f} GB free" if gpus else ""),
+            ("mixed precision", words.value(hardware.get("supports_mixed_precision"))),
+            ("active trainings", status.get("active_training_jobs")),
+            ("presets", status.get("available_presets")),
+        ]
+    )
+    for about, problem in (status.get("problems") or {}).items():
+        output.say(f"{about}: {problem}", "yellow")
+    return DONE

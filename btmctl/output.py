@@ -1,0 +1,189 @@
+"""What a person or a program gets to see: tables, fields, progress lines and JSON, fitted to the terminal."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_GAP = "  "
+_NARROWEST_LAST_COLUMN = 12
+
+
+class Output:
+    """Results on standard output, everything said to the person on standard error."""
+
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        environment: Mapping[str, str] = os.environ,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+    ) -> None:
+        self.as_json = as_json
+        self._stdout = stdout or sys.stdout
+        self._stderr = stderr or sys.stderr
+        plain = bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
+        self.is_terminal = self._stdout.isatty()
+        self.messages_at_terminal = self._stderr.isatty()
+        self._colour = self.is_terminal and not plain
+        self._colour_messages = self.messages_at_terminal and not plain
+        self._progress_shown = False
+        self._progress_text = ""
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; a pipe has no edge."""
+        import shutil
+
+        return shutil.get_terminal_size((80, 24)).columns if self.is_terminal else 1_000_000
+
+    # --- results --------------------------------------------------------------------------------
+
+    def document(self, value: Any) -> None:
+        """One JSON document."""
+        self._write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def json_line(self, value: Any) -> None:
+        """One JSON object of a stream, at once."""
+        self._write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self._write(self.styled(clean(text), style) + "\n")
+
+    def raw(self, text: str) -> None:
+        """Text as it is, for logs and answers; at a terminal without what could steer it."""
+        self._write(clean(text, keep="\n\t") if self.is_terminal else text)
+
+    def paragraph(self, text: str, indent: str = "") -> None:
+        """A sentence or several, wrapped at the terminal's edge."""
+        import textwrap
+
+        width = min(self.width, 100)
+        self._write(
+            textwrap.fill(clean(text), max(20, width - 1), initial_indent=indent, subsequent_indent=indent) + "\n"
+        )
+
+    def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
+        """Names and values, the values aligned; an empty value is left out."""
+        shown = [(name, clean(str(value))) for name, value in pairs if value not in (None, "")]
+        widest = max((columns(name) for name, _ in shown), default=0)
+        for name, value in shown:
+            self._write(self.styled(_padded(name, widest), "dim") + _GAP + value + "\n")
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Aligned columns; at a terminal too narrow for them, one block a row."""
+        cells = [[clean("" if value is None else str(value)) for value in row] for row in rows]
+        widths = [max([columns(heading), *(columns(row[at]) for row in cells)]) for at, heading in enumerate(headings)]
+        fixed = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+        room = self.width - fixed
+        if room < min(widths[-1], _NARROWEST_LAST_COLUMN):
+            for row in cells:
+                self.fields(zip(headings, row, strict=True))
+                self._write("\n")
+            return
+        self._write(self.styled(_row(headings, widths, room), "bold") + "\n")
+        for row in cells:
+            self._write(_row(row, widths, room) + "\n")
+
+    # --- messages -------------------------------------------------------------------------------
+
+    def say(self, text: str = "", style: str = "") -> None:
+        """A message to the person."""
+        self.end_progress()
+        code = _STYLES.get(style, "") if self._colour_messages else ""
+        text = clean(text)
+        self._stderr.write((f"\x1b[{code}m{text}\x1b[0m" if code else text) + "\n")
+        self._stderr.flush()
+
+    def progress(self, share: float | None, text: str) -> None:
+        """How far something is: a line that is written over at a terminal, else one line for each new sentence."""
+        if not self.messages_at_terminal:
+            if text and text != self._progress_text and not self.as_json:
+                self._stderr.write(clean(text) + "\n")
+                self._stderr.flush()
+            self._progress_text = text
+            return
+        import shutil
+
+        width = shutil.get_terminal_size((80, 24)).columns
+        figure = "" if share is None else f"{share:4.0%} "
+        bar = "" if share is None or width < 60 else _bar(share, 20) + " "
+        shown = cut(f"{figure}{bar}{clean(text)}", width - 1)
+        self._stderr.write("\r\x1b[K" + shown)
+        self._stderr.flush()
+        self._progress_shown = True
+
+    def progress_text(self, text: str) -> None:
+        """Progress of which nobody knows how far it is."""
+        self.progress(None, text)
+
+    def end_progress(self) -> None:
+        """Take the progress line away."""
+        if self._progress_shown:
+            self._stderr.write("\r\x1b[K")
+            self._stderr.flush()
+            self._progress_shown = False
+
+    def problem(self, what: str, why: str, hint: str) -> None:
+        """Three lines: what, why, and the command that helps."""
+        self.end_progress()
+        for label, text, code in (("error", what, "31;1"), ("  why", why, "2"), ("  try", hint, "36")):
+            if text:
+                label = f"\x1b[{code}m{label}:\x1b[0m" if self._colour_messages else f"{label}:"
+                self._stderr.write(f"{label} {clean(' '.join(text.split()))}\n")
+        self._stderr.flush()
+
+    def styled(self, text: str, style: str) -> str:
+        code = _STYLES.get(style, "") if self._colour else ""
+        return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+    def _write(self, text: str) -> None:
+        self._stdout.write(text)
+        self._stdout.flush()
+
+
+def clean(text: str, keep: str = "") -> str:
+    """Without control characters: a name from elsewhere must not steer the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter in keep or letter.isprintable() else _visible(letter) for letter in text)
+
+
+def _visible(letter: str) -> str:
+    return " " if letter in "\n\r\t" else f"\\x{ord(letter):02x}"
+
+
+def columns(text: str) -> int:
+    """How many columns a terminal needs for the text."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) != 0 for letter in text)
+
+
+def cut(text: str, width: int) -> str:
+    """The text, shortened with an ellipsis where it is wider than ``width`` columns."""
+    if columns(text) <= width:
+        return text
+    while text and columns(text) > max(0, width - 1):
+        text = text[:-1]
+    return text + "…" if width > 0 else ""
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - columns(text))
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
+    fixed = [_padded(cell, width) for cell, width in zip(cells[:-1], widths[:-1], strict=True)]
+    return _GAP.join([*fixed, cut(cells[-1], room)]).rstrip()
+
+
+def _bar(share: float, width: int) -> str:
+    full = round(min(1.0, max(0.0, share)) * width)
+    return "█" * full + "░" * (width - full)

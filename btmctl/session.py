@@ -1,0 +1,104 @@
+"""One run of btmctl: what was asked for everywhere, and the daemon once it is needed."""
+
+import os
+import sys
+from collections.abc import Mapping
+
+from btmctl import places
+from btmctl.client import Client
+from btmctl.errors import Refused, Unreachable
+from btmctl.output import Output
+
+
+class Session:
+    """Holds the output and finds the daemon when a command first needs it."""
+
+    def __init__(
+        self, output: Output, *, socket: str | None, yes: bool, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self.output = output
+        self.environment = environment
+        self.socket_option = socket
+        self.yes = yes
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The daemon. Raises Unreachable."""
+        if self._client is None:
+            self._client = self.find_client()
+        return self._client
+
+    def use(self, client: Client) -> None:
+        """Talk to this daemon from now on."""
+        self._client = client
+
+    def find_client(self, *, start_private: bool = True) -> Client:
+        """The first daemon that answers, in the order of the documentation.
+
+        The quickstart's private daemon ends when idle; when no other answers, it is started again. Raises Unreachable.
+        """
+        tried = places.candidates(self.socket_option, self.environment)
+        problems: list[str] = []
+        for path in tried:
+            problem = probe(path)
+            if problem is None:
+                return Client(path)
+            problems.append(f"{path} ({problem})")
+        named = places.named_socket(self.socket_option, self.environment)
+        if start_private and not named:
+            from btmctl import private_daemon
+
+            if private_daemon.has_state(self.environment):
+                return private_daemon.start(self.environment, self.output)
+        raise Unreachable(
+            "The daemon cannot be reached.",
+            f"Nothing answers at {', '.join(problems)}.",
+            "btmctl daemon run starts one in this terminal; btmctl quickstart brings its own.",
+        )
+
+    # --- questions ------------------------------------------------------------------------------
+
+    @property
+    def can_ask(self) -> bool:
+        return sys.stdin.isatty() and self.output.messages_at_terminal
+
+    def confirm(self, question: str, *, otherwise: str) -> bool:
+        """A question with yes or no. Without a terminal, raises Refused: ``otherwise`` says which option answers it."""
+        if self.yes:
+            return True
+        if not self.can_ask:
+            raise Refused(
+                "This needs an answer, and there is no terminal to ask at.", question, otherwise, code="needs_answer"
+            )
+        return self.ask(f"{question} [y/N] ").lower() in ("y", "yes")
+
+    def ask(self, question: str) -> str:
+        """A line from the person; nothing when they just press Enter or end the input."""
+        self.output.end_progress()
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()
+
+
+def probe(path: str) -> str | None:
+    """Why nothing answers at this socket, or None when something accepts connections there."""
+    import socket
+
+    if len(os.fsencode(path)) > 107:
+        return "the path is too long for a socket"
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(5)
+        connection.connect(path)
+    except FileNotFoundError:
+        return "not there"
+    except ConnectionRefusedError:
+        return "nobody is listening"
+    except PermissionError:
+        return "it belongs to somebody else"
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        connection.close()
+    return None

@@ -1,0 +1,112 @@
+"""A model or a dataset named on the command line: an id, a name, or a path that is added first."""
+
+import os
+
+from btmctl.client import Document
+from btmctl.errors import NoSuchFile, ServerRefused
+from btmctl.session import Session
+from btmctl.upload import upload
+
+DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".md", ".ndjson")
+
+
+def model(given: str, session: Session) -> Document:
+    """The registered model for an id, name or path. Raises what the client raises."""
+    if _is_path(given, (".gguf",)):
+        return add_model(given, session, name=None)
+    try:
+        found: Document = session.client.get(f"/models/{given}")
+        return found
+    except ServerRefused as error:
+        if error.status == 404 and os.path.exists(given):
+            return add_model(given, session, name=None)
+        raise
+
+
+def dataset(given: str, session: Session, *, consent: bool, purpose: str) -> Document:
+    """The registered dataset for an id, name or path.
+
+    A path wins over a name, so that a file that changed is never silently replaced by what was added before.
+    """
+    if _is_path(given, DATA_ENDINGS):
+        return add_dataset(given, session, consent=consent, purpose=purpose)
+    try:
+        found: Document = session.client.get(f"/datasets/{given}")
+        return found
+    except ServerRefused as error:
+        if error.status == 404 and os.path.isfile(given):
+            return add_dataset(given, session, consent=consent, purpose=purpose)
+        if error.status == 404 and (given.endswith(DATA_ENDINGS) or os.sep in given):
+            raise NoSuchFile(
+                f"There is no file {given}.", f"And {error.why[:1].lower()}{error.why[1:]}", "btmctl datasets list"
+            ) from None
+        raise
+
+
+def add_model(path: str, session: Session, *, name: str | None) -> Document:
+    """Register the folder or GGUF file at ``path``; the daemon reads it where it lies."""
+    path = os.path.abspath(os.path.expanduser(path))
+    if not os.path.exists(path):
+        raise NoSuchFile(
+            f"There is no model at {path}.",
+            "The path leads nowhere.",
+            "btmctl models list shows those that were added.",
+        )
+    body: Document = {"path": path}
+    if name:
+        body["name"] = name
+    result = session.client.run("/models", body, session.output.progress)
+    session.output.end_progress()
+    return result
+
+
+def add_dataset(
+    path: str,
+    session: Session,
+    *,
+    consent: bool,
+    purpose: str,
+    name: str | None = None,
+    mapping: dict[str, str] | None = None,
+) -> Document:
+    """Send the file at ``path`` and register it. Consent is asked for at a terminal unless it was given."""
+    from btmctl.upload import open_file
+
+    path = os.path.expanduser(path)
+    file_name = os.path.basename(os.path.abspath(path))
+    open_file(path).close()
+    if not consent:
+        consent, purpose = ask_consent(file_name, session, purpose)
+    client = session.client
+    body: Document = {"content": upload(path, client, session.output), "file_name": file_name, "consent": consent}
+    body.update({key: value for key, value in (("name", name), ("purpose", purpose), ("mapping", mapping)) if value})
+    result = client.run("/datasets", body, session.output.progress)
+    session.output.end_progress()
+    return result
+
+
+def ask_consent(file_name: str, session: Session, purpose: str) -> tuple[bool, str]:
+    """Whether the data may be used, and what for."""
+    agreed = session.confirm(
+        f"May {file_name} be used for training? The answer is recorded with your name.",
+        otherwise="Add --consent if you may allow it (and --purpose to say what for).",
+    )
+    if not agreed:
+        from btmctl.errors import Refused
+
+        raise Refused(
+            "The dataset was not added.",
+            "Nobody allowed the use of this data.",
+            "--consent allows it.",
+            code="consent_missing",
+        )
+    if not purpose and session.can_ask and not session.yes:
+        purpose = session.ask("What for? (Enter to leave it open) ")
+    return True, purpose
+
+
+def _is_path(given: str, endings: tuple[str, ...]) -> bool:
+    """Whether this must be a path: it exists, and no id or name is meant by it."""
+    expanded = os.path.expanduser(given)
+    looks_so = given.startswith((".", os.sep, "~")) or given.endswith(endings)
+    return looks_so and (os.path.exists(expanded) or given.startswith((os.sep, "./", "../", "~/")))

@@ -1,0 +1,70 @@
+"""What `train` and `plan` share: the options of a training, and the request made from them."""
+
+import argparse
+
+from btmctl import sources, words
+from btmctl.client import Document
+from btmctl.output import Output
+from btmctl.session import Session
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="id, name or path of a model")
+    add("dataset", metavar="DATASET", help="id, name or path of a dataset")
+    add("--preset", metavar="P", help="a preset's key or name (default: chosen for model, data and machine)")
+    add("--set", action="append", default=[], metavar="K=V", help="change one value, such as num_epochs=2 (repeatable)")
+    add("--allow", metavar="LIST", help="changes allowed without asking: shorter,lora,qlora,cpu,simpler or none")
+    add("--name", metavar="TEXT", help="what to call the training")
+    add("--priority", type=int, metavar="N", help="higher goes first")
+    add("--consent", action="store_true", help="you may allow the use of this data, and do")
+    add("--purpose", default="", metavar="TEXT", help="what the data may be used for")
+
+
+def request(arguments: argparse.Namespace, session: Session) -> Document:
+    """The body of a start or a plan; paths among model and dataset are added first."""
+    overrides = words.pairs(arguments.set, "--set")
+    model = sources.model(arguments.model, session)
+    dataset = sources.dataset(arguments.dataset, session, consent=arguments.consent, purpose=arguments.purpose)
+    body: Document = {"model_id": model["model_id"], "dataset_id": dataset["dataset_id"]}
+    if arguments.preset:
+        body["preset_name"] = arguments.preset
+    if overrides:
+        body["overrides"] = overrides
+    if arguments.allow:
+        body["allow"] = [one.strip() for one in arguments.allow.split(",") if one.strip()]
+    if arguments.name:
+        body["custom_description"] = arguments.name
+    if arguments.priority is not None:
+        body["priority"] = arguments.priority
+    if arguments.consent:
+        body["consent"] = True
+        if arguments.purpose:
+            body["purpose"] = arguments.purpose
+    return body
+
+
+def show_plan(answer: Document, output: Output) -> None:
+    """Every value with where it came from and why, then what else is to be known."""
+    plan = answer.get("plan") or answer
+    values = plan.get("values") or {}
+    rows = []
+    for key, chosen in values.items():
+        if isinstance(chosen, dict):
+            rows.append((key, words.value(chosen.get("value")), chosen.get("source"), chosen.get("reason")))
+        else:
+            rows.append((key, words.value(chosen), "", ""))
+    output.fields(
+        [
+            ("model", answer.get("model_id")),
+            ("dataset", answer.get("dataset_id")),
+            ("preset", plan.get("preset_key") or plan.get("preset") or answer.get("preset")),
+            ("steps", plan.get("total_steps")),
+            ("rows left out", plan.get("left_out_rows") or ""),
+        ]
+    )
+    output.line()
+    output.table(("value", "is", "from", "because"), rows)
+    for note in plan.get("notes") or []:
+        output.line()
+        output.paragraph(str(note))

@@ -1,0 +1,89 @@
+"""A file into the daemon's content store: read with the asking user's rights, sent once, gone on with when cut off."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from btmctl.client import Client
+from btmctl.errors import NOT_PERMITTED, CommandError, ConnectionLost, NoSuchFile, Unreachable
+from btmctl.output import Output
+
+PIECE_BYTES = 1024 * 1024
+ATTEMPTS = 5
+
+
+def upload(path: str, client: Client, output: Output) -> str:
+    """Bring the file's bytes to the daemon unless it has them, and return their SHA-256.
+
+    Raises NoSuchFile, CommandError for a file that may not be read, and what the client raises.
+    """
+    name = os.path.basename(path)
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        sha256 = _hash(file, size, name, output)
+        for attempt in range(1, ATTEMPTS + 1):
+            offset = client.stored_bytes(sha256)
+            if offset is None:
+                break
+            file.seek(offset)
+            try:
+                client.upload(sha256, _pieces(file, offset, size, name, output), offset, size - offset)
+                break
+            except (ConnectionLost, Unreachable):
+                # The daemon keeps what has arrived; a restart of it costs only the rest.
+                if attempt == ATTEMPTS:
+                    raise
+                from btmctl.reconnect import wait_for_connection
+
+                wait_for_connection(client, output.progress_text)
+    output.end_progress()
+    return sha256
+
+
+def open_file(path: str) -> BinaryIO:
+    """The file for reading. Raises NoSuchFile and CommandError in words."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoSuchFile(
+            f"There is no file {path}.", "The path leads nowhere from this folder.", "ls shows what is here."
+        ) from None
+    except IsADirectoryError:
+        raise NoSuchFile(
+            f"{path} is a folder, not a file.", "A dataset is one file.", f"ls {path} shows what is in it."
+        ) from None
+    except OSError as error:
+        raise CommandError(
+            f"{path} cannot be read.",
+            f"{error.strerror}.",
+            f"ls -l {path} shows who may.",
+            code="not_permitted",
+            exit_code=NOT_PERMITTED,
+        ) from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise NoSuchFile(
+            f"{path} is not an ordinary file.", "Only files with an end can be added.", "Save it to a file first."
+        )
+    return file
+
+
+def _hash(file: BinaryIO, size: int, name: str, output: Output) -> str:
+    digest = hashlib.sha256()
+    done = 0
+    while piece := file.read(PIECE_BYTES):
+        digest.update(piece)
+        done += len(piece)
+        if size > 100 * PIECE_BYTES:
+            output.progress(done / size, f"Reading {name}")
+    return digest.hexdigest()
+
+
+def _pieces(file: BinaryIO, offset: int, size: int, name: str, output: Output) -> Iterator[bytes]:
+    while offset < size and (piece := file.read(min(PIECE_BYTES, size - offset))):
+        if size > 8 * PIECE_BYTES:
+            output.progress(offset / size, f"Sending {name}")
+        yield piece
+        offset += len(piece)

@@ -1,0 +1,162 @@
+"""A training as it goes on: a live screen, a line for each change, or JSON lines."""
+
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from btmctl.client import Client, Document
+from btmctl.errors import DONE, FAILED, INTERRUPTED, ConnectionLost, ServerRefused, Unreachable
+from btmctl.output import Output
+from btmctl.reconnect import wait_for_connection
+from btmctl.session import Session
+
+ENDED = ("completed", "failed", "cancelled")
+RESTING = (*ENDED, "paused")
+REFRESH_S = 0.5
+"""Progress is asked for at most this often while ticks come in."""
+SILENCE_S = 60.0
+"""The daemon sends a sign of life every 15 s; after four of them missed it counts as away."""
+
+
+class View(Protocol):
+    """Somewhere to show progress."""
+
+    def show(self, progress: Document) -> None: ...
+
+    def away(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def watch(job_id: str, session: Session, *, fail_with_job: bool = False, show_result: bool = True) -> int:
+    """Show a job until it ends or is paused; Ctrl-C leaves it running.
+
+    Returns 130 after Ctrl-C; with ``fail_with_job``, 1 when the job failed or was cancelled.
+    """
+    output = session.output
+    view = _view(output)
+    last: Document = {}
+    try:
+        for last in changes(job_id, session.client, view):
+            view.show(last)
+    except KeyboardInterrupt:
+        view.close()
+        output.say(f"Not watching any more; the training goes on. btmctl jobs watch {job_id} shows it again.")
+        return INTERRUPTED
+    finally:
+        view.close()
+    if not output.as_json:
+        output.line(f"{last['status']} {last['status_message']}")
+        if show_result and last["state"] in ENDED:
+            show_outcome(job_id, session.client, output)
+    return FAILED if fail_with_job and last["state"] in ("failed", "cancelled") else DONE
+
+
+def changes(job_id: str, client: Client, view: View) -> Iterator[Document]:
+    """The job's progress as it stands, and again after each change, until it rests.
+
+    Events say that something changed; when the daemon restarts, it goes on after the last one seen.
+    """
+    after: int | None = None
+    while True:
+        try:
+            fresh = 0.0
+            streams = [f"job-{job_id}", f"ticks-{job_id}"]
+            # The first thing to come is a comment; nothing is missed after it, so progress is asked for then.
+            for event in client.events(after, follow=True, timeout_s=SILENCE_S, stream=streams):
+                if event is not None:
+                    after = event["seq"]
+                is_tick = event is not None and event["stream"].startswith("ticks-")
+                if is_tick and time.monotonic() - fresh < REFRESH_S:
+                    continue
+                progress: Document = client.get(f"/progress/{job_id}")
+                fresh = time.monotonic()
+                yield progress
+                if progress["state"] in RESTING:
+                    return
+        except (ConnectionLost, Unreachable):
+            wait_for_connection(client, view.away)
+        except ServerRefused as error:
+            if error.status != 503:
+                raise
+            view.away(error.why)
+            time.sleep(1)
+
+
+def show_outcome(job_id: str, client: Client, output: Output) -> None:
+    """What came of an ended job, in plain language."""
+    show_result(client.get(f"/result/{job_id}"), output)
+
+
+def show_result(result: Document, output: Output) -> None:
+    output.line()
+    output.paragraph(result["performance_summary"])
+    output.fields([("result", result.get("model_path"))])
+    for title, key in (("Warnings", "warnings"), ("Advice", "recommendations"), ("Next", "next_steps")):
+        texts = result.get(key) or []
+        if texts:
+            output.line()
+            output.line(title, "bold")
+        for text in texts:
+            output.paragraph(text, indent="  ")
+
+
+def _view(output: Output) -> View:
+    if output.as_json:
+        return JsonView(output)
+    if output.is_terminal:
+        from btmctl.live import LiveView
+
+        return LiveView()
+    return LineView(output)
+
+
+class JsonView:
+    """One progress document a line."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def show(self, progress: Document) -> None:
+        self._output.json_line(progress)
+
+    def away(self, text: str) -> None:
+        """Nothing is printed: the stream goes on when the daemon is back."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class LineView:
+    """A line when the state or the held-out loss changes, and for every twentieth of the way."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._said: tuple[object, ...] = ()
+        self._away = False
+
+    def show(self, progress: Document) -> None:
+        self._away = False
+        share = progress["progress_percentage"]
+        news = (progress["state"], progress.get("held_out_loss"), share // 5)
+        if news == self._said:
+            return
+        self._said = news
+        parts = [f"{share:5.1f} %", progress["status"]]
+        if progress["state"] == "training":
+            parts[1] = f"step {progress['current_step']} of {progress['total_steps']}"
+            parts += [f"{label} {value:.4f}" for label, value in _losses(progress) if value is not None]
+            parts.append(f"remaining {progress['estimated_remaining']}")
+        self._output.line("  ".join(parts))
+
+    def away(self, text: str) -> None:
+        if not self._away:
+            self._output.say(text)
+        self._away = True
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _losses(progress: Document) -> list[tuple[str, float | None]]:
+    return [("loss", progress.get("current_loss")), ("held-out", progress.get("held_out_loss"))]

@@ -1,0 +1,79 @@
+"""Numbers, times and sizes as people read them."""
+
+from typing import Any
+
+
+def size(size_bytes: object) -> str:
+    """Bytes as ``98 MB`` (powers of ten)."""
+    if not isinstance(size_bytes, (int, float)):
+        return ""
+    amount = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if amount >= 100 or unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def count(number: object) -> str:
+    """A large number as ``134.5 M``."""
+    if not isinstance(number, (int, float)):
+        return ""
+    for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.1f} {unit}"
+    return str(number)
+
+
+def moment(text: object) -> str:
+    """An RFC 3339 time as local time to the minute."""
+    from datetime import datetime
+
+    if not isinstance(text, str) or not text:
+        return ""
+    try:
+        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return text
+
+
+def figure(number: object, digits: int = 4) -> str:
+    """A loss or a rate with so many significant digits."""
+    return f"{number:.{digits}g}" if isinstance(number, (int, float)) else ""
+
+
+def value(thing: Any) -> str:
+    """A setting's value as it would be typed."""
+    if isinstance(thing, bool):
+        return "yes" if thing else "no"
+    if isinstance(thing, (list, tuple)):
+        return ", ".join(map(str, thing))
+    return "" if thing is None else str(thing)
+
+
+def given(text: str) -> Any:
+    """What was typed after ``=``: a number or yes/no where it is one, else the text."""
+    lowered = text.strip().lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    for kind in (int, float):
+        try:
+            return kind(lowered)
+        except ValueError:
+            continue
+    return text
+
+
+def pairs(assignments: list[str], option: str) -> dict[str, Any]:
+    """``["a=1", "b=x"]`` as a dictionary. Raises UsageError."""
+    from btmctl.errors import UsageError
+
+    found: dict[str, Any] = {}
+    for one in assignments:
+        key, equals, text = one.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(
+                f"{option} needs the form key=value.", f"{one!r} has no key or no =.", f"{option} num_epochs=2"
+            )
+        found[key.strip()] = given(text)
+    return found
