@@ -76,8 +76,10 @@ class Checkpoints:
         aside = self._root / f"{_ASIDE}{name}"
         try:
             aside.mkdir(mode=0o700)
-            files = {f"{part}.safetensors": _write_tensors(aside / f"{part}.safetensors", held)
-                     for part, held in tensors.items()}
+            files = {
+                f"{part}.safetensors": _write_tensors(aside / f"{part}.safetensors", held)
+                for part, held in tensors.items()
+            }
             files[_FACTS] = _write_bytes(aside / _FACTS, facts)
             manifest = msgspec.json.encode(Manifest(1, name, files))
             signed = SignedManifest(msgspec.Raw(manifest), hashlib.sha256(manifest).hexdigest())

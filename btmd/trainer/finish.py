@@ -20,9 +20,7 @@ def finish(run: Run, ended_by: EndedBy) -> None:
     result_step = after.step if after is not None else run.state.progress.step
     _answer_after(run)
     run.reporter.stage("evaluating", "Writing the result.")
-    save_result(
-        run.folder, run.plan, run.state.model, run.state.progress, result_step=result_step, ended_by=ended_by
-    )
+    save_result(run.folder, run.plan, run.state.model, run.state.progress, result_step=result_step, ended_by=ended_by)
     _tell_finished(run, ended_by, after, result_step)
 
 

@@ -101,7 +101,8 @@ def _resume(run: Run) -> None:
             run.reporter.notice(
                 "resume_not_exact",
                 "Training goes on, but not with exactly the numbers of an undisturbed run, since these have changed: "
-                + ", ".join(different) + ".",
+                + ", ".join(different)
+                + ".",
             )
         break
     for name, reason in rejected:
@@ -133,5 +134,3 @@ def _tell_shape(run: Run) -> None:
             resumed_from_step=run.state.progress.step,
         )
     )
-
-
