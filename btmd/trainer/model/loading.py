@@ -9,7 +9,9 @@ import torch
 
 from btmd.errors import NotAModel
 from btmd.trainer.model import adapter
+from btmd.trainer.model.fused import FusedModel
 from btmd.trainer.model.interface import LoraSettings, Precision, TrainableModel, TrainingType
+from btmd.trainer.model.llama_shape import llama_shape, read_config
 
 # Read by the hub libraries when they are imported: nothing is ever looked up on the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -42,11 +44,20 @@ def load_trainable(
         settings = None
     else:
         settings = _adapter_settings(lora, adapter_folder)
-    from btmd.trainer.model.plain import PlainModel
-
-    # transformers and peft draw first values that are then replaced; the run's random state must not move.
-    with torch.random.fork_rng():
-        model = PlainModel(
+    shape = llama_shape(read_config(model_folder))
+    model: TrainableModel
+    if shape is not None and precision != "fp16" and not compile:
+        model = FusedModel(
+            model_folder,
+            shape,
+            precision=precision,
+            lora=settings,
+            gradient_checkpointing=gradient_checkpointing,
+            seed=seed,
+            device=device,
+        )
+    else:
+        model = _load_plain(
             model_folder,
             precision=precision,
             lora=settings,
@@ -58,6 +69,32 @@ def load_trainable(
     if adapter_folder is not None:
         model.load_state_tensors(adapter.read_tensors(adapter_folder))
     return model
+
+
+def _load_plain(
+    model_folder: Path,
+    *,
+    precision: Precision,
+    lora: LoraSettings | None,
+    gradient_checkpointing: bool,
+    seed: int,
+    device: torch.device,
+    compile: bool,
+) -> TrainableModel:
+    # transformers and peft take seconds to import, and a Llama does not need them.
+    from btmd.trainer.model.plain import PlainModel
+
+    # They draw first values that are then replaced; the run's random state must not move by it.
+    with torch.random.fork_rng():
+        return PlainModel(
+            model_folder,
+            precision=precision,
+            lora=lora,
+            gradient_checkpointing=gradient_checkpointing,
+            seed=seed,
+            device=device,
+            compile=compile,
+        )
 
 
 def _adapter_settings(lora: LoraSettings | None, adapter_folder: Path | None) -> LoraSettings:

@@ -23,12 +23,32 @@ class Masters:
         self._masters = masters
         self._targets: list[Tensor] = []
         self._sources: list[Tensor] = []
-        self._probes = [_spread(master.detach()) for master in masters.values()]
+        self._probes: list[Tensor] | None = None
         self._seen: tuple[int, Tensor] | None = None
 
+    def __getitem__(self, name: str) -> nn.Parameter:
+        return self._masters[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._masters
+
+    def follow_from(self, name: str, target: Tensor) -> nn.Parameter:
+        """``add_follower``, and the master."""
+        self.add_follower(name, target)
+        return self._masters[name]
+
     def add_follower(self, name: str, target: Tensor) -> None:
-        """Let ``target`` (any dtype, same shape) hold the rounded value of master ``name``."""
-        self._sources.append(self._masters[name])
+        """Let ``target`` (any dtype, same shape) hold the rounded value of master ``name``.
+
+        An fp32 target in one piece becomes the master's own memory, and needs no copy ever after.
+        """
+        master = self._masters[name]
+        if target.dtype == torch.float32 and target.is_contiguous() and target.device == master.device:
+            target.copy_(master.detach())
+            master.data = target
+            self._probes = None
+            return
+        self._sources.append(master)
         self._targets.append(target)
         self._seen = None
 
@@ -57,6 +77,8 @@ class Masters:
     @torch.no_grad()
     def follow(self) -> bool:
         """Bring the followers up to date; True if anything was copied."""
+        if self._probes is None:
+            self._probes = [_spread(master.detach()) for master in self._masters.values()]
         versions = sum(master._version for master in self._masters.values())
         values = torch.cat(self._probes).view(torch.int32)
         if self._seen is not None and self._seen[0] == versions and torch.equal(self._seen[1], values):

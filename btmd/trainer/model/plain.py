@@ -180,7 +180,7 @@ def _load_base(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if not any(folder.glob("*.safetensors")):
         raise NotAModel(f"{folder.name} has no safetensors weights.")
     try:

@@ -1,0 +1,89 @@
+"""Vocabulary projection and cross-entropy in chunks: logits never stand in memory as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LOGIT_BYTES = 64_000_000
+"""Logits held at once. The weight is read once for each chunk, so a chunk should not be small."""
+
+
+WIDE_BYTES = 8_000_000
+"""Logits held in fp32 at once: small enough to stay in the cache."""
+
+
+def _rows_per_chunk(vocabulary: int, itemsize: int) -> int:
+    return max(16, LOGIT_BYTES // (vocabulary * itemsize) // 16 * 16)
+
+
+def head_loss_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Sum of cross-entropy in fp32, without gradient. Arguments as in ``head_loss``."""
+    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    step = _rows_per_chunk(weight.shape[0], weight.element_size())
+    for first in range(0, targets.numel(), step):
+        chunk_loss, _ = _chunk(hidden[first : first + step], weight, targets[first : first + step])
+        total += chunk_loss
+    return total
+
+
+def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, master: Tensor | None) -> Tensor:
+    """Sum of cross-entropy in fp32, with the gradient computed on the way forward.
+
+    ``hidden`` (at least len(targets), width) is the final norm's output at the predicting places, ``weight``
+    (vocabulary, width), ``targets`` int64. Rows of ``hidden`` beyond the targets are padding. With a ``master`` (fp32,
+    the weight's shape) its gradient is computed too.
+    """
+    loss: Tensor = _HeadLoss.apply(hidden, weight, targets, master)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, master: Tensor | None) -> Tensor:
+        gradient = torch.zeros_like(hidden)
+        wanted = master is not None and ctx.needs_input_grad[3]
+        weight_gradient = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wanted else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        step = _rows_per_chunk(weight.shape[0], weight.element_size())
+        for first in range(0, targets.numel(), step):
+            part = slice(first, min(first + step, hidden.shape[0]))
+            chunk_loss, excess = _chunk(hidden[part], weight, targets[first : first + step])
+            total += chunk_loss
+            torch.mm(excess, weight, out=gradient[part])
+            if weight_gradient is not None:
+                weight_gradient += torch.mm(excess.t(), hidden[part])
+        ctx.save_for_backward(gradient, weight_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, weight_gradient = ctx.saved_tensors
+        scaled = weight_gradient.mul_(above[0]) if weight_gradient is not None else None
+        return gradient.mul_(above[0].to(gradient.dtype)), None, None, scaled
+
+
+def _chunk(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss sum of a chunk, and the gradient of its logits: probability minus one at the target, zero at padding.
+
+    Probabilities are fp32, a few rows at a time through one small buffer, and overwrite the logits.
+    """
+    logits = torch.mm(hidden, weight.t())
+    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    rows = max(1, WIDE_BYTES // (weight.shape[0] * 4))
+    buffer = torch.empty(min(rows, targets.numel()), weight.shape[0], dtype=torch.float32, device=hidden.device)
+    for first in range(0, targets.numel(), rows):
+        at = targets[first : first + rows].unsqueeze(1)
+        part = logits[first : first + at.shape[0]]
+        wide = buffer[: at.shape[0]].copy_(part)
+        highest, place = wide.max(dim=-1, keepdim=True)
+        wanted = wide.gather(1, at)
+        torch.softmax(wide, dim=-1, out=wide)
+        # The likeliest token's probability is at least 1 / vocabulary: the sum comes back from it without underflow.
+        total += (highest - wide.gather(1, place).log() - wanted).sum()
+        wide.scatter_add_(1, at, wide.new_full(at.shape, -1.0))
+        part.copy_(wide)
+    logits[targets.numel() :] = 0
+    return total, logits
