@@ -7,7 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from btmd.projections.engine import Projection, record_position, recorded_tables
+from btmd.projections.engine import Projection, ProjectionEngine, record_position, recorded_tables
 from btmd.store.reader import pages, read_head
 
 CLOSE_ENOUGH_ROWS = 500
@@ -69,3 +69,15 @@ class Rebuild:
                 self.projection.apply(self._aside, row)
             self._aside.execute("COMMIT")
             self.position = page[-1].seq
+
+
+def rebuild_now(engine: ProjectionEngine, projection: Projection, writer: sqlite3.Connection, folder: Path) -> None:
+    """Rebuild before the writer's thread runs; a projection that cannot be is reported and blocks nobody."""
+    rebuild: Rebuild | None = None
+    try:
+        rebuild = Rebuild(projection, folder)
+        engine.rebuilt(projection.name, rebuild.finish(writer))
+    except Exception as error:  # noqa: BLE001 - whatever a projection raises, the store opens without it
+        engine.failed(projection.name, f"{type(error).__name__}: {error}")
+        if rebuild is not None:
+            rebuild.abandon()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from btmd.errors import BtmdError, StoreFailed, StoreFull
+from btmd.errors import BtmdError, Damaged, StoreFailed, StoreFull
 from btmd.store.errors import StoreBusy
 
 Connect = Callable[[Path], sqlite3.Connection]
@@ -67,7 +67,7 @@ def is_storage_failure(error: BaseException) -> bool:
 def storage_error(error: sqlite3.Error) -> BtmdError:
     """The error of our tree for a failure of SQLite.
 
-    StoreFull and StoreBusy leave the store usable; after a StoreFailed it must be opened again and verified.
+    StoreFull and StoreBusy leave the store usable; after any other it must be opened again and verified.
     """
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
@@ -80,6 +80,10 @@ def storage_error(error: sqlite3.Error) -> BtmdError:
         return StoreBusy(
             "Another program holds the database locked; nothing was recorded.",
             hint="Close the program that has btmd.db open and ask again.",
+        )
+    if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return Damaged(
+            f"The database is damaged ({name}: {error}).", hint="Restore it from a backup; nothing was changed."
         )
     return StoreFailed(
         f"The event log cannot be written ({name}: {error}); nothing was recorded.",

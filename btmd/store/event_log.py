@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from btmd.domain.event import Actor
 from btmd.errors import StoreFailed
 from btmd.projections.engine import Projection, ProjectionEngine
-from btmd.projections.rebuild import Rebuild
+from btmd.projections.rebuild import Rebuild, rebuild_now
 from btmd.store.batch import (
     Appended,
     AppendRequest,
@@ -24,7 +24,7 @@ from btmd.store.batch import (
     find_earlier,
 )
 from btmd.store.codec import encode_event
-from btmd.store.connection import Connect, connect_reader, connect_writer
+from btmd.store.connection import Connect, connect_reader, connect_writer, storage_error
 from btmd.store.migrations import expected_schema, prepare_database
 from btmd.store.reader import read_log, read_stream
 from btmd.store.readers import Readers
@@ -267,6 +267,8 @@ class Store:
 
     async def reopen(self) -> None:
         """After a failure of the storage: close, open again, verify, accept again. Raises as :meth:`open`."""
+        if self._writer.failure is None:
+            return
         await self._loop.run_in_executor(None, self._writer.stop)
         await self._readers.close()
         self._readers = Readers(self.path)
@@ -288,18 +290,24 @@ class Store:
     # --- the writer's side ---------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        prepare_database(self.path, clock=self._clock, new_id=self._new_id)
-        reader = connect_reader(self.path)
-        expected = expected_schema()
+        """Migrate, verify, catch up; no thread runs yet. Raises as :meth:`open`."""
         try:
+            prepare_database(self.path, clock=self._clock, new_id=self._new_id)
+            self._inspect()
+            self._writer = self._new_writer()
+        except sqlite3.Error as error:
+            raise storage_error(error) from error
+        self._head = self._writer.head
+
+    def _inspect(self) -> None:
+        """Look before anything is written."""
+        with closing(connect_reader(self.path)) as reader, closing(expected_schema()) as expected:
             require_schema(reader, expected)
             verify_tail(reader)
             self.store_id = reader.execute("SELECT store_id FROM meta").fetchone()[0]
-        finally:
-            expected.close()
-            reader.close()
-        engine = ProjectionEngine(self._projections)
-        self._writer = Writer(
+
+    def _new_writer(self) -> Writer:
+        writer = Writer(
             self.path,
             connect=self._connect,
             clock=self._clock,
@@ -307,24 +315,16 @@ class Store:
             boot_id=self._boot_id,
             new_id=self._new_id,
             daemon=Actor(os.getuid(), os.getgid(), os.getpid(), (), "daemon"),
-            engine=engine,
+            engine=ProjectionEngine(self._projections),
             deliver=self._deliver,
         )
-        self._head = self._writer.head
-        for projection in engine.load(self._writer.connection):
-            self._rebuild_now(projection)
-
-    def _rebuild_now(self, projection: Projection) -> None:
-        """Before the writer's thread runs: nobody waits, and nobody else uses its connection."""
-        engine = self._writer.engine
-        rebuild: Rebuild | None = None
         try:
-            rebuild = Rebuild(projection, self.path.parent)
-            engine.rebuilt(projection.name, rebuild.finish(self._writer.connection))
-        except Exception as error:  # noqa: BLE001 - a projection with a bug is reported and blocks nobody
-            engine.failed(projection.name, f"{type(error).__name__}: {error}")
-            if rebuild is not None:
-                rebuild.abandon()
+            for projection in writer.engine.load(writer.connection):
+                rebuild_now(writer.engine, projection, writer.connection, self.path.parent)
+        except BaseException:
+            writer.connection.close()
+            raise
+        return writer
 
     async def _rebuild(self, projection: Projection) -> str | None:
         engine = self._writer.engine
@@ -345,6 +345,7 @@ class Store:
             await self._submit(finish)
         except Exception as error:  # noqa: BLE001 - reported to the caller and in health
             message = f"{type(error).__name__}: {error}"
+            # What it stopped with is the reason to keep; one that ran before still runs on its old tables.
             if rebuild is not None:
                 rebuild.abandon()
             return message
@@ -353,6 +354,8 @@ class Store:
     def _submit(self, entry: Any) -> "asyncio.Future[Any]":
         if self._closed:
             raise StoreFailed("The event log is closed.", hint="Start btmd again.")
+        if self._writer.failure is not None:
+            raise self._writer.failure
         future: asyncio.Future[Any] = self._loop.create_future()
         # All that is asked in one turn of the loop goes to the writer at once: one commit, not one each.
         if not self._waiting:

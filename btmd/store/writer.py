@@ -17,7 +17,7 @@ from typing import Any
 from btmd.domain.event import Actor
 from btmd.domain.machine import STREAM as MACHINE_STREAM
 from btmd.domain.machine import ClockJumped
-from btmd.errors import StoreFailed
+from btmd.errors import BtmdError, StoreFull
 from btmd.projections.engine import ProjectionEngine
 from btmd.store.batch import Appended, AppendRequest, Batch, EncodedAppend, Outcome, Tail
 from btmd.store.codec import encode_event
@@ -62,7 +62,7 @@ class Writer:
         self.connection = connect(path)
         self.tail = Tail(self.connection)
         self.engine = engine
-        self.failure: StoreFailed | None = None
+        self.failure: BtmdError | None = None
         self.last_checkpoint_error: str | None = None
         self._clock = clock
         self._monotonic_clock = monotonic_clock
@@ -226,10 +226,12 @@ class Writer:
             error = second
         if not isinstance(error, sqlite3.Error):
             return error
+        if not is_storage_failure(error):
+            return error
         mapped = storage_error(error)
-        if is_storage_failure(error) and isinstance(mapped, StoreFailed) and not isinstance(mapped, StoreBusy):
-            self.failure = mapped
         mapped.__cause__ = error
+        if not isinstance(mapped, StoreFull | StoreBusy):
+            self.failure = mapped
         return mapped
 
     def _checkpoint(self) -> None:

@@ -1,0 +1,70 @@
+"""The disk refuses: full, or a sync that fails."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from btmd.errors import StoreFull
+from tests.faults.store_shim import build_shim, shim_environment
+from tests.faults.store_worker import append, open_store
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_behind_shim(folder: Path, what: str) -> None:
+    state, switch = folder / "state", folder / "switch"
+    state.mkdir()
+    environment = shim_environment(
+        build_shim(folder),
+        prefix=state,
+        fail_while=switch if what == "failed-sync" else None,
+        full_while=switch if what == "full" else None,
+    )
+    command = [sys.executable, "-m", "tests.faults.store_worker", what, str(state), "--switch", str(switch)]
+    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_full_disk_refuses_clearly_and_appends_go_on_when_there_is_room(tmp_path: Path) -> None:
+    run_behind_shim(tmp_path, "full")
+
+
+def test_failed_sync_stops_the_store_until_it_is_opened_again_and_verified(tmp_path: Path) -> None:
+    run_behind_shim(tmp_path, "failed-sync")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> object:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs root; the disk behind the shim is full too")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
+    store = await open_store(small_disk)
+    (small_disk / "ballast").write_bytes(bytes(600_000))
+    told = 0
+    with pytest.raises(StoreFull) as refused:
+        for told in range(20_000):
+            await append(store, "operation-fill", f"fill-{told}")
+    assert "full" in refused.value.detail
+    assert refused.value.hint
+    assert store.health()["writer"] == "running"
+    assert told > 0
+    with pytest.raises(StoreFull):
+        await append(store, "operation-fill", "still-full")
+    (small_disk / "ballast").unlink()
+    await append(store, "operation-fill", "room-again")
+    assert [row.event_id for row in await store.read_stream("operation-fill")] == [
+        *(f"fill-{number}" for number in range(told)),
+        "room-again",
+    ]
+    assert (await store.verify()).ok
+    await store.close()
