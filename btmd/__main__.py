@@ -1,0 +1,56 @@
+"""``btmd``: flags, log, run; a refusal is three lines and an exit code, never a traceback."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from btmd.config import Config, read_config
+from btmd.errors import BtmdError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon until it is stopped; returns the exit code of CLI.md."""
+    os.umask(0o077)
+    try:
+        config = read_config(sys.argv[1:] if arguments is None else arguments)
+        _set_up_log(config)
+        _run(config)
+    except BtmdError as error:
+        print(f"btmd: {error.title}.", error.detail, error.hint, sep="\n", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(config: Config) -> None:
+    # Imported late, so that a wrong flag or --help answers at once.
+    import anyio
+
+    from btmd.daemon import run_daemon
+
+    try:
+        anyio.run(run_daemon, config)
+    except BaseExceptionGroup as group:
+        refusal, rest = group.split(BtmdError)
+        if rest is not None or refusal is None:
+            raise
+        raise _first(refusal) from None
+
+
+def _first(group: BaseExceptionGroup[BtmdError]) -> BtmdError:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _set_up_log(config: Config) -> None:
+    # The journal has its own clock.
+    form = "%(name)s: %(message)s" if config.systemd.journal else "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=(config.log_level or "info").upper(), format=form, stream=sys.stderr)
+    for noisy in ("aiosqlite", "asyncio", "watchfiles", "sqlalchemy"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

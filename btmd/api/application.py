@@ -1,0 +1,28 @@
+"""All operations under one root."""
+
+from fastapi import FastAPI
+
+from btmd import __version__
+from btmd.api import events, health, problems, settings
+from btmd.api.guard import Guard
+from btmd.api.parts import Parts
+
+ROOT = "/api/basic-training"
+ROUTERS = (health.router, settings.router, events.router)
+
+
+def build_application(parts: Parts) -> FastAPI:
+    """The ASGI application; the OpenAPI document is at /openapi.json."""
+    app = FastAPI(
+        title="btmd",
+        version=__version__,
+        description="Fine-tune a language model on your own workstation. Errors are RFC 9457 problem documents.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.parts = parts
+    for router in ROUTERS:
+        app.include_router(router, prefix=ROOT)
+    problems.install(app)
+    app.add_middleware(Guard, parts=parts)
+    return app

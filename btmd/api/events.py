@@ -1,0 +1,147 @@
+"""The log as a page of JSON or as Server-Sent Events, resumed without a gap."""
+
+from typing import Annotated, Any
+
+import anyio
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from btmd.api.answers import StreamAnswer, Write, wants
+from btmd.api.parts import Parts
+from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.problems import MEDIA_TYPE, SCHEMA
+from btmd.api.times import rfc3339
+from btmd.errors import InvalidValue
+from btmd.store.recorded import Recorded
+from btmd.subscriptions import subscribe
+
+router = APIRouter(tags=["events"])
+
+KEEP_ALIVE_S = 15.0
+EXAMPLE = {
+    "seq": 7,
+    "stream": "settings",
+    "version": 1,
+    "event_id": "0f0c...",
+    "type": "SettingChanged",
+    "recorded_at": "2026-11-22T14:00:00.000000Z",
+    "wall_at": "2026-11-22T14:00:00.000000Z",
+    "actor": {"uid": 1000, "gid": 1000, "pid": 4711, "groups": [1000], "name": "ada"},
+    "correlation_id": None,
+    "causation_id": None,
+    "data": {"key": "training.seed", "before": None, "after": 7, "why": ""},
+}
+
+
+class _Event(msgspec.Struct):
+    seq: int
+    stream: str
+    version: int
+    event_id: str
+    type: str
+    recorded_at: str
+    wall_at: str
+    actor: msgspec.Raw
+    correlation_id: str | None
+    causation_id: str | None
+    data: msgspec.Raw
+
+
+def event_json(recorded: Recorded) -> bytes:
+    """An event as REST gives it; actor and data are the stored text."""
+    return msgspec.json.encode(
+        _Event(
+            recorded.seq,
+            recorded.stream,
+            recorded.version,
+            recorded.event_id,
+            recorded.type,
+            rfc3339(recorded.recorded_at_us),
+            rfc3339(recorded.wall_at_us),
+            msgspec.Raw(recorded.actor_json.encode()),
+            recorded.correlation_id,
+            recorded.causation_id,
+            msgspec.Raw(recorded.data_json.encode()),
+        )
+    )
+
+
+class _Wanted:
+    """Which events a client asked for."""
+
+    def __init__(self, types: list[str] | None, streams: list[str] | None, since_us: int | None) -> None:
+        self.types = types or None
+        self.streams = streams or None
+        self.since_us = since_us
+
+    def __call__(self, recorded: Recorded) -> bool:
+        return (
+            (self.types is None or recorded.type in self.types)
+            and (self.streams is None or recorded.stream in self.streams)
+            and (self.since_us is None or recorded.recorded_at_us >= self.since_us)
+        )
+
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "`text/event-stream` (id: seq, data: the event), or a list where JSON is accepted",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}, "application/json": {"example": [EXAMPLE]}},
+    },
+    422: {"description": "refused", "content": {MEDIA_TYPE: {"schema": SCHEMA}}},
+}
+
+
+@operation(router, "GET", "/events", Permission.READ, responses=_RESPONSES, response_model=None)
+async def events(
+    request: Request,
+    parts: PartsOf,
+    after: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    follow: bool = False,
+    type: Annotated[list[str] | None, Query(max_length=50)] = None,
+    stream: Annotated[list[str] | None, Query(max_length=50)] = None,
+    since_us: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+) -> Response:
+    """Events after a position, oldest first; with `follow` (or Server-Sent Events) as they happen.
+
+    `Last-Event-ID` resumes after that event. Without `after`, a stream begins with the next event, a page with the
+    first one. `type` and `stream` may be given several times.
+    """
+    wanted = _Wanted(type, stream, since_us)
+    if wants(request, "text/event-stream") or (follow and not wants(request, "application/json")):
+        position = _position(request, after, parts.store.head.seq)
+        return StreamAnswer(
+            lambda write: _server_sent(parts, position, wanted, write), "text/event-stream", parts.stopping
+        )
+    found = await parts.store.read(
+        after or 0, limit=limit, types=wanted.types, streams=wanted.streams, since_us=wanted.since_us
+    )
+    return Response(b"[" + b",".join(map(event_json, found)) + b"]", media_type="application/json")
+
+
+def _position(request: Request, after: int | None, head: int) -> int:
+    last = request.headers.get("last-event-id")
+    if last is None:
+        return head if after is None else after
+    if not last.isdigit() or len(last) > 18:
+        raise InvalidValue("Last-Event-ID is the number of an event.")
+    return int(last)
+
+
+async def _server_sent(parts: Parts, after: int, wanted: _Wanted, write: Write) -> None:
+    """Events as they are recorded, and a comment now and then, until the store is closed."""
+    await write(b": btmd\nretry: 1000\n\n")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_keep_alive, write)
+        async for batch in subscribe(parts.store, after):
+            found = [recorded for recorded in batch if wanted(recorded)]
+            if found:
+                await write(b"".join(b"id: %d\ndata: %s\n\n" % (one.seq, event_json(one)) for one in found))
+        tasks.cancel_scope.cancel()
+
+
+async def _keep_alive(write: Write) -> None:
+    while True:
+        await anyio.sleep(KEEP_ALIVE_S)
+        await write(b": still here\n\n")

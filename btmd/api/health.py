@@ -1,0 +1,102 @@
+"""Is everything well, and what is this machine."""
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from btmd import __version__
+from btmd.api.answers import described, json_answer
+from btmd.api.parts import Parts
+from btmd.api.permission import PartsOf, Permission, operation
+from btmd.hardware import probe
+from btmd.projections.job import count_active
+
+router = APIRouter(tags=["machine"])
+
+
+def degraded_reasons(parts: Parts) -> dict[str, str]:
+    """What does not work just now, by what it is about; empty when all is well."""
+    reasons = dict(parts.troubles)
+    health = parts.store.health()
+    if health["writer"] != "running":
+        reasons["log"] = health["error"] or "The event log does not accept anything."
+    for projection in health["projections"]:
+        if projection["error"]:
+            reasons[f"view {projection['name']}"] = projection["error"]
+    return reasons
+
+
+@operation(
+    router,
+    "GET",
+    "/health",
+    Permission.READ,
+    **described({"status": "operational", "version": __version__, "problems": {}}),
+)
+async def health(parts: PartsOf) -> Response:
+    """Whether the daemon works as it should, with what does not."""
+    problems = degraded_reasons(parts)
+    return json_answer(
+        {
+            "status": "degraded" if problems else "operational",
+            "version": __version__,
+            "pid": os.getpid(),
+            "socket": str(parts.config.socket_path),
+            "state_dir": str(parts.config.state_dir),
+            "store_id": parts.store.store_id,
+            "store": parts.store.health(),
+            "problems": problems,
+        }
+    )
+
+
+@operation(router, "GET", "/hardware", Permission.READ, **described({"cpu": {"usable_cores": 2}}))
+async def hardware(parts: PartsOf) -> Response:
+    """What this machine can do, read now. Sizes in bytes."""
+    return json_answer(asdict(probe(parts.config.state_dir)))
+
+
+STATUS_EXAMPLE = {
+    "status": "operational",
+    "hardware": {
+        "available_memory_gb": 12.5,
+        "available_gpu_memory_gb": 0.0,
+        "gpu_count": 0,
+        "cpu_cores": 8,
+        "supports_mixed_precision": True,
+    },
+    "active_training_jobs": 0,
+    "available_presets": 4,
+    "system_backups": 0,
+}
+
+
+@operation(router, "GET", "/status", Permission.READ, **described(STATUS_EXAMPLE, text="Status"))
+async def status(parts: PartsOf) -> Response:
+    """The state of the whole system in a few numbers."""
+    found = probe(parts.config.state_dir)
+    problems = degraded_reasons(parts)
+    async with parts.store.session() as session:
+        active = await count_active(session)
+    body: dict[str, Any] = {
+        "status": "degraded" if problems else "operational",
+        "hardware": {
+            "available_memory_gb": round(found.memory.available_bytes / 1024**3, 2),
+            "available_gpu_memory_gb": round(sum(gpu.free_bytes for gpu in found.gpus) / 1024**3, 2),
+            "gpu_count": len(found.gpus),
+            "cpu_cores": found.cpu.usable_cores,
+            "supports_mixed_precision": found.supports_mixed_precision,
+        },
+        "active_training_jobs": active,
+        "available_presets": len(parts.presets),
+        "system_backups": 0,
+        "problems": problems,
+        "version": __version__,
+        "pid": os.getpid(),
+        "socket": str(parts.config.socket_path),
+        "state_dir": str(parts.config.state_dir),
+    }
+    return json_answer(body)

@@ -1,0 +1,53 @@
+"""What the operations work with; made by the daemon, handed to every request."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+from fastapi import Request
+
+from btmd.config import Config
+from btmd.domain.event import Actor
+from btmd.domain.preset import Preset
+
+if TYPE_CHECKING:
+    from btmd.chat import Chats
+    from btmd.command_handler import CommandHandler
+    from btmd.content import ContentStore
+    from btmd.store.event_log import Store
+
+
+@dataclass
+class Activity:
+    """When somebody last asked for something, so that a daemon nobody needs can end."""
+
+    under_way: int = 0
+    last_us: int = 0
+
+
+@dataclass
+class Parts:
+    """The daemon's parts as the API may use them. Times in microseconds UTC."""
+
+    config: Config
+    store: "Store"
+    handler: "CommandHandler"
+    contents: "ContentStore"
+    chats: "Chats"
+    presets: Mapping[str, Preset]
+    daemon: Actor
+    clock: Callable[[], int]
+    new_job_id: Callable[[], str]
+    boot_id: str
+    stopping: anyio.Event
+    waiting_for: Mapping[str, str]
+    """By job: what a queued job waits for, in words."""
+    troubles: Mapping[str, str]
+    """What does not work just now, in words, by what it is about."""
+    activity: Activity = field(default_factory=Activity)
+
+
+async def parts_of(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts

@@ -1,0 +1,105 @@
+"""Refusals and failures as RFC 9457 problem documents; never a traceback."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.errors import BtmdError
+
+log = logging.getLogger("btmd.api")
+
+MEDIA_TYPE = "application/problem+json"
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "hint"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "the plain sentence"},
+        "code": {"type": "string", "description": "stable"},
+        "hint": {"type": "string", "description": "the next thing to do"},
+    },
+}
+_BY_STATUS = {404: ("not_found", "There is no such thing"), 405: ("method_not_allowed", "Not possible here")}
+
+
+def problem(error: BtmdError) -> dict[str, Any]:
+    """The document for an error of ours."""
+    return document(error.status, error.code, error.title, error.detail, error.hint)
+
+
+def document(status: int, code: str, title: str, detail: str, hint: str = "") -> dict[str, Any]:
+    return {
+        "type": f"urn:btmd:error:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "hint": hint,
+    }
+
+
+def problem_response(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(body), body["status"], headers, media_type=MEDIA_TYPE)
+
+
+UNEXPECTED = document(
+    500,
+    "internal_error",
+    "Something went wrong",
+    "The daemon met an error of its own; nothing was changed by this request.",
+    "The daemon's log says more; please report it.",
+)
+
+
+def sentence(errors: Sequence[Any]) -> str:
+    """What a request's validation found, in one sentence."""
+    parts = []
+    for error in errors[:5]:
+        where = ".".join(str(step) for step in error["loc"] if step not in ("body", "query", "path", "header"))
+        what = str(error["msg"])
+        parts.append(f"{where}: {what}" if where else what)
+    return "; ".join(parts) + "."
+
+
+def install(app: FastAPI) -> None:
+    """Answer every kind of failure with a problem document."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, BtmdError)
+        if error.status >= 500:
+            log.warning("%s %s: %s", request.method, request.url.path, error.detail)
+        return problem_response(problem(error))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        if any(one["type"] == "json_invalid" for one in error.errors()):
+            return problem_response(document(400, "bad_request", "The request cannot be read", "The body is not JSON."))
+        hint = "/openapi.json describes every request."
+        return problem_response(
+            document(422, "invalid_value", "A value cannot be used", sentence(error.errors()), hint)
+        )
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code, title = _BY_STATUS.get(error.status_code, ("bad_request", "The request cannot be read"))
+        detail = {
+            404: f"There is nothing at {request.url.path}.",
+            405: f"{request.method} is not possible at {request.url.path}.",
+        }.get(error.status_code, str(error.detail))
+        return problem_response(
+            document(error.status_code, code, title, detail, "/openapi.json lists everything there is."),
+            dict(error.headers or {}),
+        )
+
+    app.add_exception_handler(BtmdError, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)

@@ -1,0 +1,136 @@
+"""Where things live and how the daemon was asked to run; the only reader of the environment."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from btmd import __version__
+from btmd.errors import InvalidValue
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemdContext:
+    """What the service manager said when it started us; empty without one."""
+
+    notify_socket: str = ""
+    watchdog_s: float | None = None
+    """The watchdog's limit in seconds; None when it does not watch this process."""
+    journal: bool = False
+    """Standard error goes to the journal, which has a clock of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Folders, socket and flags. Paths are absolute."""
+
+    state_dir: Path
+    config_dir: Path
+    socket_path: Path
+    rebuild_projections: bool = False
+    idle_exit_s: float | None = None
+    """Exit after so many seconds without a request and without a job to do; None: never."""
+    log_level: str | None = None
+    """None: as the setting ``log.level`` says."""
+    systemd: SystemdContext = SystemdContext()
+
+    @property
+    def database_path(self) -> Path:
+        return self.state_dir / "btmd.db"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.state_dir / "btmd.lock"
+
+    @property
+    def content_dir(self) -> Path:
+        return self.state_dir / "content"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.state_dir / "models"
+
+    @property
+    def jobs_dir(self) -> Path:
+        return self.state_dir / "jobs"
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.state_dir / "cache"
+
+    @property
+    def presets_dir(self) -> Path:
+        return self.config_dir / "presets"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> "None":  # type: ignore[override]
+        raise InvalidValue(f"{message[:1].upper()}{message[1:]}.", hint="`btmd --help` lists the flags.")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of ``btmd``."""
+    flags = _Parser(
+        prog="btmd",
+        description="The training daemon: keeps the log, runs the jobs, answers on a Unix socket.",
+        epilog="example: btmd --state-dir ~/btmd-state --socket /tmp/btmd.sock",
+    )
+    flags.add_argument("--state-dir", metavar="DIR", help="log, jobs, models (default: $XDG_STATE_HOME/btmd)")
+    flags.add_argument("--config-dir", metavar="DIR", help="settings and own presets (default: $XDG_CONFIG_HOME/btmd)")
+    flags.add_argument("--socket", metavar="PATH", help="where to listen (default: $XDG_RUNTIME_DIR/btmd/btmd.sock)")
+    flags.add_argument("--rebuild-projections", action="store_true", help="build every view anew from the log first")
+    flags.add_argument("--idle-exit", type=float, metavar="SECONDS", help="exit when there is nothing to do so long")
+    flags.add_argument("--log-level", choices=LOG_LEVELS, help="how much to write (default: the setting log.level)")
+    flags.add_argument("--version", action="version", version=f"btmd {__version__}")
+    return flags
+
+
+def read_config(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:
+    """The configuration from flags first, then the environment, then the usual places. Raises InvalidValue."""
+    found = os.environ if environment is None else environment
+    flags = parser().parse_args(arguments)
+    if flags.idle_exit is not None and not flags.idle_exit > 0:
+        raise InvalidValue("--idle-exit takes a number of seconds above 0.")
+    state = _path(flags.state_dir or found.get("BTMD_STATE_DIR")) or _xdg(found, "XDG_STATE_HOME", ".local/state")
+    config = _path(flags.config_dir or found.get("BTMD_CONFIG_DIR")) or _xdg(found, "XDG_CONFIG_HOME", ".config")
+    socket = _path(flags.socket or found.get("BTMD_SOCKET"))
+    if socket is None:
+        runtime = found.get("XDG_RUNTIME_DIR")
+        own_state = bool(flags.state_dir or found.get("BTMD_STATE_DIR"))
+        # A daemon with a state folder of its own must not take the usual daemon's socket away.
+        socket = Path(runtime) / "btmd" / "btmd.sock" if runtime and not own_state else state / "btmd.sock"
+    return Config(
+        state_dir=state,
+        config_dir=config,
+        socket_path=socket,
+        rebuild_projections=flags.rebuild_projections,
+        idle_exit_s=flags.idle_exit,
+        log_level=flags.log_level,
+        systemd=_systemd(found),
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(os.path.abspath(os.path.expanduser(text))) if text else None
+
+
+def _xdg(environment: Mapping[str, str], variable: str, usual: str) -> Path:
+    base = environment.get(variable, "")
+    # The XDG specification: a relative path is invalid and ignored.
+    if not base.startswith("/"):
+        base = os.path.join(environment.get("HOME") or os.path.expanduser("~"), usual)
+    return Path(base) / "btmd"
+
+
+def _systemd(environment: Mapping[str, str]) -> SystemdContext:
+    watchdog_us = environment.get("WATCHDOG_USEC", "")
+    watched_pid = environment.get("WATCHDOG_PID", "")
+    watched = watchdog_us.isdigit() and int(watchdog_us) > 0 and watched_pid in ("", str(os.getpid()))
+    return SystemdContext(
+        notify_socket=environment.get("NOTIFY_SOCKET", ""),
+        watchdog_s=int(watchdog_us) / 1e6 if watched else None,
+        journal="JOURNAL_STREAM" in environment,
+    )

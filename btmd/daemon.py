@@ -1,0 +1,258 @@
+"""The composition root: construct, open, recover, run, close; each step can be taken by itself."""
+
+import base64
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import anyio
+
+from btmd import __version__
+from btmd.api.application import build_application
+from btmd.api.parts import Parts
+from btmd.api.peer import own_actor
+from btmd.api.server import HttpServer, bind_socket
+from btmd.chat import Chats
+from btmd.command_handler import CommandHandler
+from btmd.config import Config
+from btmd.content import ContentStore
+from btmd.domain import settings
+from btmd.domain.commands import DECIDERS
+from btmd.domain.machine import StartDaemon, StopDaemon
+from btmd.errors import BtmdError
+from btmd.notify import Notifier
+from btmd.presets import load_builtin_presets
+from btmd.projections.dataset import referenced_contents
+from btmd.projections.job import count_active, unfinished_contents
+from btmd.projections.views import ALL_PROJECTIONS
+from btmd.scheduler import Scheduler
+from btmd.state_folder import claim
+from btmd.store.event_log import Store
+from btmd.supervisor import Supervisor
+
+log = logging.getLogger("btmd")
+
+STOP_LIMIT_S = 5.0
+
+
+def clock_us() -> int:
+    return time.time_ns() // 1000
+
+
+def new_event_id() -> str:
+    return secrets.token_hex(16)
+
+
+def new_job_id() -> str:
+    """Ten characters of lower-case base32: short enough to type, 50 bits wide."""
+    return base64.b32encode(secrets.token_bytes(7))[:10].decode().lower()
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Daemon:
+    """One daemon on one state folder. ``close`` undoes what ``open`` did, however far it came."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.actor = own_actor()
+        self.boot_id = boot_id()
+        self.stopping: anyio.Event
+        self.store: Store
+        self.handler: CommandHandler
+        self.supervisor: Supervisor
+        self.scheduler: Scheduler
+        self.parts: Parts
+        self._listener: socket.socket | None = None
+        self._notifier = Notifier(config.systemd.notify_socket)
+        self._opened = AsyncExitStack()
+        self._stop_reason = "asked"
+
+    async def open(self) -> None:
+        """Lock the folder, take the socket, open the log. Raises what each of them refuses with."""
+        config = self.config
+        self.stopping = anyio.Event()
+        lock = claim(config.state_dir, config.lock_path)
+        self._opened.callback(os.close, lock)
+        self._listener = bind_socket(config.socket_path)
+        self._opened.callback(self._leave_socket, config.socket_path.stat().st_ino)
+        self.store = await Store.open(
+            config.database_path,
+            clock=clock_us,
+            boot_id=self.boot_id,
+            new_id=new_event_id,
+            projections=ALL_PROJECTIONS,
+        )
+        self._opened.push_async_callback(self.store.close)
+        self.handler = CommandHandler(self.store, DECIDERS)
+        if config.rebuild_projections:
+            await self._rebuild()
+        contents = ContentStore(config.content_dir)
+        contents.create()
+        for folder in (config.jobs_dir, config.models_dir, config.cache_dir):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        troubles: dict[str, str] = {}
+        self.supervisor = Supervisor(
+            store=self.store,
+            handler=self.handler,
+            jobs_dir=config.jobs_dir,
+            actor=self.actor,
+            boot_id=self.boot_id,
+            troubles=troubles,
+        )
+        self.scheduler = Scheduler(
+            store=self.store,
+            handler=self.handler,
+            state_dir=config.state_dir,
+            start=self.supervisor.start,
+            busy=lambda: self.supervisor.busy,
+        )
+        self.supervisor.on_freed = self.scheduler.wake
+        self.parts = Parts(
+            config=config,
+            store=self.store,
+            handler=self.handler,
+            contents=contents,
+            chats=Chats(),
+            presets=load_builtin_presets(),
+            daemon=self.actor,
+            clock=clock_us,
+            new_job_id=new_job_id,
+            boot_id=self.boot_id,
+            stopping=self.stopping,
+            waiting_for=self.scheduler.waiting_for,
+            troubles=troubles,
+        )
+        self.parts.activity.last_us = clock_us()
+
+    async def recover(self) -> None:
+        """Set the log's level, remove left-overs, note the start, find running trainers again."""
+        state, _ = await self.handler.state(settings.STREAM)
+        if self.config.log_level is None and state is not None:
+            logging.getLogger().setLevel(str(state.get("log.level")).upper())
+        async with self.store.session() as session:
+            referenced = await referenced_contents(session) | await unfinished_contents(session)
+        removed = self.parts.contents.sweep(referenced)
+        if removed:
+            log.info("removed %d contents that nothing names", len(removed))
+        await self.handler.handle(StartDaemon(__version__, self.boot_id, os.getpid()), actor=self.actor)
+        await self.supervisor.adopt()
+
+    async def run(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
+        """Answer and train until stopped; says ready once it answers."""
+        server = HttpServer(build_application(self.parts), self.stopping)
+        assert self._listener is not None
+        listener = self._listener
+        async with anyio.create_task_group() as tasks:
+            if signals:
+                tasks.start_soon(self._listen_to_signals, signals)
+            tasks.start_soon(self.supervisor.run)
+            tasks.start_soon(self.scheduler.run)
+            tasks.start_soon(self.parts.chats.run)
+            if self.config.systemd.watchdog_s is not None:
+                tasks.start_soon(self._answer_watchdog, self.config.systemd.watchdog_s / 2)
+            if self.config.idle_exit_s is not None:
+                tasks.start_soon(self._end_when_idle, self.config.idle_exit_s)
+            tasks.start_soon(self._serve, server, listener)
+            self._notify(READY=1, STATUS=f"Listening at {self.config.socket_path}")
+            log.info("ready: listening at %s", self.config.socket_path)
+            await self.stopping.wait()
+            self._notify(STOPPING=1)
+            with anyio.move_on_after(STOP_LIMIT_S - 1):
+                await self._served.wait()
+            tasks.cancel_scope.cancel()
+
+    async def close(self) -> None:
+        """Note the stop and let go of everything; trainers are left alone."""
+        with anyio.CancelScope(shield=True):
+            if hasattr(self, "handler") and not self.store.closed:
+                try:
+                    with anyio.move_on_after(1):
+                        await self.handler.handle(StopDaemon(self._stop_reason), actor=self.actor)
+                except BtmdError as error:
+                    log.warning("the stop could not be recorded: %s", error.detail)
+            await self._opened.aclose()
+
+    def stop(self, reason: str) -> None:
+        """Begin to end: answer what is under way, then leave."""
+        if not self.stopping.is_set():
+            log.info("stopping: %s", reason)
+            self._stop_reason = reason
+            self.stopping.set()
+
+    async def _serve(self, server: HttpServer, listener: socket.socket) -> None:
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            self._served.set()
+
+    @property
+    def _served(self) -> anyio.Event:
+        if not hasattr(self, "_served_event"):
+            self._served_event = anyio.Event()
+        return self._served_event
+
+    async def _listen_to_signals(self, signals: Sequence[signal.Signals]) -> None:
+        with anyio.open_signal_receiver(*signals) as received:
+            async for one in received:
+                self.stop(signal.Signals(one).name)
+
+    async def _rebuild(self) -> None:
+        for name, error in (await self.store.rebuild_projections()).items():
+            if error is None:
+                log.info("rebuilt the view %s", name)
+            else:
+                log.error("the view %s cannot be rebuilt: %s", name, error)
+
+    async def _answer_watchdog(self, every_s: float) -> None:
+        while True:
+            # Through the loop and the writer: a ping that only shows that this task runs would prove nothing.
+            await self.store.round_trip()
+            self._notify(WATCHDOG=1)
+            await anyio.sleep(every_s)
+
+    async def _end_when_idle(self, idle_s: float) -> None:
+        activity = self.parts.activity
+        while True:
+            quiet_s = (clock_us() - activity.last_us) / 1e6
+            async with self.store.session() as session:
+                active = await count_active(session)
+            if active or activity.under_way:
+                activity.last_us = clock_us()
+            elif quiet_s >= idle_s:
+                self.stop(f"nothing to do for {idle_s:g} seconds")
+                return
+            await anyio.sleep(max(0.2, min(idle_s - quiet_s, 30.0)))
+
+    def _notify(self, **states: str | int) -> None:
+        try:
+            self._notifier.send(**states)
+        except OSError as problem:
+            log.warning("the service manager cannot be told: %s", problem)
+
+    def _leave_socket(self, inode: int) -> None:
+        assert self._listener is not None
+        self._listener.close()
+        # Only our own: a daemon that came after us may have made another in its place.
+        with suppress(FileNotFoundError):
+            if self.config.socket_path.stat().st_ino == inode:
+                self.config.socket_path.unlink()
+
+
+async def run_daemon(config: Config) -> None:
+    """A daemon's whole life, signals included."""
+    daemon = Daemon(config)
+    try:
+        await daemon.open()
+        await daemon.recover()
+        await daemon.run()
+    finally:
+        await daemon.close()

@@ -1,0 +1,169 @@
+"""The datasets that are registered, their versions, and the consent they stand under."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlmodel import Field, SQLModel, col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from btmd.domain.dataset import (
+    ConsentGranted,
+    ConsentRevoked,
+    DatasetAdded,
+    DatasetRemoved,
+    DatasetVersionAdded,
+)
+from btmd.projections.view import View, insert, update
+from btmd.store.recorded import Recorded
+
+
+class DatasetRow(SQLModel, table=True):
+    """One registered dataset; ``scopes_json`` lists what somebody allowed (an empty list: nothing)."""
+
+    __tablename__ = "view_datasets"
+
+    dataset_id: str = Field(primary_key=True)
+    name: str = Field(index=True)
+    owner_uid: int
+    source_name: str
+    added_us: int
+    added_seq: int
+    newest_version: str
+    scopes_json: str
+    purpose: str
+    consent_by_uid: int | None
+    consent_us: int | None
+    removed: bool = Field(index=True)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        return tuple(msgspec.json.decode(self.scopes_json))
+
+
+class DatasetVersionRow(SQLModel, table=True):
+    """One immutable version of a dataset."""
+
+    __tablename__ = "view_dataset_versions"
+
+    dataset_id: str = Field(primary_key=True)
+    version_id: str = Field(primary_key=True)
+    source_sha256: str = Field(index=True)
+    rows_sha256: str = Field(index=True)
+    size_bytes: int
+    rows: int
+    mapping_json: str
+    facts_json: str
+    added_us: int
+    added_seq: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.facts_json)  # type: ignore[no-any-return]
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _added(connection: sqlite3.Connection, recorded: Recorded, happened: DatasetAdded) -> None:
+    insert(
+        connection,
+        DatasetRow,
+        dataset_id=happened.dataset_id,
+        name=happened.name,
+        owner_uid=happened.owner_uid,
+        source_name=happened.source_name,
+        added_us=recorded.recorded_at_us,
+        added_seq=recorded.seq,
+        newest_version="",
+        scopes_json="[]",
+        purpose="",
+        consent_by_uid=None,
+        consent_us=None,
+        removed=False,
+    )
+
+
+def _version(connection: sqlite3.Connection, recorded: Recorded, happened: DatasetVersionAdded) -> None:
+    insert(
+        connection,
+        DatasetVersionRow,
+        dataset_id=happened.dataset_id,
+        version_id=happened.version_id,
+        source_sha256=happened.source_sha256,
+        rows_sha256=happened.rows_sha256,
+        size_bytes=happened.size_bytes,
+        rows=happened.rows,
+        mapping_json=_json(happened.mapping),
+        facts_json=_json(happened.facts),
+        added_us=recorded.recorded_at_us,
+        added_seq=recorded.seq,
+    )
+    update(connection, DatasetRow, "dataset_id", happened.dataset_id, newest_version=happened.version_id)
+
+
+def _granted(connection: sqlite3.Connection, recorded: Recorded, happened: ConsentGranted) -> None:
+    update(
+        connection,
+        DatasetRow,
+        "dataset_id",
+        happened.dataset_id,
+        scopes_json=_json(happened.scopes),
+        purpose=happened.purpose,
+        consent_by_uid=happened.by_uid,
+        consent_us=recorded.recorded_at_us,
+    )
+
+
+def _revoked(connection: sqlite3.Connection, recorded: Recorded, happened: ConsentRevoked) -> None:
+    update(connection, DatasetRow, "dataset_id", happened.dataset_id, scopes_json="[]", consent_us=None)
+
+
+def _removed(connection: sqlite3.Connection, recorded: Recorded, happened: DatasetRemoved) -> None:
+    update(connection, DatasetRow, "dataset_id", happened.dataset_id, removed=True, scopes_json="[]")
+
+
+DATASETS_VIEW = View(
+    "datasets",
+    1,
+    (DatasetRow, DatasetVersionRow),
+    {
+        DatasetAdded: _added,
+        DatasetVersionAdded: _version,
+        ConsentGranted: _granted,
+        ConsentRevoked: _revoked,
+        DatasetRemoved: _removed,
+    },
+)
+
+
+async def datasets(session: AsyncSession) -> Sequence[DatasetRow]:
+    """All datasets that were not removed, newest first."""
+    found = select(DatasetRow).where(col(DatasetRow.removed).is_(False)).order_by(col(DatasetRow.added_seq).desc())
+    return (await session.exec(found)).all()
+
+
+async def versions(session: AsyncSession, dataset_id: str) -> Sequence[DatasetVersionRow]:
+    """All versions of one dataset, newest first."""
+    found = (
+        select(DatasetVersionRow)
+        .where(DatasetVersionRow.dataset_id == dataset_id)
+        .order_by(col(DatasetVersionRow.added_seq).desc())
+    )
+    return (await session.exec(found)).all()
+
+
+async def version(session: AsyncSession, dataset_id: str, version_id: str) -> DatasetVersionRow | None:
+    return await session.get(DatasetVersionRow, (dataset_id, version_id))
+
+
+async def referenced_contents(session: AsyncSession) -> set[str]:
+    """The SHA-256 of every file that a registered dataset needs."""
+    found = (
+        select(DatasetVersionRow.source_sha256, DatasetVersionRow.rows_sha256)
+        .join(DatasetRow, col(DatasetRow.dataset_id) == col(DatasetVersionRow.dataset_id))
+        .where(col(DatasetRow.removed).is_(False))
+    )
+    return {sha256 for pair in (await session.exec(found)).all() for sha256 in pair}

@@ -1,0 +1,242 @@
+"""What is shown of training jobs: state, progress, measurements, checkpoints, attempts, notices."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlmodel import Field, SQLModel, col, func, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from btmd.domain.job import ENDED, STAGES
+
+
+class JobRow(SQLModel, table=True):
+    """One job as it stands. Times are microseconds UTC, losses nats per learned token."""
+
+    __tablename__ = "view_jobs"
+
+    job_id: str = Field(primary_key=True)
+    name: str = Field(index=True)
+    owner_uid: int
+    model_id: str
+    dataset_id: str
+    dataset_version: str
+    preset: str
+    custom_description: str
+    priority: int
+    state: str = Field(index=True)
+    asked: str = ""
+    """What was asked of the running attempt and is not done yet: pause, stop or cancel."""
+    submitted_us: int
+    submitted_seq: int = Field(index=True)
+    started_us: int | None = None
+    ended_us: int | None = None
+    updated_us: int
+    attempt: int = 0
+    attempt_started_us: int | None = None
+    stage_text: str = ""
+    step: int = 0
+    total_steps: int = 0
+    epoch: int = 0
+    total_epochs: int = 0
+    resumed_from_step: int = 0
+    """Step at which this attempt began, for its own speed."""
+    attempt_elapsed_s: float = 0.0
+    earlier_elapsed_s: float = 0.0
+    """Training time of the attempts before this one."""
+    loss: float | None = None
+    best_loss: float | None = None
+    learning_rate: float | None = None
+    tokens_per_s: float | None = None
+    memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
+    gpu_utilization: float | None = None
+    held_out_before: float | None = None
+    held_out_loss: float | None = None
+    held_out_best: float | None = None
+    held_out_after: float | None = None
+    best_step: int | None = None
+    ticks: int = 0
+    """Version of the tick stream: how many ticks were recorded."""
+    shape_json: str = "{}"
+    outcome_json: str = "{}"
+    ended_by: str = ""
+    reason: str = ""
+    text: str = ""
+    hint: str = ""
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.shape_json)  # type: ignore[no-any-return]
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.outcome_json)  # type: ignore[no-any-return]
+
+
+class JobPlanRow(SQLModel, table=True):
+    """The frozen plan: apart from the job's row, which is rewritten with every tick."""
+
+    __tablename__ = "view_job_plans"
+
+    job_id: str = Field(primary_key=True)
+    plan_json: str
+    trainer_plan_json: str
+    overrides_json: str
+    allow_json: str
+
+
+class AttemptRow(SQLModel, table=True):
+    """One trainer process of a job; ``ended`` is empty while it runs."""
+
+    __tablename__ = "view_job_attempts"
+
+    job_id: str = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    why: str
+    started_us: int
+    ended_us: int | None = None
+    ended: str = ""
+    text: str = ""
+
+
+class CheckpointRow(SQLModel, table=True):
+    """A whole checkpoint that stands in the job's folder."""
+
+    __tablename__ = "view_job_checkpoints"
+
+    job_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    attempt: int
+    step: int
+    size_bytes: int
+    held_out_loss: float | None
+    best: bool
+    saved_us: int
+
+
+class EvaluationRow(SQLModel, table=True):
+    """One measurement of the held-out loss."""
+
+    __tablename__ = "view_job_evaluations"
+
+    job_id: str = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    step: int
+    loss: float
+    tokens: int
+    moment: str
+    """before, during or after."""
+    seconds: float
+
+
+class NoticeRow(SQLModel, table=True):
+    """Something the person should know."""
+
+    __tablename__ = "view_job_notices"
+
+    job_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    attempt: int
+    code: str
+    text: str
+    at_us: int
+
+
+JOB_TABLES: tuple[type[SQLModel], ...] = (JobRow, JobPlanRow, AttemptRow, CheckpointRow, EvaluationRow, NoticeRow)
+
+
+async def jobs(session: AsyncSession, *, state: str | None = None, limit: int = 100) -> Sequence[JobRow]:
+    """Jobs, newest first."""
+    found = select(JobRow).order_by(col(JobRow.submitted_seq).desc()).limit(limit)
+    if state is not None:
+        found = found.where(JobRow.state == state)
+    return (await session.exec(found)).all()
+
+
+async def job(session: AsyncSession, job_id: str) -> JobRow | None:
+    return await session.get(JobRow, job_id)
+
+
+async def newest_job(session: AsyncSession) -> JobRow | None:
+    return (await session.exec(select(JobRow).order_by(col(JobRow.submitted_seq).desc()).limit(1))).first()
+
+
+async def jobs_named(session: AsyncSession, text: str) -> Sequence[JobRow]:
+    """Jobs whose id begins with ``text``, or whose name is ``text``; newest first."""
+    found = (
+        select(JobRow)
+        .where((JobRow.name == text) | col(JobRow.job_id).startswith(text, autoescape=True))
+        .order_by(col(JobRow.submitted_seq).desc())
+    )
+    return (await session.exec(found)).all()
+
+
+async def job_plan(session: AsyncSession, job_id: str) -> JobPlanRow | None:
+    return await session.get(JobPlanRow, job_id)
+
+
+async def waiting_jobs(session: AsyncSession) -> Sequence[JobRow]:
+    """Jobs that wait for their turn: those to be taken up again first, then by priority and in order of submission."""
+    found = (
+        select(JobRow)
+        .where(col(JobRow.state).in_(("queued", "recovering")))
+        .order_by(
+            (col(JobRow.state) == "recovering").desc(),
+            col(JobRow.priority).desc(),
+            col(JobRow.submitted_seq),
+        )
+    )
+    return (await session.exec(found)).all()
+
+
+async def running_jobs(session: AsyncSession) -> Sequence[JobRow]:
+    """Jobs that a trainer process belongs to."""
+    return (await session.exec(select(JobRow).where(col(JobRow.state).in_(STAGES)))).all()
+
+
+async def unfinished_jobs(session: AsyncSession) -> Sequence[JobRow]:
+    """Jobs that have not ended, paused ones included."""
+    return (await session.exec(select(JobRow).where(col(JobRow.state).not_in(ENDED)))).all()
+
+
+async def count_active(session: AsyncSession) -> int:
+    """Jobs that work or wait for their turn (not paused, not ended)."""
+    active = (*STAGES, "recovering", "queued")
+    found = await session.exec(select(func.count()).select_from(JobRow).where(col(JobRow.state).in_(active)))
+    return int(found.one())
+
+
+async def attempts(session: AsyncSession, job_id: str) -> Sequence[AttemptRow]:
+    found = select(AttemptRow).where(AttemptRow.job_id == job_id).order_by(col(AttemptRow.attempt))
+    return (await session.exec(found)).all()
+
+
+async def checkpoints(session: AsyncSession, job_id: str) -> Sequence[CheckpointRow]:
+    found = select(CheckpointRow).where(CheckpointRow.job_id == job_id).order_by(col(CheckpointRow.step))
+    return (await session.exec(found)).all()
+
+
+async def evaluations(session: AsyncSession, job_id: str) -> Sequence[EvaluationRow]:
+    found = (
+        select(EvaluationRow)
+        .where(EvaluationRow.job_id == job_id)
+        .order_by(col(EvaluationRow.attempt), col(EvaluationRow.number))
+    )
+    return (await session.exec(found)).all()
+
+
+async def notices(session: AsyncSession, job_id: str) -> Sequence[NoticeRow]:
+    found = select(NoticeRow).where(NoticeRow.job_id == job_id).order_by(col(NoticeRow.seq))
+    return (await session.exec(found)).all()
+
+
+async def unfinished_contents(session: AsyncSession) -> set[str]:
+    """The SHA-256 of the rows of every job that may still train: those not ended, and failed ones, to be resumed."""
+    found = (
+        select(JobPlanRow.trainer_plan_json)
+        .join(JobRow, col(JobRow.job_id) == col(JobPlanRow.job_id))
+        .where(col(JobRow.state).not_in(("completed", "cancelled")))
+    )
+    return {str(msgspec.json.decode(text)["rows_sha256"]) for text in (await session.exec(found)).all()}

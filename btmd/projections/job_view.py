@@ -1,0 +1,316 @@
+"""How each event changes what is shown of a job."""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from btmd.domain.job_events import (
+    AttemptLost,
+    AttemptStarted,
+    CancelRequested,
+    CheckpointRejected,
+    CheckpointSaved,
+    HeldOutLossMeasured,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobPaused,
+    JobSubmitted,
+    PauseRequested,
+    ResumeRequested,
+    StopRequested,
+    TrainerNoticed,
+    TrainingProgressed,
+    TrainingShapeKnown,
+    TrainingStageEntered,
+)
+from btmd.projections.job import (
+    JOB_TABLES,
+    AttemptRow,
+    CheckpointRow,
+    EvaluationRow,
+    JobPlanRow,
+    JobRow,
+    NoticeRow,
+)
+from btmd.projections.view import View, insert, update
+from btmd.store.recorded import Recorded
+
+JOBS, ATTEMPTS, CHECKPOINTS = JobRow.__tablename__, AttemptRow.__tablename__, CheckpointRow.__tablename__
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _job(connection: sqlite3.Connection, recorded: Recorded, job_id: str, **values: Any) -> None:
+    update(connection, JobRow, "job_id", job_id, updated_us=recorded.recorded_at_us, **values)
+
+
+def _end_attempt(connection: sqlite3.Connection, recorded: Recorded, job_id: str, ended: str, text: str = "") -> None:
+    connection.execute(
+        f"UPDATE {ATTEMPTS} SET ended_us = ?, ended = ?, text = ? WHERE job_id = ? AND ended_us IS NULL",
+        (recorded.recorded_at_us, ended, text, job_id),
+    )
+
+
+def _submitted(connection: sqlite3.Connection, recorded: Recorded, happened: JobSubmitted) -> None:
+    values = JobRow(
+        job_id=happened.job_id,
+        name=happened.name,
+        owner_uid=happened.owner_uid,
+        model_id=happened.model_id,
+        dataset_id=happened.dataset_id,
+        dataset_version=happened.dataset_version,
+        preset=happened.preset,
+        custom_description=happened.custom_description,
+        priority=happened.priority,
+        state="queued",
+        submitted_us=recorded.recorded_at_us,
+        submitted_seq=recorded.seq,
+        updated_us=recorded.recorded_at_us,
+        total_steps=int(happened.plan.get("total_steps") or 0),
+        total_epochs=int(happened.trainer_plan.get("num_epochs") or 0),
+    )
+    insert(connection, JobRow, **values.model_dump())
+    insert(
+        connection,
+        JobPlanRow,
+        job_id=happened.job_id,
+        plan_json=_json(happened.plan),
+        trainer_plan_json=_json(happened.trainer_plan),
+        overrides_json=_json(happened.overrides),
+        allow_json=_json(happened.allow),
+    )
+
+
+def _attempt_started(connection: sqlite3.Connection, recorded: Recorded, happened: AttemptStarted) -> None:
+    connection.execute(
+        f"UPDATE {JOBS} SET state = 'preparing', attempt = ?, attempt_started_us = ?, updated_us = ?,"
+        " started_us = coalesce(started_us, ?), stage_text = '', ended_us = NULL, ended_by = '', reason = '',"
+        " text = '', hint = '', asked = CASE WHEN asked = 'stop' THEN asked ELSE '' END,"
+        " earlier_elapsed_s = earlier_elapsed_s + attempt_elapsed_s, attempt_elapsed_s = 0, tokens_per_s = NULL"
+        " WHERE job_id = ?",
+        (happened.attempt, *(recorded.recorded_at_us,) * 3, happened.job_id),
+    )
+    insert(
+        connection,
+        AttemptRow,
+        job_id=happened.job_id,
+        attempt=happened.attempt,
+        why=happened.why,
+        started_us=recorded.recorded_at_us,
+        ended="",
+        text="",
+    )
+
+
+def _stage(connection: sqlite3.Connection, recorded: Recorded, happened: TrainingStageEntered) -> None:
+    _job(connection, recorded, happened.job_id, state=happened.stage, stage_text=happened.text)
+
+
+def _shape(connection: sqlite3.Connection, recorded: Recorded, happened: TrainingShapeKnown) -> None:
+    shape = happened.shape
+    _job(
+        connection,
+        recorded,
+        happened.job_id,
+        shape_json=_json(shape),
+        total_steps=int(shape["total_steps"]),
+        total_epochs=int(shape["total_epochs"]),
+        resumed_from_step=int(shape.get("resumed_from_step", 0)),
+        step=int(shape.get("resumed_from_step", 0)),
+    )
+
+
+def _progressed(connection: sqlite3.Connection, recorded: Recorded, happened: TrainingProgressed) -> None:
+    lowest = min(happened.losses, default=happened.loss)
+    connection.execute(
+        f"UPDATE {JOBS} SET updated_us = ?, step = ?, total_steps = ?, epoch = ?, loss = ?,"
+        " best_loss = min(coalesce(best_loss, ?), ?), learning_rate = ?, tokens_per_s = ?, attempt_elapsed_s = ?,"
+        " memory_bytes = ?, gpu_memory_bytes = ?, gpu_utilization = ?, ticks = ? WHERE job_id = ?",
+        (
+            recorded.recorded_at_us,
+            happened.step,
+            happened.total_steps,
+            happened.epoch,
+            happened.loss,
+            lowest,
+            lowest,
+            happened.learning_rate,
+            happened.tokens_per_s,
+            happened.elapsed_s,
+            happened.memory_bytes,
+            happened.gpu_memory_bytes,
+            happened.gpu_utilization,
+            recorded.version,
+            happened.job_id,
+        ),
+    )
+
+
+def _measured(connection: sqlite3.Connection, recorded: Recorded, happened: HeldOutLossMeasured) -> None:
+    insert(
+        connection,
+        EvaluationRow,
+        job_id=happened.job_id,
+        attempt=happened.attempt,
+        number=happened.number,
+        step=happened.step,
+        loss=happened.loss,
+        tokens=happened.tokens,
+        moment=happened.when,
+        seconds=happened.seconds,
+    )
+    values: dict[str, Any] = {"held_out_loss": happened.loss}
+    if happened.when in ("before", "after"):
+        values[f"held_out_{happened.when}"] = happened.loss
+    _job(connection, recorded, happened.job_id, **values)
+    connection.execute(
+        f"UPDATE {JOBS} SET held_out_best = min(coalesce(held_out_best, ?1), ?1) WHERE job_id = ?2",
+        (happened.loss, happened.job_id),
+    )
+
+
+def _checkpoint(connection: sqlite3.Connection, recorded: Recorded, happened: CheckpointSaved) -> None:
+    if happened.best:
+        connection.execute(f"UPDATE {CHECKPOINTS} SET best = 0 WHERE job_id = ?", (happened.job_id,))
+    insert(
+        connection,
+        CheckpointRow,
+        job_id=happened.job_id,
+        name=happened.name,
+        attempt=happened.attempt,
+        step=happened.step,
+        size_bytes=happened.size_bytes,
+        held_out_loss=happened.held_out_loss,
+        best=happened.best,
+        saved_us=recorded.recorded_at_us,
+    )
+    for name in happened.pruned:
+        connection.execute(f"DELETE FROM {CHECKPOINTS} WHERE job_id = ? AND name = ?", (happened.job_id, name))
+    if happened.best:
+        _job(connection, recorded, happened.job_id, best_step=happened.step)
+
+
+def _rejected(connection: sqlite3.Connection, recorded: Recorded, happened: CheckpointRejected) -> None:
+    connection.execute(f"DELETE FROM {CHECKPOINTS} WHERE job_id = ? AND name = ?", (happened.job_id, happened.name))
+    instead = f"the one before it, {happened.used_instead}, was used" if happened.used_instead else "none was left"
+    text = f"The checkpoint {happened.name} was damaged ({happened.reason}); {instead}."
+    _notice(connection, recorded, happened.job_id, happened.attempt, "checkpoint_rejected", text)
+
+
+def _noticed(connection: sqlite3.Connection, recorded: Recorded, happened: TrainerNoticed) -> None:
+    _notice(connection, recorded, happened.job_id, happened.attempt, happened.code, happened.text)
+
+
+def _notice(
+    connection: sqlite3.Connection, recorded: Recorded, job_id: str, attempt: int, code: str, text: str
+) -> None:
+    insert(
+        connection,
+        NoticeRow,
+        job_id=job_id,
+        seq=recorded.seq,
+        attempt=attempt,
+        code=code,
+        text=text,
+        at_us=recorded.recorded_at_us,
+    )
+
+
+def _pause_asked(connection: sqlite3.Connection, recorded: Recorded, happened: PauseRequested) -> None:
+    _job(connection, recorded, happened.job_id, asked="pause")
+
+
+def _stop_asked(connection: sqlite3.Connection, recorded: Recorded, happened: StopRequested) -> None:
+    _job(connection, recorded, happened.job_id, asked="stop")
+    # A paused job has to run once more to make its result, so it waits for its turn again.
+    connection.execute(
+        f"UPDATE {JOBS} SET state = 'queued' WHERE job_id = ? AND state IN ('paused', 'recovering', 'needs_attention')",
+        (happened.job_id,),
+    )
+
+
+def _cancel_asked(connection: sqlite3.Connection, recorded: Recorded, happened: CancelRequested) -> None:
+    _job(connection, recorded, happened.job_id, asked="cancel")
+
+
+def _resume_asked(connection: sqlite3.Connection, recorded: Recorded, happened: ResumeRequested) -> None:
+    _job(connection, recorded, happened.job_id, state="queued", asked="", ended_us=None, reason="", text="", hint="")
+
+
+def _lost(connection: sqlite3.Connection, recorded: Recorded, happened: AttemptLost) -> None:
+    _job(connection, recorded, happened.job_id, state="recovering", text=happened.text)
+    _end_attempt(connection, recorded, happened.job_id, happened.cause, happened.text)
+
+
+def _paused(connection: sqlite3.Connection, recorded: Recorded, happened: JobPaused) -> None:
+    _job(connection, recorded, happened.job_id, state="paused", asked="")
+    _end_attempt(connection, recorded, happened.job_id, "paused")
+
+
+def _cancelled(connection: sqlite3.Connection, recorded: Recorded, happened: JobCancelled) -> None:
+    values: dict[str, Any] = {"state": "cancelled", "asked": "", "ended_us": recorded.recorded_at_us}
+    _job(connection, recorded, happened.job_id, reason=happened.reason, ended_by="cancelled", **values)
+    _end_attempt(connection, recorded, happened.job_id, "cancelled")
+
+
+def _failed(connection: sqlite3.Connection, recorded: Recorded, happened: JobFailed) -> None:
+    _job(
+        connection,
+        recorded,
+        happened.job_id,
+        state="failed",
+        asked="",
+        ended_us=recorded.recorded_at_us,
+        ended_by="failed",
+        reason=happened.reason,
+        text=happened.text,
+        hint=happened.hint,
+    )
+    _end_attempt(connection, recorded, happened.job_id, happened.reason, happened.text)
+
+
+def _completed(connection: sqlite3.Connection, recorded: Recorded, happened: JobCompleted) -> None:
+    outcome = happened.outcome
+    _job(
+        connection,
+        recorded,
+        happened.job_id,
+        state="completed",
+        asked="",
+        ended_us=recorded.recorded_at_us,
+        ended_by=happened.ended_by,
+        outcome_json=_json(outcome),
+        best_step=outcome.get("best_step"),
+    )
+    _end_attempt(connection, recorded, happened.job_id, happened.ended_by)
+
+
+JOBS_VIEW = View(
+    "jobs",
+    1,
+    JOB_TABLES,
+    {
+        JobSubmitted: _submitted,
+        AttemptStarted: _attempt_started,
+        TrainingStageEntered: _stage,
+        TrainingShapeKnown: _shape,
+        TrainingProgressed: _progressed,
+        HeldOutLossMeasured: _measured,
+        CheckpointSaved: _checkpoint,
+        CheckpointRejected: _rejected,
+        TrainerNoticed: _noticed,
+        PauseRequested: _pause_asked,
+        StopRequested: _stop_asked,
+        CancelRequested: _cancel_asked,
+        ResumeRequested: _resume_asked,
+        AttemptLost: _lost,
+        JobPaused: _paused,
+        JobCancelled: _cancelled,
+        JobFailed: _failed,
+        JobCompleted: _completed,
+    },
+)

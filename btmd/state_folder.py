@@ -1,0 +1,52 @@
+"""The state folder: ours alone, writable, and used by one daemon at a time."""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from btmd.errors import AlreadyRunning, BtmdError, StateFolderReadOnly, StoreFull
+
+
+def claim(folder: Path, lock_path: Path) -> int:
+    """Make the folder if it is missing and lock it; returns the lock's descriptor, held until it is closed.
+
+    Raises AlreadyRunning, StateFolderReadOnly, StoreFull.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.getuid():
+            folder.chmod(0o700)
+        file = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as problem:
+        raise refused(folder, problem) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(file, 32, 0).decode("ascii", "replace").strip()
+        os.close(file)
+        who = f"the process {pid}" if pid.isdigit() else "another process"
+        raise AlreadyRunning(
+            f"{folder} is used by {who}.", hint="Stop that daemon first, or choose another folder with --state-dir."
+        ) from None
+    try:
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        # A folder that can be locked may still take no new file.
+        probe = folder / ".writable"
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        probe.unlink()
+    except OSError as problem:
+        os.close(file)
+        raise refused(folder, problem) from None
+    return file
+
+
+def refused(folder: Path, problem: OSError) -> BtmdError:
+    """The refusal that says what is wrong with the folder."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"There is no room left where {folder} lies.", hint="Free some room, then start btmd again.")
+    return StateFolderReadOnly(
+        f"{folder} cannot be written: {os.strerror(problem.errno or 0).lower()}.",
+        hint="Make it writable for this user, or choose another folder with --state-dir.",
+    )

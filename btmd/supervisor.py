@@ -1,0 +1,217 @@
+"""Starts trainers, finds them again after a restart, and passes on what is asked of them."""
+
+import errno
+import logging
+import os
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from btmd.attempt import FULL_DISK_S, Attempt
+from btmd.command_handler import CommandHandler
+from btmd.domain.event import Actor
+from btmd.domain.job import ENDED, FailJob, StartAttempt, stream_name
+from btmd.domain.job_events import CancelRequested, PauseRequested, StopRequested
+from btmd.domain.machine import RefuseOperation
+from btmd.errors import BtmdError, StoreFailed, StoreFull
+from btmd.job_folder import JobFolder, TrainerPlan
+from btmd.projections.job import job, job_plan, running_jobs
+from btmd.running_trainer import RunningTrainer
+from btmd.store.event_log import Store
+from btmd.subscriptions import subscribe
+
+log = logging.getLogger("btmd.supervisor")
+
+_ASKED = {PauseRequested.TYPE: "pause", StopRequested.TYPE: "stop", CancelRequested.TYPE: "cancel"}
+
+
+class Supervisor:
+    """One task for each job that a trainer belongs to. ``on_freed`` is called when one of them ends."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        handler: CommandHandler,
+        jobs_dir: Path,
+        actor: Actor,
+        boot_id: str,
+        troubles: MutableMapping[str, str],
+    ) -> None:
+        self._store, self._handler, self._actor, self._boot_id = store, handler, actor, boot_id
+        self._jobs_dir = jobs_dir
+        self._troubles = troubles
+        self._attempts: dict[str, Attempt] = {}
+        self._starting: set[str] = set()
+        self._adopted: list[Attempt] = []
+        self._tasks: TaskGroup | None = None
+        self.on_freed: Callable[[], None] = lambda: None
+
+    @property
+    def busy(self) -> frozenset[str]:
+        """The jobs that have a trainer, or are about to."""
+        return frozenset(self._attempts) | self._starting
+
+    async def adopt(self) -> None:
+        """Find the jobs that were running; what happened to them meanwhile is read from their spools in `run`."""
+        async with self._store.session() as session:
+            running = {row.job_id: row for row in await running_jobs(session)}
+        for row in running.values():
+            folder = JobFolder(self._jobs_dir / row.job_id)
+            if folder.plan_path.exists() and not self._is_ours(folder):
+                await self._refuse(row.job_id, "its folder belongs to another store")
+                folder = JobFolder(self._jobs_dir / ".missing" / row.job_id)
+            folder.spool_path(row.attempt).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            process = RunningTrainer.find(folder) if folder.is_alive() else None
+            log.info("job %s: %s", row.job_id, "found its trainer again" if process else "its trainer is gone")
+            attempt = self._attempt(row.job_id, row.attempt, row.asked, folder, process)
+            self._attempts[row.job_id] = attempt
+            self._adopted.append(attempt)
+        await self._look_for_strays(set(running))
+
+    async def run(self) -> None:
+        """Follow all attempts, and the log for what is asked of them, until cancelled."""
+        position = self._store.head.seq
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            for attempt in self._adopted:
+                tasks.start_soon(self._follow, attempt)
+            self._adopted.clear()
+            async for batch in subscribe(self._store, position):
+                for recorded in batch:
+                    asked = _ASKED.get(recorded.type)
+                    found = self._attempts.get(recorded.stream.removeprefix("job-")) if asked else None
+                    if found is not None and asked is not None:
+                        found.asked = asked
+                        found.wake()
+
+    def start(self, job_id: str) -> None:
+        """Begin the next attempt of a job; it is busy from now on."""
+        assert self._tasks is not None
+        self._starting.add(job_id)
+        self._tasks.start_soon(self._begin, job_id)
+
+    async def _begin(self, job_id: str) -> None:
+        attempt: Attempt | None = None
+        try:
+            attempt = await self._spawn(job_id)
+        except (StoreFull, StoreFailed) as error:
+            await self._wait_for_room(error.detail)
+        except BtmdError as error:
+            # Cancelled or paused just now, say: the job's own history says so.
+            log.info("job %s is not started: %s", job_id, error.detail)
+        except OSError as problem:
+            if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+                await self._wait_for_room(f"There is no room for the folder of job {job_id}.")
+            else:
+                await self._fail(job_id, "start", f"The training could not be started: {problem.strerror}.")
+        if attempt is not None:
+            self._attempts[job_id] = attempt
+        self._starting.discard(job_id)
+        if attempt is None:
+            self.on_freed()
+        else:
+            await self._follow(attempt)
+
+    async def _spawn(self, job_id: str) -> Attempt | None:
+        async with self._store.session() as session:
+            row, frozen = await job(session, job_id), await job_plan(session, job_id)
+        if row is None or frozen is None:
+            return None
+        plan = msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan)
+        if not Path(plan.rows_path).is_file():
+            await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
+            return None
+        folder = JobFolder(self._jobs_dir / job_id)
+        folder.create(plan)
+        lock = folder.take_lock()
+        if lock is None:
+            await self._fail(job_id, "start", "A trainer that nobody knows of still works in the job's folder.")
+            return None
+        try:
+            folder.clear_control()
+            folder.pid_path.unlink(missing_ok=True)
+            # Recorded first: a trainer that nobody knows of must never be.
+            handled = await self._handler.handle(StartAttempt(job_id, self._boot_id), actor=self._actor)
+            state = handled.state
+            process = RunningTrainer.spawn(folder, state.attempt, lock)
+        finally:
+            os.close(lock)
+        self._troubles.pop("start", None)
+        log.info("job %s: attempt %d started as process %d", job_id, state.attempt, process.pid)
+        return self._attempt(job_id, state.attempt, state.asked, folder, process)
+
+    async def _follow(self, attempt: Attempt) -> None:
+        # Asked between the start and now: the subscription knew no attempt to tell.
+        state, _ = await self._handler.state(stream_name(attempt.job_id))
+        attempt.asked = state.asked
+        try:
+            await attempt.follow()
+        finally:
+            self._attempts.pop(attempt.job_id, None)
+            self.on_freed()
+
+    def _attempt(
+        self, job_id: str, number: int, asked: str, folder: JobFolder, process: RunningTrainer | None
+    ) -> Attempt:
+        return Attempt(
+            job_id=job_id,
+            attempt=number,
+            asked=asked,
+            folder=folder,
+            process=process,
+            store=self._store,
+            handler=self._handler,
+            actor=self._actor,
+            boot_id=self._boot_id,
+            troubles=self._troubles,
+        )
+
+    def _is_ours(self, folder: JobFolder) -> bool:
+        try:
+            plan = folder.read_plan()
+        except (OSError, msgspec.DecodeError):
+            return False
+        return (plan.store_id, plan.epoch) == (self._store.store_id, self._store.head.epoch)
+
+    async def _look_for_strays(self, running: set[str]) -> None:
+        """Trainers in folders of jobs that do not run: ended ones are stopped, foreign ones are only reported."""
+        for path in sorted(self._jobs_dir.iterdir()):
+            if path.name in running or not (path / "lock").exists():
+                continue
+            folder = JobFolder(path)
+            if not folder.is_alive():
+                continue
+            if not self._is_ours(folder):
+                await self._refuse(path.name, "its folder belongs to another store")
+                continue
+            process = RunningTrainer.find(folder)
+            log.warning("job %s: a trainer works on although the job does not run; it is stopped", path.name)
+            if process is not None:
+                async with self._store.session() as session:
+                    row = await job(session, path.name)
+                ended = row is None or row.state in ENDED
+                if ended:
+                    process.kill_group()
+                else:
+                    folder.write_control("pause")
+                    process.terminate()
+                with anyio.move_on_after(10):
+                    await process.gone()
+                process.close()
+
+    async def _refuse(self, job_id: str, why: str) -> None:
+        log.warning("job %s is not taken over: %s", job_id, why)
+        await self._handler.handle(RefuseOperation(f"adopt {job_id}", "foreign_job_folder"), actor=self._actor)
+
+    async def _fail(self, job_id: str, reason: str, text: str, hint: str = "") -> None:
+        log.error("job %s: %s", job_id, text)
+        await self._handler.handle(FailJob(job_id, reason, text, hint), actor=self._actor)
+
+    async def _wait_for_room(self, text: str) -> None:
+        log.error("%s", text)
+        self._troubles["start"] = text
+        await anyio.sleep(FULL_DISK_S)
