@@ -185,7 +185,7 @@ def measure(rounds: int) -> None:
             [
                 f"Every fsync and fdatasync of both sides takes {SYNC_DELAY_US / 1000:g} ms longer (LD_PRELOAD).",
                 "Both sides: WAL, synchronous=FULL, BEGIN IMMEDIATE. Bare: the same columns and unique keys, no more.",
-                "Command handler: decide, hash chain, guards, all projections of the product; answered after the commit.",
+                "Command handler: decide, hash chain, guards, the product's projections; answered after the commit.",
             ],
         )
     )

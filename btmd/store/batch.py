@@ -8,6 +8,7 @@ import msgspec
 
 from btmd.domain.event import Event
 from btmd.errors import BtmdError, IdempotencyMismatch
+from btmd.store.codec import encode_event
 from btmd.store.errors import DuplicateEvent, VersionConflict
 from btmd.store.reader import is_tick_stream, last_version, read_head, read_log
 from btmd.store.recorded import COLUMNS, Recorded, row_hash
@@ -258,6 +259,19 @@ class Batch:
                 rows.append(Recorded(*values, before, digest, event))
             versions[append.stream] = version
         return rows
+
+
+def encode_append(append: StreamAppend) -> EncodedAppend:
+    """The append with its events as JSON. Raises EventUndecodable; ValueError for what no caller may ask."""
+    if append.event_ids is not None and len(append.event_ids) != len(append.events):
+        raise ValueError("as many event ids as events")
+    if not append.stream or "\0" in append.stream:
+        raise ValueError("a stream needs a name")
+    for event in append.events:
+        if is_tick_stream(append.stream) != event.IS_TICK:
+            raise ValueError(f"{event.TYPE} does not belong on the stream {append.stream}")
+    events = tuple((event, encode_event(event)) for event in append.events)
+    return EncodedAppend(append.stream, events, append.expected_version, append.event_ids)
 
 
 def find_earlier(connection: sqlite3.Connection, key: IdempotencyKey, now_us: int) -> Appended | None:

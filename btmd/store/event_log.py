@@ -17,13 +17,12 @@ from btmd.projections.rebuild import Rebuild, rebuild_now
 from btmd.store.batch import (
     Appended,
     AppendRequest,
-    EncodedAppend,
     IdempotencyKey,
     SnapshotOf,
     StreamAppend,
+    encode_append,
     find_earlier,
 )
-from btmd.store.codec import encode_event
 from btmd.store.connection import Connect, connect_reader, connect_writer, storage_error
 from btmd.store.migrations import expected_schema, prepare_database
 from btmd.store.reader import read_log, read_stream
@@ -153,7 +152,7 @@ class Store:
         A callable ``response`` is asked, in the writer's thread, for the answer to the rows.
         """
         request = AppendRequest(
-            tuple(_encoded(append) for append in appends),
+            tuple(encode_append(append) for append in appends),
             encode_actor(actor),
             correlation_id,
             causation_id,
@@ -394,22 +393,6 @@ class Store:
         if self._closed:
             raise StoreFailed("The event log is closed.", hint="Start btmd again.")
         return await self._readers.run(query)
-
-
-def _encoded(append: StreamAppend) -> EncodedAppend:
-    if append.event_ids is not None and len(append.event_ids) != len(append.events):
-        raise ValueError("as many event ids as events")
-    if not append.stream or "\0" in append.stream:
-        raise ValueError("a stream needs a name")
-    for event in append.events:
-        if append.stream.startswith("ticks-") != event.IS_TICK:
-            raise ValueError(f"{event.TYPE} does not belong on the stream {append.stream}")
-    return EncodedAppend(
-        append.stream,
-        tuple((event, encode_event(event)) for event in append.events),
-        append.expected_version,
-        append.event_ids,
-    )
 
 
 __all__ = [

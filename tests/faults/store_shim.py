@@ -30,12 +30,8 @@ def shim_environment(
 ) -> dict[str, str]:
     """The environment of a process that runs behind the shim; see ``store_shim.c``."""
     environment = {**os.environ, "LD_PRELOAD": str(shim), "SHIM_SYNC_DELAY_US": str(sync_delay_us)}
-    for name, path in (
-        ("SHIM_PREFIX", prefix),
-        ("SHIM_LOG", log),
-        ("SHIM_FAIL", fail_while),
-        ("SHIM_FULL", full_while),
-    ):
+    paths = {"SHIM_PREFIX": prefix, "SHIM_LOG": log, "SHIM_FAIL": fail_while, "SHIM_FULL": full_while}
+    for name, path in paths.items():
         if path is not None:
             environment[name] = str(path)
     return environment

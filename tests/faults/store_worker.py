@@ -1,4 +1,4 @@
-"""A process that appends, to be killed, cut from its disk, or recorded. Started as ``python -m tests.faults.store_worker``.
+"""A process that appends, to be killed, cut from its disk, or recorded: ``python -m tests.faults.store_worker``.
 
 Every acknowledged event's id goes to the file ``acks`` in the store's folder and to stdout, one line each, in one
 write and only after ``append`` has returned.
@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from btmd.domain.event import Actor
@@ -91,12 +92,17 @@ async def append_for_ever(folder: Path, run: str, clients: int) -> None:
     store = await open_store(folder)
     unsure = folder / "unsure"
     for event_id in unsure.read_text().split() if unsure.exists() else []:
-        try:
+        with suppress(DuplicateEvent):
             await append(store, f"operation-{event_id.rpartition('-')[0]}", event_id)
-        except DuplicateEvent:
-            pass
         acknowledged(event_id)
     await asyncio.gather(*(client(store, f"{run}-{number}", 1_000_000, acknowledged) for number in range(clients)))
+
+
+def turn(switch: Path, *, on: bool) -> None:
+    if on:
+        switch.touch()
+    else:
+        switch.unlink()
 
 
 async def survive(folder: Path, switch: Path, expected: type[BtmdError]) -> None:
@@ -104,7 +110,7 @@ async def survive(folder: Path, switch: Path, expected: type[BtmdError]) -> None
     acknowledged = Acknowledged(folder)
     store = await open_store(folder)
     await client(store, "before", 20, acknowledged)
-    switch.touch()
+    turn(switch, on=True)
     refused = await asyncio.gather(
         *(append(store, f"operation-{number}", f"refused-{number}") for number in range(8)), return_exceptions=True
     )
@@ -118,11 +124,11 @@ async def survive(folder: Path, switch: Path, expected: type[BtmdError]) -> None
             pass
         else:
             raise AssertionError("the writer accepts work after a failed sync")
-        switch.unlink()
+        turn(switch, on=False)
         await store.reopen()
     else:
         assert store.health()["writer"] == "running", store.health()
-        switch.unlink()
+        turn(switch, on=False)
     await client(store, "after", 20, acknowledged)
     assert (await store.verify()).ok
     await store.close()

@@ -51,9 +51,15 @@ async def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
     store = await open_store(small_disk)
     (small_disk / "ballast").write_bytes(bytes(600_000))
     told = 0
-    with pytest.raises(StoreFull) as refused:
-        for told in range(20_000):
+
+    async def fill() -> None:
+        nonlocal told
+        while True:
             await append(store, "operation-fill", f"fill-{told}")
+            told += 1
+
+    with pytest.raises(StoreFull) as refused:
+        await fill()
     assert "full" in refused.value.detail
     assert refused.value.hint
     assert store.health()["writer"] == "running"
