@@ -16,7 +16,13 @@ MAX_TEXT = 500
 REQUIRED_TEXTS = ("key", "name", "description", "difficulty", "training_type", "estimated_time")
 REQUIRED_NUMBERS = ("num_epochs", "learning_rate", "batch_size", "max_length", "warmup_ratio")
 OPTIONAL_VALUES = (
-    "lora_r", "lora_alpha", "lora_dropout", "target_modules", "weight_decay", "lr_scheduler", "max_gradient_norm",
+    "lora_r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "weight_decay",
+    "lr_scheduler",
+    "max_gradient_norm",
     "gradient_checkpointing",
 )
 TOP_KEYS = (*REQUIRED_TEXTS, "recommended_for", "memory_requirements_gb", "hyperparameters")
@@ -38,8 +44,7 @@ def load_builtin_presets() -> dict[str, Preset]:
     """The presets that come with btmd, by key, in the order of their difficulty."""
     folder = importlib.resources.files("presets")
     found = [
-        parse_preset(entry.read_text("utf-8"), entry.name)
-        for entry in folder.iterdir() if entry.name.endswith(".toml")
+        parse_preset(entry.read_text("utf-8"), entry.name) for entry in folder.iterdir() if entry.name.endswith(".toml")
     ]
     found.sort(key=lambda preset: (DIFFICULTIES.index(preset.difficulty), preset.num_epochs, preset.key))
     return {preset.key: preset for preset in found}
@@ -102,7 +107,10 @@ class _Reader:
         if not isinstance(mixed, bool):
             raise self._refuse("use_mixed_precision", "must be true or false")
         return Preset(
-            **texts, **numbers, use_mixed_precision=mixed, recommended_for=self._recommended_for(),
+            **texts,
+            **numbers,
+            use_mixed_precision=mixed,
+            recommended_for=self._recommended_for(),
             memory_requirements_gb=self._memory(),
         )
 

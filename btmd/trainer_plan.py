@@ -7,14 +7,24 @@ from btmd.planning import Plan
 
 
 def to_trainer_plan(
-    plan: Plan, *, job_id: str, store_id: str, epoch: int, model_folder: Path, rows_path: Path, rows_sha256: str,
-    tick_every_s: float = 1.0, adapter_folder: Path | None = None,
+    plan: Plan,
+    *,
+    job_id: str,
+    store_id: str,
+    epoch: int,
+    model_folder: Path,
+    rows_path: Path,
+    rows_sha256: str,
+    tick_every_s: float = 1.0,
+    adapter_folder: Path | None = None,
 ) -> TrainerPlan:
     """The trainer's plan; ``epoch`` is the store's, the paths are made absolute."""
     lora = None
     if plan.text("training_type") == "lora_adaptation":
         lora = LoraPlan(
-            r=plan.integer("lora_r"), alpha=plan.integer("lora_alpha"), dropout=plan.number("lora_dropout"),
+            r=plan.integer("lora_r"),
+            alpha=plan.integer("lora_alpha"),
+            dropout=plan.number("lora_dropout"),
             target_modules=plan.names("target_modules"),
         )
     return TrainerPlan(

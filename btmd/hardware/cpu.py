@@ -7,8 +7,21 @@ from btmd.domain.hardware import Cpu
 from btmd.hardware.control_groups import control_groups, read_text
 
 INTERESTING_FLAGS = (
-    "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",
-    "asimd", "sve", "sve2", "bf16", "i8mm",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+    "sve2",
+    "bf16",
+    "i8mm",
 )
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 """Each of them means that bf16 products are computed as such, on x86 and on ARM."""

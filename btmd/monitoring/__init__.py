@@ -6,6 +6,14 @@ from btmd.monitoring.progress import Progress, progress
 from btmd.monitoring.result import Result, result
 
 __all__ = [
-    "AttemptSpan", "JobOutcome", "JobProgress", "Progress", "Remaining", "Result", "TickPoint", "estimate_remaining",
-    "progress", "result",
+    "AttemptSpan",
+    "JobOutcome",
+    "JobProgress",
+    "Progress",
+    "Remaining",
+    "Result",
+    "TickPoint",
+    "estimate_remaining",
+    "progress",
+    "result",
 ]

@@ -50,14 +50,15 @@ def estimate_remaining(job: JobProgress, ticks: Sequence[TickPoint], now_us: int
 def _paces(job: JobProgress, ticks: Sequence[TickPoint]) -> list[float]:
     """Seconds a step: over pieces of the recent past, the whole of it last."""
     points = [(tick.step, tick.elapsed_s) for tick in ticks if tick.step > job.resumed_from_step]
-    recent = points[-max(2, min(WINDOW_TICKS, -(-len(points) // 2) + 1)):]
+    recent = points[-max(2, min(WINDOW_TICKS, -(-len(points) // 2) + 1)) :]
     if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
         return []
     size = max(1, (len(recent) - 1) // PIECES)
     pieces = [*recent[::size], recent[-1]]
     paces = [
         (later[1] - earlier[1]) / (later[0] - earlier[0])
-        for earlier, later in itertools.pairwise(pieces) if later[0] > earlier[0]
+        for earlier, later in itertools.pairwise(pieces)
+        if later[0] > earlier[0]
     ]
     paces.append((recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0]))
     return [max(0.0, pace) for pace in paces]

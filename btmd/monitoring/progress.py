@@ -77,9 +77,9 @@ def progress(job: JobProgress, ticks: Sequence[TickPoint], *, now_us: int, utc_o
         tokens_per_second=job.tokens_per_s if job.state == "training" else None,
         elapsed_s=round(elapsed, 3),
         remaining_s=None if remaining is None else round(remaining.middle_s, 1),
-        remaining_range="" if remaining is None else text(
-            "remaining_range", low=format_duration(remaining.low_s), high=format_duration(remaining.high_s)
-        ),
+        remaining_range=""
+        if remaining is None
+        else text("remaining_range", low=format_duration(remaining.low_s), high=format_duration(remaining.high_s)),
         finishes=finishes,
     )
 
@@ -100,9 +100,7 @@ def percentage(job: JobProgress) -> float:
 
 def elapsed_s(job: JobProgress, now_us: int) -> float:
     """Time that trainers have worked on the job; pauses and waiting do not count."""
-    spans = (
-        (now_us if span.ended_us is None else span.ended_us) - span.started_us for span in job.attempts
-    )
+    spans = ((now_us if span.ended_us is None else span.ended_us) - span.started_us for span in job.attempts)
     return sum(max(0, span) for span in spans) / 1e6
 
 

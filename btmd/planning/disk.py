@@ -30,7 +30,8 @@ def fit_disk(choices: Choices, fit: Fit, total_steps: int) -> DiskEstimate:
             f"Checkpoints and result take about {format_bytes(estimate.total_bytes)}; {format_bytes(free)} are free, "
             f"and {format_bytes(max(0, free - room))} stay reserved for everything else.",
             hint="Free some room, or train an adapter (training_type=lora_adaptation), which takes far less."
-            if fit.training_type == "fine_tuning" else "Free some room on the disk that holds btmd's state folder.",
+            if fit.training_type == "fine_tuning"
+            else "Free some room on the disk that holds btmd's state folder.",
         )
     return estimate
 

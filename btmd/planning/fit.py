@@ -93,7 +93,8 @@ def _candidates(request: PlanRequest, chosen: Mapping[str, HyperparameterValue])
     batch = int(chosen.get("batch_size", preset.batch_size))  # type: ignore[arg-type]
     lengths = (
         [asked_length(int(chosen["max_length"]), model.context_length)]  # type: ignore[arg-type]
-        if "max_length" in chosen else length_options(preset, request.tokens, model.context_length)
+        if "max_length" in chosen
+        else length_options(preset, request.tokens, model.context_length)
     )
     checkpointing = [bool(chosen["gradient_checkpointing"])] if "gradient_checkpointing" in chosen else [False, True]
     names = chosen.get("target_modules", preset.target_modules)
@@ -108,8 +109,15 @@ def _candidates(request: PlanRequest, chosen: Mapping[str, HyperparameterValue])
                     for micro in _micro_batches(batch, device.name, chosen):
                         shape = Shape(micro, length.max_length, device.precision, twice, lora_r, device.name, names)
                         yield Fit(
-                            training_type, device.name, device.precision, length, twice, micro,
-                            estimate_memory(model, shape), device.available_bytes, changed,
+                            training_type,
+                            device.name,
+                            device.precision,
+                            length,
+                            twice,
+                            micro,
+                            estimate_memory(model, shape),
+                            device.available_bytes,
+                            changed,
                         )
 
 

@@ -12,7 +12,10 @@ from btmd.errors import InvalidValue, UnknownKey
 HyperparameterValue = int | float | bool | str | tuple[str, ...]
 Kind = Literal["int", "float", "bool", "str", "names"]
 KIND_TEXTS: dict[Kind, str] = {
-    "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a word",
     "names": "names separated by commas",
 }
 TRUE_WORDS = ("true", "yes", "on", "1")
@@ -112,17 +115,29 @@ def _number(number: float) -> str:
 _ALL = (
     Hyperparameter("training_type", "str", "What is trained: a small adapter, or all weights.", choices=TRAINING_TYPES),
     Hyperparameter("num_epochs", "int", "How often the training goes through the data.", "epochs", 1, 1000),
-    Hyperparameter("max_steps", "int", "Ends the training after so many steps; 0: as many as the epochs take.",
-                   "steps", 0, 10_000_000),
+    Hyperparameter(
+        "max_steps",
+        "int",
+        "Ends the training after so many steps; 0: as many as the epochs take.",
+        "steps",
+        0,
+        10_000_000,
+    ),
     Hyperparameter("learning_rate", "float", "How far each step moves the weights.", "", 1e-8, 0.1),
     Hyperparameter("batch_size", "int", "Rows that one step learns from.", "rows", 1, 4096),
-    Hyperparameter("micro_batch_size", "int", "Rows computed at once; a step adds up as many as its batch needs.",
-                   "rows", 1, 4096),
-    Hyperparameter("max_length", "int", "Longest row that is trained; longer ones are left out whole.",
-                   "tokens", 16, 1_048_576),
+    Hyperparameter(
+        "micro_batch_size", "int", "Rows computed at once; a step adds up as many as its batch needs.", "rows", 1, 4096
+    ),
+    Hyperparameter(
+        "max_length", "int", "Longest row that is trained; longer ones are left out whole.", "tokens", 16, 1_048_576
+    ),
     Hyperparameter("warmup_ratio", "float", "Share of the steps over which the learning rate rises.", "", 0, 0.9),
-    Hyperparameter("lr_scheduler", "str", "How the learning rate falls after the warm-up.",
-                   choices=("cosine", "linear", "constant")),
+    Hyperparameter(
+        "lr_scheduler",
+        "str",
+        "How the learning rate falls after the warm-up.",
+        choices=("cosine", "linear", "constant"),
+    ),
     Hyperparameter("weight_decay", "float", "How strongly weights are pulled towards zero.", "", 0, 1),
     Hyperparameter("max_gradient_norm", "float", "Longer gradients are shortened to this; 0: never.", "", 0, 1000),
     Hyperparameter("lora_r", "int", "Rank of the adapter: how much it can learn.", "", 1, 1024),
@@ -133,15 +148,27 @@ _ALL = (
     Hyperparameter("gradient_checkpointing", "bool", "Computes activations twice to save memory."),
     Hyperparameter("packing", "bool", "Joins short rows into one sequence."),
     Hyperparameter("compile", "bool", "Compiles the model first: minutes of preparation, faster steps."),
-    Hyperparameter("held_out_fraction", "float", "Share of the rows kept back to measure the training by.",
-                   "", 0, 0.9),
-    Hyperparameter("held_out_limit", "int", "At most so many held-out rows are measured each time; 0: all.",
-                   "rows", 0, 10_000_000),
-    Hyperparameter("eval_every", "int", "Steps between two held-out measurements; 0: only before and after.",
-                   "steps", 0, 10_000_000),
+    Hyperparameter("held_out_fraction", "float", "Share of the rows kept back to measure the training by.", "", 0, 0.9),
+    Hyperparameter(
+        "held_out_limit", "int", "At most so many held-out rows are measured each time; 0: all.", "rows", 0, 10_000_000
+    ),
+    Hyperparameter(
+        "eval_every",
+        "int",
+        "Steps between two held-out measurements; 0: only before and after.",
+        "steps",
+        0,
+        10_000_000,
+    ),
     Hyperparameter("save_every", "int", "Steps between two checkpoints.", "steps", 1, 10_000_000),
-    Hyperparameter("patience", "int", "Measurements without gain before the training ends early; 0: never.",
-                   "measurements", 0, 1000),
+    Hyperparameter(
+        "patience",
+        "int",
+        "Measurements without gain before the training ends early; 0: never.",
+        "measurements",
+        0,
+        1000,
+    ),
     Hyperparameter("keep_checkpoints", "int", "Newest checkpoints kept beside the best one.", "checkpoints", 1, 100),
     Hyperparameter("seed", "int", "Start of everything random: the same seed repeats the run.", "", 0, 2**31 - 1),
     Hyperparameter("threads", "int", "CPU threads that compute.", "threads", 1, 1024),

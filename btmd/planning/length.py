@@ -54,8 +54,12 @@ def length_options(preset: Preset, tokens: TokenFacts, context_length: int) -> l
         options = [*_raised(base, tokens, context_length), _preset_length(preset, base)]
     shortest_free = options[-1].max_length
     options += [
-        LengthOption(shorter, "hardware", "Shorter than the preset's, as you allowed: longer rows do not fit.",
-                     needs_permission=True)
+        LengthOption(
+            shorter,
+            "hardware",
+            "Shorter than the preset's, as you allowed: longer rows do not fit.",
+            needs_permission=True,
+        )
         for shorter in (1024, 512, 384, 256, 128, SHORTEST)
         if shorter < shortest_free and tokens.left_out_rows(shorter) < tokens.rows
     ]
@@ -75,17 +79,19 @@ def _raised(base: int, tokens: TokenFacts, context_length: int) -> list[LengthOp
         return []
     limit = min(context_length, RAISED_LENGTH_LIMIT)
     steps = sorted(
-        {length for length in (*tokens.over_long, 128, 256, 512, 1024, 2048, bucket(tokens.longest_row))
-         if base < length <= limit}
+        {
+            length
+            for length in (*tokens.over_long, 128, 256, 512, 1024, 2048, bucket(tokens.longest_row))
+            if base < length <= limit
+        }
     )
     options: list[LengthOption] = []
     for length in steps:
         still = tokens.left_out_rows(length)
         if still >= left_out:
             continue
-        reason = (
-            f"Raised from {base}: {format_count(left_out, 'row is', 'rows are')} longer than that, "
-            + (f"now only {still:,}." if still else "and all of them fit now.")
+        reason = f"Raised from {base}: {format_count(left_out, 'row is', 'rows are')} longer than that, " + (
+            f"now only {still:,}." if still else "and all of them fit now."
         )
         options.append(LengthOption(length, "data", reason))
         if still <= LEFT_OUT_SHARE * tokens.rows:

@@ -46,8 +46,12 @@ class MemoryEstimate:
     @property
     def total_bytes(self) -> int:
         return (
-            self.weights_bytes + self.gradients_bytes + self.optimizer_bytes + self.activations_bytes
-            + self.logits_bytes + self.overhead_bytes
+            self.weights_bytes
+            + self.gradients_bytes
+            + self.optimizer_bytes
+            + self.activations_bytes
+            + self.logits_bytes
+            + self.overhead_bytes
         )
 
 
@@ -74,8 +78,13 @@ def linear_layers(model: ModelFacts) -> dict[str, tuple[int, int]]:
     hidden, wide = model.hidden_size, model.intermediate_size
     kv = kv_width(model)
     return {
-        "q_proj": (hidden, hidden), "k_proj": (hidden, kv), "v_proj": (hidden, kv), "o_proj": (hidden, hidden),
-        "gate_proj": (hidden, wide), "up_proj": (hidden, wide), "down_proj": (wide, hidden),
+        "q_proj": (hidden, hidden),
+        "k_proj": (hidden, kv),
+        "v_proj": (hidden, kv),
+        "o_proj": (hidden, hidden),
+        "gate_proj": (hidden, wide),
+        "up_proj": (hidden, wide),
+        "down_proj": (wide, hidden),
     }
 
 

@@ -69,8 +69,8 @@ def _choose_learning(choices: Choices, fit: Fit) -> None:
         source = choices.values["training_type"].source
         reason = (
             "Ten times the preset's: an adapter learns best at about ten times the rate of a full training."
-            if to_adapter else
-            "A tenth of the preset's: with all weights trained, the rate of an adapter would be ten times too high."
+            if to_adapter
+            else "A tenth of the preset's: with all weights trained, the rate of an adapter would be ten times too high."
         )
     choices.choose("learning_rate", float(f"{rate:.6g}"), source, reason)
     choices.choose("num_epochs", preset.num_epochs, "preset", "The preset's number of passes over the data.")

@@ -26,8 +26,16 @@ def recommend(
             continue
         needed = needed_bytes(preset, hardware, model)
         fits = needed <= (usable_bytes(free) if model else free)
-        judged.append((not fits, DIFFICULTIES.index(preset.difficulty), needed, preset.key, preset,
-                       _verdict(preset, needed, free, where, fits=fits, on_cpu=gpu is None)))
+        judged.append(
+            (
+                not fits,
+                DIFFICULTIES.index(preset.difficulty),
+                needed,
+                preset.key,
+                preset,
+                _verdict(preset, needed, free, where, fits=fits, on_cpu=gpu is None),
+            )
+        )
     return [(entry[4], entry[5]) for entry in sorted(judged, key=lambda entry: entry[:4])]
 
 
@@ -63,8 +71,11 @@ def _verdict(preset: Preset, needed: int, free: int, where: str, *, fits: bool, 
 
 def choose_preset(presets: Mapping[str, Preset], model: ModelFacts, hardware: Hardware) -> tuple[Preset, str]:
     """The preset for one model on this machine, with the reason. ``presets`` must hold ``quick_test``."""
-    fitting = [preset for preset, _ in recommend(presets.values(), hardware, model)
-               if needed_bytes(preset, hardware, model) <= usable_bytes(_free(hardware))]
+    fitting = [
+        preset
+        for preset, _ in recommend(presets.values(), hardware, model)
+        if needed_bytes(preset, hardware, model) <= usable_bytes(_free(hardware))
+    ]
     by_key = {preset.key: preset for preset in fitting}
     if model.is_code and "code_assistant" in by_key:
         return by_key["code_assistant"], "The model was made for code, and this preset fits the machine."

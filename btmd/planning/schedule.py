@@ -52,8 +52,12 @@ def _choose_eval_every(choices: Choices, share: DataShare, total_steps: int, ste
 def _choose_save_every(choices: Choices, fit: Fit, total_steps: int) -> None:
     minutes = choices.setting("checkpoints.every_minutes", 10.0)
     step_s = seconds_per_step(
-        choices.request.model, choices.request.hardware, device=fit.device, precision=fit.precision,
-        adapter=fit.training_type == "lora_adaptation", threads=choices.integer("threads"),
+        choices.request.model,
+        choices.request.hardware,
+        device=fit.device,
+        precision=fit.precision,
+        adapter=fit.training_type == "lora_adaptation",
+        threads=choices.integer("threads"),
         batch_size=choices.integer("batch_size"),
         mean_length=min(choices.request.tokens.mean_length, fit.length.max_length),
         gradient_checkpointing=fit.gradient_checkpointing,

@@ -44,9 +44,11 @@ def _choose_adapter(choices: Choices, fit: Fit) -> None:
             "lora_r": f"The preset's rank; the adapter takes {size}.",
             "lora_alpha": "The preset's weight of the adapter.",
             "target_modules": "All linear layers but the head: adapters learn best when none is left out."
-            if not preset.target_modules else "The preset's layers.",
+            if not preset.target_modules
+            else "The preset's layers.",
             "lora_dropout": "None: it would halve the speed, and the held-out rows guard against over-fitting."
-            if not preset.lora_dropout else "The preset's; it costs half the speed or more.",
+            if not preset.lora_dropout
+            else "The preset's; it costs half the speed or more.",
         }
     else:
         texts = dict.fromkeys(
@@ -61,7 +63,8 @@ def _choose_device(choices: Choices, fit: Fit) -> None:
     if fit.device == "cpu":
         reason = (
             "The CPU, as you allowed: the GPU has too little free memory."
-            if "cpu" in fit.changed else "This machine has no GPU that can be used."
+            if "cpu" in fit.changed
+            else "This machine has no GPU that can be used."
             if not hardware.other_gpus
             else f"The {' and '.join(hardware.other_gpus)} GPU in this machine is of a kind that btmd cannot use."
         )
@@ -101,7 +104,8 @@ def _choose_batches(choices: Choices, fit: Fit) -> None:
     else:
         cause = (
             f"a CPU gains little from more than {CPU_MICRO_BATCH}"
-            if fit.device == "cpu" and micro > 1 else "more would not fit in memory"
+            if fit.device == "cpu" and micro > 1
+            else "more would not fit in memory"
         )
         reason = f"A step of {batch} rows is computed in {parts} parts, with the same result: {cause}."
     choices.choose("micro_batch_size", micro, "hardware", reason)

@@ -11,8 +11,16 @@ EFFICIENCY = 0.4
 
 
 def seconds_per_step(
-    model: ModelFacts, hardware: Hardware, *, device: str, precision: str, adapter: bool, threads: int,
-    batch_size: int, mean_length: float, gradient_checkpointing: bool,
+    model: ModelFacts,
+    hardware: Hardware,
+    *,
+    device: str,
+    precision: str,
+    adapter: bool,
+    threads: int,
+    batch_size: int,
+    mean_length: float,
+    gradient_checkpointing: bool,
 ) -> float:
     """Seconds an optimizer step takes, within a factor of about three.
 
