@@ -26,7 +26,7 @@ COMMANDS = {
     "daemon": "run the daemon, or see how it is doing",
     "version": "versions of btmctl and of the daemon",
 }
-_WITH_VALUE = ("--socket",)
+_WITH_VALUE = "--socket"
 _FLAGS = ("--json", "--yes", "--debug")
 
 
@@ -65,7 +65,7 @@ def _run(given: list[str], output: Output) -> int:
     if name is None:
         if "--version" in before:
             name, after = "version", []
-        elif not before or {"-h", "--help"} & set(before):
+        elif set(before) <= {"-h", "--help", *_FLAGS}:
             _overview(output)
             return DONE
         else:
@@ -86,7 +86,7 @@ def _run(given: list[str], output: Output) -> int:
     command: Any = importlib.import_module(f"btmctl.commands.{name}").command()
     options = argparse.Namespace(json=False, yes=False, socket=None, debug=False)
     try:
-        parsed = command.parse([*after, *before], options)
+        parsed = command.parse(_with_options(after, before), options)
     except SystemExit as left:
         # argparse leaves like this after printing a help.
         return int(left.code or 0)
@@ -97,17 +97,27 @@ def _run(given: list[str], output: Output) -> int:
 
 
 def _split(given: list[str]) -> tuple[list[str], str | None, list[str]]:
-    """Options in front of the command, the command, and what follows it."""
-    at = 0
-    while at < len(given):
-        word = given[at]
-        if word in _WITH_VALUE:
-            at += 2
-        elif word.startswith("-"):
-            at += 1
+    """The options that stand everywhere, wherever they stood; the command; and what follows it."""
+    everywhere: list[str] = []
+    others: list[str] = []
+    words = iter(given)
+    for word in words:
+        if word == "--":
+            others += [word, *words]
+        elif word in _FLAGS or word.startswith(_WITH_VALUE + "="):
+            everywhere.append(word)
+        elif word == _WITH_VALUE:
+            everywhere += [word, *([value] if (value := next(words, None)) is not None else [])]
         else:
-            return given[:at], word, given[at + 1 :]
-    return given, None, []
+            others.append(word)
+    if others and not others[0].startswith("-"):
+        return everywhere, others[0], others[1:]
+    return [*everywhere, *others], None, []
+
+
+def _with_options(after: list[str], everywhere: list[str]) -> list[str]:
+    at = after.index("--") if "--" in after else len(after)
+    return [*after[:at], *everywhere, *after[at:]]
 
 
 def _overview(output: Output) -> None:

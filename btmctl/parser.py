@@ -60,7 +60,10 @@ class Noun:
                 f"It knows: {', '.join(self._verbs)}.",
                 nearest(given, self._verbs, f"btmctl {self._name} ") or f"btmctl {self._name} --help",
             )
-        return self.parser.parse_args(arguments, namespace)
+        parsed, unknown = self.parser.parse_known_args(arguments, namespace)
+        if unknown:
+            self._verbs.get(str(given), self.parser).error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed
 
 
 class Single:

@@ -1,0 +1,212 @@
+"""Models and datasets named on the command line: added first when they are paths, never without consent."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.btmctl.conftest import Btmctl
+from tests.btmctl.small_server import Request, SmallServer, chunked, reply, rows_file
+
+DATASET = {"dataset_id": "rows", "name": "rows", "versions": [], "source_name": "rows.jsonl"}
+MODEL = {"model_id": "tiny", "name": "tiny", "source": "/m", "facts": {}}
+NOT_THERE = {"title": "There is no such thing", "detail": "There is no such one.", "code": "not_found"}
+
+
+class Contents:
+    """A content store that keeps what arrives, as the daemon does."""
+
+    def __init__(self, server: SmallServer, sha256: str, *, cut_after_bytes: int | None = None) -> None:
+        self.stored = b""
+        self.complete = False
+        self._cut_after_bytes = cut_after_bytes
+        server.does("HEAD", f"/contents/{sha256}", self.head)
+        server.does("PUT", f"/contents/{sha256}", self.put)
+
+    def head(self, request: Request) -> None:
+        handler = request.handler
+        handler.send_response(200 if self.complete else 404)
+        if not self.complete:
+            handler.send_header("Upload-Offset", str(len(self.stored)))
+        handler.end_headers()
+
+    def put(self, request: Request) -> None:
+        assert int(request.query["offset"][0]) == len(self.stored)
+        if self._cut_after_bytes is not None:
+            self.stored += request.handler.rfile.read(self._cut_after_bytes)
+            self._cut_after_bytes = None
+            return
+        self.stored += request.body()
+        self.complete = True
+        reply(request, {})
+
+
+def added(server: SmallServer, bodies: list[object]) -> None:
+    def route(request: Request) -> None:
+        bodies.append(request.json())
+        lines = [b'{"progress": 0.5, "text": "Reading rows"}\n', json.dumps({"result": DATASET}).encode() + b"\n"]
+        chunked(request, lines, media_type="application/x-ndjson")
+
+    server.does("POST", "/datasets", route)
+
+
+def test_a_file_is_sent_and_registered(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
+    path = rows_file(tmp_path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    contents, bodies = Contents(server, sha256), list[object]()
+    added(server, bodies)
+    code, out, err = btmctl(
+        "datasets",
+        "add",
+        str(path),
+        "--consent",
+        "--purpose",
+        "tests",
+        "--name",
+        "rows",
+        "--map",
+        "prompt=question",
+        "--json",
+    )
+    assert (code, err) == (0, "")
+    assert json.loads(out) == DATASET
+    assert contents.stored == path.read_bytes()
+    assert bodies == [
+        {
+            "content": sha256, "file_name": "rows.jsonl", "consent": True, "name": "rows", "purpose": "tests",
+            "mapping": {"prompt": "question"},
+        }
+    ]  # fmt: skip
+
+
+def test_what_the_daemon_has_is_not_sent_again(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
+    path = rows_file(tmp_path)
+    contents = Contents(server, hashlib.sha256(path.read_bytes()).hexdigest())
+    contents.complete = True
+    added(server, [])
+    assert btmctl("datasets", "add", str(path), "--consent")[0] == 0
+    assert "PUT" not in {method for method, _ in server.seen}
+
+
+def test_an_upload_that_was_cut_off_goes_on_where_it_stopped(
+    btmctl: Btmctl, server: SmallServer, tmp_path: Path
+) -> None:
+    path = rows_file(tmp_path, rows=100_000)
+    content = path.read_bytes()
+    contents = Contents(server, hashlib.sha256(content).hexdigest(), cut_after_bytes=1_000_000)
+    added(server, [])
+    assert btmctl("datasets", "add", str(path), "--consent")[0] == 0
+    assert contents.stored == content
+    assert [target.rpartition("=")[2] for method, target in server.seen if method == "PUT"] == ["0", "1000000"]
+
+
+def test_without_consent_and_without_a_terminal_nothing_is_sent(
+    btmctl: Btmctl, server: SmallServer, tmp_path: Path
+) -> None:
+    code, _, err = btmctl("datasets", "add", str(rows_file(tmp_path)))
+    assert code == 6
+    assert "--consent" in err
+    assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    ("path", "exit_code", "says"),
+    [("missing.jsonl", 5, "There is no file"), (".", 5, "is a folder"), ("/dev/null", 5, "not an ordinary file")],
+)
+def test_a_path_that_is_no_file(btmctl: Btmctl, path: str, exit_code: int, says: str) -> None:
+    code, _, err = btmctl("datasets", "add", path, "--consent")
+    assert code == exit_code
+    assert says in err
+
+
+def test_paths_given_to_train_are_added_first(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
+    path = rows_file(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    Contents(server, hashlib.sha256(path.read_bytes()).hexdigest())
+    added(server, [])
+    models: list[object] = []
+    starts: list[object] = []
+
+    def add_model(request: Request) -> None:
+        models.append(request.json())
+        chunked(request, [json.dumps({"result": MODEL}).encode() + b"\n"], media_type="application/x-ndjson")
+
+    def start(request: Request) -> None:
+        starts.append(request.json())
+        reply(request, {"job_id": "abc", "message": "Training has been queued."})
+
+    server.does("POST", "/models", add_model)
+    server.does("POST", "/start", start)
+    code, out, err = btmctl(
+        "train", str(tmp_path / "tiny"), str(path), "--consent", "--preset", "quick_test", "--set", "num_epochs=2",
+        "--set", "learning_rate=1e-3", "--set", "packing=false", "--allow", "lora, shorter", "--name", "a first try",
+    )  # fmt: skip
+    assert code == 0, err
+    assert out == "abc\n"
+    assert models == [{"path": str(tmp_path / "tiny")}]
+    assert starts == [
+        {
+            "model_id": "tiny",
+            "dataset_id": "rows",
+            "preset_name": "quick_test",
+            "overrides": {"num_epochs": 2, "learning_rate": 0.001, "packing": False},
+            "allow": ["lora", "shorter"],
+            "custom_description": "a first try",
+            "consent": True,
+        }
+    ]
+
+
+def test_ids_given_to_train_are_used_as_they_are(btmctl: Btmctl, server: SmallServer) -> None:
+    server.answers("GET", "/models/org/tiny", {**MODEL, "model_id": "org/tiny"})
+    server.answers("GET", "/datasets/rows", DATASET)
+    server.answers("POST", "/start", {"job_id": "abc", "message": "queued"})
+    code, out, _ = btmctl("train", "org/tiny", "rows", "--json")
+    assert (code, json.loads(out)["job_id"]) == (0, "abc")
+
+
+def test_a_dataset_that_is_neither_file_nor_known_is_told_as_both(btmctl: Btmctl, server: SmallServer) -> None:
+    server.answers("GET", "/models/tiny", MODEL)
+    server.answers("GET", "/datasets/rows.jsonl", NOT_THERE, 404)
+    code, _, err = btmctl("train", "tiny", "rows.jsonl", "--consent")
+    assert code == 5
+    assert "There is no file rows.jsonl." in err
+    assert "there is no such one" in err
+
+
+def test_a_dry_run_shows_each_value_with_its_reason_and_starts_nothing(btmctl: Btmctl, server: SmallServer) -> None:
+    plan = {
+        "plan": {
+            "values": {"precision": {"value": "bf16", "source": "hardware", "reason": "The processor multiplies it."}},
+            "notes": ["Three rows are left out."],
+            "total_steps": 12,
+        }
+    }
+    bodies: list[dict[str, object]] = []
+
+    def start(request: Request) -> None:
+        bodies.append(request.json())
+        reply(request, plan)
+
+    server.answers("GET", "/models/tiny", MODEL)
+    server.answers("GET", "/datasets/rows", DATASET)
+    server.does("POST", "/start", start)
+    code, out, _ = btmctl("train", "tiny", "rows", "--dry-run")
+    assert code == 0
+    assert bodies[0]["dry_run"] is True
+    for text in ("precision", "bf16", "hardware", "The processor multiplies it.", "Three rows are left out.", "12"):
+        assert text in out
+
+
+def test_settings_are_sent_as_typed(btmctl: Btmctl, server: SmallServer) -> None:
+    bodies: list[object] = []
+
+    def change(request: Request) -> None:
+        bodies.append(request.json())
+        reply(request, {"changed": ["training.seed"]})
+
+    server.does("PATCH", "/settings", change)
+    server.answers("GET", "/settings/training.seed", {"key": "training.seed", "value": 7})
+    assert btmctl("config", "set", "training.seed=7", "--why", "a test")[0] == 0
+    assert bodies == [{"changes": {"training.seed": "7"}, "why": "a test"}]
