@@ -30,6 +30,14 @@ class Encoded:
     learned: list[bool]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A row as the model's text, and where in it the answers stand; None for a plain text."""
+
+    text: str
+    spans: list[tuple[int, int]] | None
+
+
 class Encoder:
     """A model's tokenizer together with its chat template."""
 
@@ -51,6 +59,11 @@ class Encoder:
         turn_end_id = tokenizer.token_to_id(self._turn_end)
         self.eos_ids: frozenset[int] = eos_ids | ({turn_end_id} if turn_end_id is not None else set())
         """Any of these ends an answer."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens the tokenizer can produce, marks included."""
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
     @classmethod
     def load(cls, model_folder: Path, *, now: datetime | None = None) -> "Encoder":
@@ -80,13 +93,34 @@ class Encoder:
         A text is learned whole and ends with the end-of-text token. A conversation without an assistant's turn has
         nothing learned. Raises TemplateMismatch when the template does not render the conversation turn by turn.
         """
-        if "text" in row:
-            return self._encode_text(row["text"])
-        messages = row["messages"]
-        text = self._template.render(messages)
-        spans = self._answer_spans(messages, text)
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return Encoded(encoding.ids, _tokens_in(spans, encoding))
+        (encoded,) = self.encode_many([row])
+        if isinstance(encoded, TemplateMismatch):
+            raise encoded
+        return encoded
+
+    def encode_many(self, rows: Sequence[Row]) -> list[Encoded | TemplateMismatch]:
+        """Tokenise rows as `encode` does, on all cores; a row the template refuses gives the refusal in its place."""
+        rendered: list[_Rendered | TemplateMismatch] = []
+        for row in rows:
+            try:
+                rendered.append(self._rendered(row))
+            except TemplateMismatch as error:
+                rendered.append(error)
+        chats = [one.text for one in rendered if isinstance(one, _Rendered) and one.spans is not None]
+        texts = [one.text for one in rendered if isinstance(one, _Rendered) and one.spans is None]
+        # A chat template writes the marks a text begins with itself; for a plain text the tokenizer adds them.
+        chat_encodings = iter(self._tokenizer.encode_batch(chats, add_special_tokens=False) if chats else ())
+        text_encodings = iter(self._tokenizer.encode_batch(texts, add_special_tokens=True) if texts else ())
+        encoded: list[Encoded | TemplateMismatch] = []
+        for one in rendered:
+            if isinstance(one, TemplateMismatch):
+                encoded.append(one)
+            elif one.spans is None:
+                encoded.append(self._ended_text(next(text_encodings).ids))
+            else:
+                encoding = next(chat_encodings)
+                encoded.append(Encoded(encoding.ids, _tokens_in(one.spans, encoding)))
+        return encoded
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """The tokens after which the model writes its answer. Raises TemplateMismatch."""
@@ -107,8 +141,14 @@ class Encoder:
         """Each token by itself, as a person can read it, marks included."""
         return [self._tokenizer.decode([token], skip_special_tokens=False) for token in ids]
 
-    def _encode_text(self, text: str) -> Encoded:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=True).ids
+    def _rendered(self, row: Row) -> "_Rendered":
+        if "text" in row:
+            return _Rendered(row["text"], None)
+        messages = row["messages"]
+        text = self._template.render(messages)
+        return _Rendered(text, self._answer_spans(messages, text))
+
+    def _ended_text(self, ids: list[int]) -> Encoded:
         if not ids or ids[-1] != self._end_of_text_id:
             ids = [*ids, self._end_of_text_id]
         return Encoded(ids, [False] + [True] * (len(ids) - 1))

@@ -16,6 +16,7 @@ from btmd.errors import DatasetEmpty, DatasetRefused, FileMissing, UnknownLayout
 from btmd.inspection.characters import Scanned, scan
 from btmd.inspection.facts import BrokenRow, DatasetFacts
 from btmd.inspection.layouts import Blank, Broken, Layout, detect_layout, mapped_layout
+from btmd.inspection.requests import aside
 from btmd.inspection.sources import Opened, Record, detect, read_records
 from btmd.rows import Row, content_key
 
@@ -43,9 +44,9 @@ def inspect_dataset(
     first = list(islice(records, _SAMPLE_ROWS))
     columns = _columns(opened, first)
     layout = _layout(opened, first, columns, mapping)
-    aside = rows_path.with_name(f".{rows_path.name}.{os.getpid()}.part")
+    part = Path(aside(str(rows_path)))
     try:
-        with aside.open("wb") as out:
+        with part.open("wb") as out:
             intake = _Intake(out, layout)
             for record in _watched(chain(first, records), out, scanned, progress):
                 intake.take(record)
@@ -53,9 +54,9 @@ def inspect_dataset(
             os.fsync(out.fileno())
         facts = intake.facts(opened, scanned, columns)
         _refuse_unusable(facts)
-        aside.replace(rows_path)
+        part.replace(rows_path)
     finally:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     return facts
 
 

@@ -1,0 +1,93 @@
+"""What the daemon may ask of an inspection child, and what comes back: JSON lines, one request in, one answer out."""
+
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
+    """One request; every path is absolute."""
+
+    def outputs(self) -> tuple[str, ...]:
+        """The paths that are written if the request succeeds, and do not exist if it does not."""
+        return ()
+
+
+class DatasetRequest(Request, frozen=True, tag="dataset"):
+    """Read ``source`` and write its rows to ``rows``. Answer: DatasetFacts."""
+
+    source: str
+    name: str
+    """What the person called the file."""
+    rows: str
+    mapping: dict[str, str] | None = None
+
+    def outputs(self) -> tuple[str, ...]:
+        return (self.rows,)
+
+
+class TokensRequest(Request, frozen=True, tag="tokens"):
+    """Measure normalised rows with a model's tokenizer. Answer: TokenFacts."""
+
+    rows: str
+    model: str
+    """The folder the tokenizer is in."""
+    max_length: int | None = None
+
+
+class ModelRequest(Request, frozen=True, tag="model"):
+    """Read a model folder's facts. Answer: ModelFacts."""
+
+    folder: str
+    tokenizer_folder: str | None = None
+    """Where a converted tokenizer goes, should the model only have an old kind; without it, that is only noted."""
+
+    def outputs(self) -> tuple[str, ...]:
+        return (self.tokenizer_folder,) if self.tokenizer_folder is not None else ()
+
+
+class ConvertGgufRequest(Request, frozen=True, tag="convert_gguf"):
+    """Convert a single GGUF file to a folder of bf16 safetensors. Answer: ConversionFacts."""
+
+    source: str
+    folder: str
+
+    def outputs(self) -> tuple[str, ...]:
+        return (self.folder,)
+
+
+AnyRequest = DatasetRequest | TokensRequest | ModelRequest | ConvertGgufRequest
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """A refusal, as in btmd.errors."""
+
+    code: str
+    detail: str
+    hint: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a child: progress (0..1 with a sentence), or at the end a result or an error."""
+
+    progress: float | None = None
+    text: str = ""
+    result: msgspec.Raw | None = None
+    error: ErrorAnswer | None = None
+
+
+def aside(path: str) -> str:
+    """The name under which an output is written before it is whole; always the same, so that it can be cleared."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.part"
+
+
+def encode_request(request: AnyRequest) -> bytes:
+    return msgspec.json.encode(request) + b"\n"
+
+
+def decode_request(line: bytes) -> AnyRequest:
+    """Raises msgspec.ValidationError for anything but a known request."""
+    decoded: AnyRequest = msgspec.json.decode(line, type=AnyRequest)
+    return decoded
+
+
