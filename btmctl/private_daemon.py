@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from btmctl import places
 from btmctl.client import Client
-from btmctl.errors import FAILED, CommandError
+from btmctl.errors import DAMAGED, FAILED, REFUSED, CommandError
 from btmctl.output import Output
 
 IDLE_EXIT_S = 600
@@ -43,7 +43,10 @@ def start(environment: Mapping[str, str], output: Output) -> Client:
         if probe(socket_path) is None:
             output.end_progress()
             return Client(socket_path)
-        if process.poll() is not None:
+        if process.poll() == REFUSED:
+            # Another btmctl may have started one a moment ago: then that one is about to answer.
+            deadline = min(deadline, time.monotonic() + 5)
+        elif process.poll() is not None:
             break
         output.progress(None, "Starting a daemon of its own...")
         time.sleep(0.05)
@@ -53,9 +56,9 @@ def start(environment: Mapping[str, str], output: Output) -> Client:
     raise CommandError(
         "The private daemon did not start.",
         _last_words(log_path, begin),
-        f"Its log: {log_path}",
+        f"Its log is {log_path}.",
         code="daemon_failed",
-        exit_code=process.returncode if process.returncode in (4, 6, 7) else FAILED,
+        exit_code=process.returncode if process.returncode in (REFUSED, DAMAGED) else FAILED,
     )
 
 

@@ -28,28 +28,35 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
-def watch(job_id: str, session: Session, *, fail_with_job: bool = False, show_result: bool = True) -> int:
+def watch(job_id: str, session: Session, *, fail_with_job: bool = False) -> int:
     """Show a job until it ends or is paused; Ctrl-C leaves it running.
 
     Returns 130 after Ctrl-C; with ``fail_with_job``, 1 when the job failed or was cancelled.
     """
     output = session.output
-    view = _view(output)
+    last = follow(job_id, session, view_for(output))
+    if last is None:
+        return INTERRUPTED
+    if not output.as_json:
+        output.line(f"{last['status']} {last['status_message']}")
+        if last["state"] in ENDED:
+            show_result(session.client.get(f"/result/{job_id}"), output)
+    return FAILED if fail_with_job and last["state"] in ("failed", "cancelled") else DONE
+
+
+def follow(job_id: str, session: Session, view: View) -> Document | None:
+    """Show a job in ``view`` until it rests and return its last progress; None after Ctrl-C (it goes on)."""
     last: Document = {}
     try:
         for last in changes(job_id, session.client, view):
             view.show(last)
     except KeyboardInterrupt:
         view.close()
-        output.say(f"Not watching any more; the training goes on. btmctl jobs watch {job_id} shows it again.")
-        return INTERRUPTED
+        session.output.say(f"Not watching any more; the training goes on. btmctl jobs watch {job_id} shows it again.")
+        return None
     finally:
         view.close()
-    if not output.as_json:
-        output.line(f"{last['status']} {last['status_message']}")
-        if show_result and last["state"] in ENDED:
-            show_outcome(job_id, session.client, output)
-    return FAILED if fail_with_job and last["state"] in ("failed", "cancelled") else DONE
+    return last
 
 
 def changes(job_id: str, client: Client, view: View) -> Iterator[Document]:
@@ -83,11 +90,6 @@ def changes(job_id: str, client: Client, view: View) -> Iterator[Document]:
             time.sleep(1)
 
 
-def show_outcome(job_id: str, client: Client, output: Output) -> None:
-    """What came of an ended job, in plain language."""
-    show_result(client.get(f"/result/{job_id}"), output)
-
-
 def show_result(result: Document, output: Output) -> None:
     output.line()
     output.paragraph(result["performance_summary"])
@@ -101,7 +103,8 @@ def show_result(result: Document, output: Output) -> None:
             output.paragraph(text, indent="  ")
 
 
-def _view(output: Output) -> View:
+def view_for(output: Output) -> View:
+    """A live screen at a terminal, JSON lines or lines of text elsewhere."""
     if output.as_json:
         return JsonView(output)
     if output.is_terminal:
@@ -125,6 +128,22 @@ class JsonView:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+class MessageView:
+    """Progress among the messages, where standard output is kept for something else."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def show(self, progress: Document) -> None:
+        self._output.progress(progress["progress_percentage"] / 100, progress["status_message"])
+
+    def away(self, text: str) -> None:
+        self._output.progress_text(text)
+
+    def close(self) -> None:
+        self._output.end_progress()
 
 
 class LineView:
