@@ -81,8 +81,8 @@ def _facts(progress: Document, age_s: float) -> list[tuple[str, str]]:
         remaining = f"{remaining} ({spread})"
     facts: list[tuple[str, str]] = [("state", str(progress["status"]))]
     if progress["total_steps"]:
-        facts.append(("step", f"{progress['current_step']} of {progress['total_steps']}"))
-        facts.append(("pass", f"{progress['current_epoch'] + 1} of {progress['total_epochs']}"))
+        passes = f"pass {progress['current_epoch'] + 1} of {progress['total_epochs']}"
+        facts.append(("step", f"{progress['current_step']} of {progress['total_steps']}, {passes}"))
     if progress.get("current_loss") is not None:
         best = progress.get("best_loss")
         facts.append(("loss", f"{progress['current_loss']:.4f}" + ("" if best is None else f" (best {best:.4f})")))
@@ -96,8 +96,6 @@ def _facts(progress: Document, age_s: float) -> list[tuple[str, str]]:
         facts.append(("GPU", f"{progress['gpu_utilization']:.0f} %"))
     facts.append(("elapsed", duration(elapsed_s)))
     facts.append(("remaining", remaining))
-    if progress.get("finishes"):
-        facts.append(("finishes", str(progress["finishes"])))
     return facts
 
 

@@ -16,6 +16,8 @@ def wait_for_connection(client: Client, announce: Callable[[str], None], patienc
 
     deadline = time.monotonic() + patience_s
     pause_s = 0.1
+    # A daemon that is just ending still takes connections: without a pause we would ask it again and again.
+    time.sleep(pause_s)
     while (problem := probe(client.socket_path)) is not None:
         if time.monotonic() > deadline:
             raise Unreachable(

@@ -29,13 +29,13 @@ def dataset(given: str, session: Session, *, consent: bool, purpose: str) -> Doc
     A path wins over a name, so that a file that changed is never silently replaced by what was added before.
     """
     if _is_path(given, DATA_ENDINGS):
-        return add_dataset(given, session, consent=consent, purpose=purpose)
+        return _added(given, session, consent=consent, purpose=purpose)
     try:
         found: Document = session.client.get(f"/datasets/{given}")
         return found
     except ServerRefused as error:
         if error.status == 404 and os.path.isfile(given):
-            return add_dataset(given, session, consent=consent, purpose=purpose)
+            return _added(given, session, consent=consent, purpose=purpose)
         if error.status == 404 and (given.endswith(DATA_ENDINGS) or os.sep in given):
             raise NoSuchFile(
                 f"There is no file {given}.", f"And {error.why[:1].lower()}{error.why[1:]}", "btmctl datasets list"
@@ -83,6 +83,17 @@ def add_dataset(
     result = client.run("/datasets", body, session.output.progress)
     session.output.end_progress()
     return result
+
+
+def _added(path: str, session: Session, *, consent: bool, purpose: str) -> Document:
+    try:
+        return add_dataset(path, session, consent=consent, purpose=purpose)
+    except ServerRefused as error:
+        if error.code == "conflict":
+            # Here --name would name the training, so the daemon's hint leads astray.
+            error.hint = f"btmctl datasets add {path} --name OTHER, then train with OTHER"
+            error.problem["hint"] = error.hint
+        raise
 
 
 def ask_consent(file_name: str, session: Session, purpose: str) -> tuple[bool, str]:

@@ -46,7 +46,8 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
             for one in settings
         ],
     )
-    output.say("* changed from its default")
+    if not all(one["is_default"] for one in settings):
+        output.say("* changed from its default")
     return DONE
 
 

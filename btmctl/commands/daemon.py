@@ -45,7 +45,14 @@ def _flat(document: dict[str, object], prefix: str = "") -> list[tuple[str, obje
         if isinstance(value, dict):
             found += _flat(value, f"{label} ")
         elif isinstance(value, list):
-            found.append((label, ", ".join(map(str, value))))
+            found.append((label, ", ".join(_word(one) for one in value)))
         else:
             found.append((label, value))
     return found
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    error = f" ({value['error']})" if value.get("error") else ""
+    return f"{value.get('name', value)}{error}"

@@ -1,7 +1,6 @@
 """btmctl datasets: data to train on."""
 
 import argparse
-from typing import Any
 
 from btmctl import sources, words
 from btmctl.client import Document
@@ -9,6 +8,8 @@ from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
+
+SHOWN_ROWS = 5
 
 
 def command() -> Noun:
@@ -58,11 +59,11 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
         [
             (
                 one["dataset_id"],
-                newest(one).get("rows"),
-                words.size(newest(one).get("size_bytes")),
-                words.moment(one.get("added_at")),
-                consent(one),
-                one.get("source_name"),
+                one["rows"],
+                words.size(one["size_bytes"]),
+                words.moment(one["added_at"]),
+                ", ".join(one["consent"]) or "no",
+                one["source_name"],
             )
             for one in found
         ],
@@ -107,69 +108,70 @@ def check_one(arguments: argparse.Namespace, session: Session) -> int:
     if output.as_json:
         output.document(found)
         return DONE
-    facts = found.get("facts") or newest(found).get("facts") or {}
-    _facts(facts, output)
-    if tokens := found.get("tokens"):
-        _tokens(tokens, output)
-    for warning in found.get("warnings") or []:
-        output.line(str(warning), "yellow")
+    dataset = found["dataset"]
+    _facts(dataset["facts"], output)
+    if found.get("tokens"):
+        _tokens(found["tokens"], output)
+    else:
+        output.say(f"How long the rows are: btmctl datasets check {dataset['dataset_id']} --model M")
     return DONE
 
 
-def newest(dataset: Document) -> Document:
-    """The version that a training would use."""
-    versions = dataset.get("versions") or []
-    return versions[0] if versions and isinstance(versions[0], dict) else dataset
-
-
-def consent(dataset: Document) -> str:
-    given = dataset.get("consent")
-    scopes = given.get("scopes") if isinstance(given, dict) else dataset.get("scopes")
-    if scopes is None and isinstance(given, bool):
-        return "yes" if given else "no"
-    return ", ".join(scopes) if scopes else "no"
-
-
 def _fields(dataset: Document, output: Output) -> None:
-    version = newest(dataset)
-    given: Any = dataset.get("consent")
-    purpose = given.get("purpose") if isinstance(given, dict) else dataset.get("purpose")
     output.fields(
         [
             ("dataset", dataset["dataset_id"]),
-            ("file", dataset.get("source_name")),
-            ("version", version.get("version_id")),
-            ("size", words.size(version.get("size_bytes"))),
-            ("consent", consent(dataset)),
-            ("purpose", purpose),
+            ("file", dataset["source_name"]),
+            ("version", dataset["version_id"]),
+            ("size", words.size(dataset["size_bytes"])),
+            ("consent", ", ".join(dataset["consent"]) or "no"),
+            ("purpose", dataset["purpose"]),
         ]
     )
-    _facts(version.get("facts") or {}, output)
+    _facts(dataset["facts"], output)
 
 
 def _facts(facts: Document, output: Output) -> None:
+    held_out = facts.get("rows_held_out")
     output.fields(
         [
-            ("format", ", ".join(str(facts[key]) for key in ("format", "encoding") if facts.get(key))),
-            ("layout", facts.get("layout")),
-            ("rows", facts.get("rows_kept")),
-            ("broken rows", _broken(facts)),
-            ("empty rows", facts.get("empty_rows") or facts.get("empty") or ""),
-            ("exact duplicates", facts.get("duplicates") or facts.get("exact_duplicates") or ""),
-            ("split", "as the file says" if facts.get("has_split") else ""),
+            ("format", f"{facts['format']}, {facts['encoding']}"),
+            (
+                "layout",
+                f"{facts['layout']} ({', '.join(facts['columns_used'])})" if facts["columns_used"] else facts["layout"],
+            ),
+            ("rows", facts["rows_kept"]),
+            ("held out by the file", held_out if facts.get("has_split") else ""),
+            ("exact duplicates", facts["duplicates"] or ""),
+            ("empty rows", _lines(facts["rows_empty"], facts["empty_lines"])),
+            ("broken rows", facts["rows_broken"] or ""),
         ]
     )
+    for row in facts["broken"][:SHOWN_ROWS]:
+        output.line(f"  line {row['line']}: {row['reason']}", "yellow")
+    if facts["rows_broken"] > SHOWN_ROWS:
+        output.line(f"  and {facts['rows_broken'] - SHOWN_ROWS} more; --json lists the first hundred", "yellow")
 
 
-def _broken(facts: Document) -> str:
-    broken = facts.get("broken") or facts.get("broken_rows") or []
-    if isinstance(broken, int):
-        return str(broken) if broken else ""
-    shown = ", ".join(f"line {row['line']}: {row['reason']}" for row in broken[:5] if isinstance(row, dict))
-    return f"{len(broken)} ({shown}{', ...' if len(broken) > 5 else ''})" if broken else ""
+def _lines(count: int, lines: list[int]) -> str:
+    if not count:
+        return ""
+    shown = ", ".join(map(str, lines[:SHOWN_ROWS]))
+    return f"{count} (line {shown}{', ...' if count > SHOWN_ROWS else ''})"
 
 
 def _tokens(tokens: Document, output: Output) -> None:
     output.fields(
-        (name.replace("_", " "), words.value(value)) for name, value in tokens.items() if not isinstance(value, dict)
+        [
+            ("tokens", words.count(tokens["tokens_total"])),
+            ("learned tokens", words.count(tokens["learned_tokens"])),
+            ("length of half the rows", f"up to {tokens['p50']} tokens"),
+            ("of 95 %", f"up to {tokens['p95']} tokens"),
+            ("longest row", f"{tokens['longest']} tokens"),
+            ("nothing to learn in", _lines(tokens["rows_nothing_learned"], tokens["nothing_learned_lines"])),
+            ("not taken by the template", _lines(tokens["rows_refused"], tokens["refused_lines"])),
+            ("chat template", "the model's own" if tokens["template"] == "model" else "a plain one"),
+        ]
     )
+    for warning in tokens["warnings"]:
+        output.line(str(warning), "yellow")

@@ -9,7 +9,32 @@ import pytest
 from tests.btmctl.conftest import Btmctl
 from tests.btmctl.small_server import Request, SmallServer, chunked, reply, rows_file
 
-DATASET = {"dataset_id": "rows", "name": "rows", "versions": [], "source_name": "rows.jsonl"}
+FACTS = {
+    "format": "jsonl",
+    "encoding": "utf-8",
+    "layout": "question_answer",
+    "columns_used": ["question", "answer"],
+    "rows_kept": 3,
+    "rows_held_out": 0,
+    "has_split": False,
+    "duplicates": 0,
+    "rows_empty": 1,
+    "empty_lines": [5],
+    "rows_broken": 7,
+    "broken": [{"line": line, "reason": "not JSON"} for line in range(10, 17)],
+}
+DATASET = {
+    "dataset_id": "rows",
+    "name": "rows",
+    "source_name": "rows.jsonl",
+    "version_id": "0a1b2c3d4e5f6071",
+    "size_bytes": 1234,
+    "rows": 3,
+    "added_at": "2026-11-22T14:00:00Z",
+    "consent": ["train"],
+    "purpose": "tests",
+    "facts": FACTS,
+}
 MODEL = {"model_id": "tiny", "name": "tiny", "source": "/m", "facts": {}}
 NOT_THERE = {"title": "There is no such thing", "detail": "There is no such one.", "code": "not_found"}
 
@@ -210,3 +235,47 @@ def test_settings_are_sent_as_typed(btmctl: Btmctl, server: SmallServer) -> None
     server.answers("GET", "/settings/training.seed", {"key": "training.seed", "value": 7})
     assert btmctl("config", "set", "training.seed=7", "--why", "a test")[0] == 0
     assert bodies == [{"changes": {"training.seed": "7"}, "why": "a test"}]
+
+
+def test_broken_rows_are_shown_with_their_lines(btmctl: Btmctl, server: SmallServer) -> None:
+    server.answers("GET", "/datasets/rows", DATASET)
+    code, out, _ = btmctl("datasets", "show", "rows")
+    assert code == 0
+    assert "line 10: not JSON" in out
+    assert "and 2 more" in out
+    assert "line 5" in out
+
+
+def test_a_check_shows_lengths_in_the_models_tokens(btmctl: Btmctl, server: SmallServer) -> None:
+    tokens = {
+        "tokens_total": 12_345, "learned_tokens": 2_000, "p50": 20, "p95": 90, "longest": 131, "template": "model",
+        "rows_nothing_learned": 1, "nothing_learned_lines": [7], "rows_refused": 0, "refused_lines": [],
+        "warnings": ["One row is long."],
+    }  # fmt: skip
+    server.answers("GET", "/models/tiny", MODEL)
+    server.answers("POST", "/datasets/rows/check", {"dataset": DATASET, "model_id": "tiny", "tokens": tokens})
+    code, out, _ = btmctl("datasets", "check", "rows", "--model", "tiny")
+    assert code == 0
+    for text in ("12.3 k", "131 tokens", "1 (line 7)", "the model's own", "One row is long."):
+        assert text in out
+
+
+def test_a_file_that_changed_is_not_silently_used(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
+    path = rows_file(tmp_path)
+    Contents(server, hashlib.sha256(path.read_bytes()).hexdigest())
+    problem = {
+        "title": "Not possible",
+        "detail": "Other contents.",
+        "code": "conflict",
+        "hint": "--name",
+        "status": 409,
+    }
+    server.answers("GET", "/models/tiny", MODEL)
+    server.does(
+        "POST",
+        "/datasets",
+        lambda request: chunked(request, [json.dumps({"error": problem}).encode()], media_type="application/x-ndjson"),
+    )
+    code, _, err = btmctl("train", "tiny", str(path), "--consent")
+    assert code == 6
+    assert "btmctl datasets add" in err

@@ -1,0 +1,159 @@
+"""Watching a training: lines, JSON lines, the live screen; a lost daemon, Ctrl-C, and how the job ended."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from btmctl.live import screen
+from tests.btmctl.conftest import Btmctl
+from tests.btmctl.small_server import Request, SmallServer, chunked, reply
+
+RESULT = {
+    "job_id": "abc",
+    "performance_summary": "The model got clearly better.",
+    "next_steps": ["`btmctl chat abc` talks to it."],
+}
+
+
+def progress(state: str = "training", step: int = 1, **changed: object) -> dict[str, Any]:
+    return {
+        "job_id": "abc",
+        "model_name": "tiny",
+        "state": state,
+        "status": {"training": "Training in progress", "completed": "Training completed!"}.get(state, state),
+        "progress_percentage": 100.0 if state == "completed" else step * 10.0,
+        "current_step": step,
+        "total_steps": 10,
+        "current_epoch": 0,
+        "total_epochs": 1,
+        "elapsed_time": "5s",
+        "elapsed_s": 5.0,
+        "estimated_remaining": "12s",
+        "current_loss": 1.5,
+        "best_loss": 1.4,
+        "held_out_loss": None,
+        "status_message": f"Step {step} of 10.",
+        "warnings": [],
+        "recommendations": [],
+        **changed,
+    }
+
+
+class Job:
+    """A job whose progress goes one further each time it is asked for, with a tick for each."""
+
+    def __init__(self, server: SmallServer, documents: list[dict[str, Any]], *, cut_after: int = 1_000) -> None:
+        self.documents = documents
+        self.at = 0
+        self.asked_after: list[str | None] = []
+        self._cut_after = cut_after
+        server.answers("GET", "/jobs/abc", {"job_id": "abc"})
+        server.does("GET", "/progress/abc", self.progress)
+        server.does("GET", "/events", self.events)
+        server.answers("GET", "/result/abc", RESULT)
+
+    def progress(self, request: Request) -> None:
+        document = self.documents[min(self.at, len(self.documents) - 1)]
+        self.at += 1
+        reply(request, document)
+
+    def events(self, request: Request) -> None:
+        assert request.query["stream"] == ["job-abc", "ticks-abc"]
+        self.asked_after.append(request.query.get("after", [None])[0])
+        pieces = [b": btmd\n\n"]
+        begin = 10 * len(self.asked_after)
+        for seq in range(begin, begin + min(self._cut_after, len(self.documents))):
+            pieces.append(b'id: %d\ndata: {"seq": %d, "stream": "job-abc"}\n\n' % (seq, seq))
+        chunked(request, pieces, media_type="text/event-stream", complete=False)
+
+
+def test_without_a_terminal_there_is_a_line_for_each_change_and_the_result(btmctl: Btmctl, server: SmallServer) -> None:
+    Job(server, [progress("preparing", 0), progress(step=1), progress(step=1), progress(step=5), progress("completed")])
+    code, out, _ = btmctl("jobs", "watch", "abc")
+    lines = out.splitlines()
+    assert code == 0
+    assert [line for line in lines if "step 1 of 10" in line] == [
+        " 10.0 %  step 1 of 10  loss 1.5000  remaining 12s",
+    ]
+    assert "Training completed! Step 1 of 10." in lines
+    assert "The model got clearly better." in lines
+    assert "\x1b" not in out
+
+
+def test_as_json_there_is_one_object_a_line(btmctl: Btmctl, server: SmallServer) -> None:
+    Job(server, [progress(step=1), progress(step=2), progress("completed")])
+    code, out, err = btmctl("jobs", "watch", "abc", "--json")
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["state"] for line in out.splitlines()] == ["training", "training", "completed"]
+
+
+def test_a_lost_connection_goes_on_after_the_last_event_seen(btmctl: Btmctl, server: SmallServer) -> None:
+    job = Job(server, [progress(step=1), progress(step=2), progress(step=3), progress("completed")], cut_after=1)
+    code, out, _ = btmctl("jobs", "watch", "abc", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["state"] == "completed"
+    assert job.asked_after == [None, "10"]
+
+
+@pytest.mark.parametrize(("state", "exit_code"), [("completed", 0), ("failed", 1), ("cancelled", 1)])
+def test_a_watched_training_ends_with_the_exit_code_of_its_outcome(
+    btmctl: Btmctl, server: SmallServer, state: str, exit_code: int
+) -> None:
+    Job(server, [progress(step=1), progress(state)])
+    server.answers("GET", "/models/tiny", {"model_id": "tiny"})
+    server.answers("GET", "/datasets/rows", {"dataset_id": "rows"})
+    server.answers("POST", "/start", {"job_id": "abc", "message": "Training has been queued."})
+    assert btmctl("train", "tiny", "rows", "--watch")[0] == exit_code
+    assert btmctl("jobs", "watch", "abc")[0] == 0
+
+
+def test_a_paused_job_is_not_waited_for(btmctl: Btmctl, server: SmallServer) -> None:
+    Job(server, [progress("paused", status_message="Paused at step 3.")])
+    code, out, _ = btmctl("jobs", "watch", "abc")
+    assert code == 0
+    assert "Paused at step 3." in out
+
+
+def test_ctrl_c_leaves_the_training_running_and_says_so(server: SmallServer) -> None:
+    Job(server, [progress(step=1)])
+    program = subprocess.Popen(
+        [sys.executable, "-m", "btmctl", "jobs", "watch", "abc", "--json", "--socket", server.socket_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    program.stdout.readline()
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=30)
+    assert program.returncode == 130
+    assert "the training goes on" in err
+    assert "Traceback" not in err
+    assert not any(method == "POST" for method, _ in server.seen)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_live_screen_fits_its_terminal(width: int) -> None:
+    document = progress(
+        step=5,
+        held_out_loss=0.9,
+        tokens_per_second=402.3,
+        memory_usage_gb=1.2,
+        remaining_range="10s to 14s",
+        model_name="\x1b[31mred",
+        status_message="Pass 1 of 1 over your data, step 5 of 10. It should be finished at about 14:32.",
+        warnings=["The disk fills up."],
+    )
+    written = io.StringIO()
+    Console(file=written, width=width, height=24, color_system=None).print(screen(document, width, age_s=3.0))
+    text = written.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    for part in ("50.0 %", "0.9000", "402 tokens/s", "elapsed", "8s", "10s to 14s", "! The disk fills up.", "Ctrl-C"):
+        assert part in text
+    assert "\x1b" not in text
