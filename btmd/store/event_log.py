@@ -283,8 +283,9 @@ class Store:
         self._flush()
         self._closed = True
         self._announce()
-        await self._loop.run_in_executor(None, self._writer.stop)
+        # Readers first: the last connection to close clears the write-ahead log away, and a reader cannot.
         await self._readers.close()
+        await self._loop.run_in_executor(None, self._writer.stop)
 
     # --- the writer's side ---------------------------------------------------------------------
 

@@ -67,13 +67,16 @@ def read_stream(connection: sqlite3.Connection, stream: str, after_version: int 
     )
     rows = [Recorded(*row) for row in found]
     if is_tick_stream(stream) and (not rows or rows[0].version > after_version + 1):
-        earlier = [
+        # The oldest go first, so what is condensed lies before what the table holds.
+        before_version = rows[0].version if rows else None
+        rows = [
             row
             for segment in _segments(connection, 0)
             for row in unpack(segment)
-            if row.stream == stream and row.version > after_version
-        ]
-        rows = earlier + rows
+            if row.stream == stream
+            and row.version > after_version
+            and (before_version is None or row.version < before_version)
+        ] + rows
     return rows
 
 

@@ -60,6 +60,10 @@ async def opened(
         await store.close()
 
 
+def file_names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
 def refused(code: str = "code", operation: str = "operation") -> OperationRefused:
     return OperationRefused(operation=operation, code=code)
 

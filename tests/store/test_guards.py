@@ -56,7 +56,7 @@ def test_the_row_that_fits_is_accepted(database: sqlite3.Connection) -> None:
         ({"epoch": 2}, "epoch"),
         ({"recorded_at": 5}, "recorded_at"),
         ({"version": 2}, "never replaced"),
-        ({"event_id": "id-000001"}, "never replaced"),
+        ({"event_id": "id-000002"}, "never replaced"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused(

@@ -132,16 +132,10 @@ async def test_the_chain_can_be_checked_by_a_program_of_ten_lines(tmp_path: Path
     connection.close()
 
 
-@given(
-    st.tuples(
-        *[
-            st.one_of(
-                st.text(), st.none(), st.integers(0, 2**63 - 1), st.sampled_from(["\x7f", "\u2028", "😀", "\x00/<"])
-            )
-        ]
-        * 14
-    )
-)
+VALUES = st.one_of(st.text(), st.none(), st.integers(0, 2**63 - 1), st.sampled_from(["\x7f", "\u2028", "😀", "\x00/<"]))
+
+
+@given(st.tuples(*[VALUES] * 14))
 def test_the_canonical_form_is_what_the_standard_library_writes(values: tuple[object, ...]) -> None:
     written = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
     assert row_hash(b"", values) == sha256(written).digest()
