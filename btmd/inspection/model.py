@@ -97,7 +97,7 @@ def inspect_model(folder: Path, *, tokenizer_folder: Path | None, progress: Prog
         fingerprint=_fingerprint(folder, headers),
         license=_license(folder),
         quantised=_quantised(folder),
-        warnings=_warnings(config, shape, encoder),
+        warnings=(*_warnings(config, shape, encoder), *_noted_warnings(folder)),
     )
 
 
@@ -284,6 +284,11 @@ def _note(folder: Path) -> dict[str, Any]:
 def _quantised(folder: Path) -> str | None:
     value = _note(folder).get("quantised")
     return value if isinstance(value, str) else None
+
+
+def _noted_warnings(folder: Path) -> list[str]:
+    warnings = _note(folder).get("warnings", [])
+    return [warning for warning in warnings if isinstance(warning, str)] if isinstance(warnings, list) else []
 
 
 def _fingerprint(folder: Path, headers: Mapping[str, Header]) -> str:
