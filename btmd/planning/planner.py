@@ -70,7 +70,7 @@ def _choose_learning(choices: Choices, fit: Fit) -> None:
         reason = (
             "Ten times the preset's: an adapter learns best at about ten times the rate of a full training."
             if to_adapter
-            else "A tenth of the preset's: with all weights trained, the rate of an adapter would be ten times too high."
+            else "A tenth of the preset's: with all weights trained, an adapter's rate would be ten times too high."
         )
     choices.choose("learning_rate", float(f"{rate:.6g}"), source, reason)
     choices.choose("num_epochs", preset.num_epochs, "preset", "The preset's number of passes over the data.")
