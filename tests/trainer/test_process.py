@@ -1,0 +1,143 @@
+"""The trainer as the daemon starts it: its lock, its signals, its exit status."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from btmd.frames import CheckpointSaved, Failed, Finished, StageEntered, Stopped, Tick
+from btmd.job_folder import JobFolder
+from tests.trainer.here import only, train_here
+from tests.trainer.job import frames_of, log_of, losses_of, make_job, run_to_end, start, wait_for
+
+LONG = {"num_epochs": 4000, "save_every": 0}
+
+
+def is_tick(frame: object) -> bool:
+    return isinstance(frame, Tick)
+
+
+def test_an_attempt_holds_the_lock_names_its_process_and_leaves_private_files(tmp_path: Path) -> None:
+    folder = make_job(tmp_path)
+    trainer = start(folder)
+    wait_for(folder, is_tick, trainer)
+    if trainer.poll() is None:
+        assert folder.is_alive()
+        found = folder.read_pid()
+        assert found is not None
+        assert (found.pid, found.attempt) == (trainer.pid, 1)
+    assert trainer.wait(60) == 0, log_of(folder)
+    assert not folder.is_alive()
+    assert folder.read_pid() is None
+    assert only(Finished, frames_of(folder))
+    assert list(folder.tmp.iterdir()) == []
+    for path in (folder.result, folder.checkpoints, folder.answers_path, folder.spool_path(1)):
+        for file in (path, *path.rglob("*")):
+            assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_started_by_hand_it_takes_the_lock_and_a_second_one_is_refused(tmp_path: Path) -> None:
+    folder = make_job(tmp_path)
+    lock = folder.take_lock()
+    assert lock is not None
+    command = [sys.executable, "-m", "btmd.trainer", str(folder.path), "--attempt", "1"]
+    try:
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        os.close(lock)
+    assert (refused.returncode, refused.stderr) == (2, "Another trainer is at work in this job folder.\n")
+    assert not folder.spool_path(1).exists()
+
+
+def test_a_folder_without_a_plan_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "btmd.trainer", str(tmp_path), "--attempt", "1"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "not a job folder" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sigterm_while_libraries_load_pauses_instead_of_killing(tmp_path: Path) -> None:
+    folder = make_job(tmp_path, **LONG)
+    trainer = start(folder)
+    wait_for(folder, lambda frame: isinstance(frame, StageEntered), trainer)
+    trainer.send_signal(signal.SIGTERM)
+    assert trainer.wait(60) == 0, log_of(folder)
+    assert frames_of(folder)[-1] == Stopped(frames_of(folder)[-1].at_us, "pause", 0)
+    assert only(Tick, frames_of(folder)) == []
+
+
+def test_pause_and_resume_give_the_losses_of_an_undisturbed_run(tmp_path: Path) -> None:
+    undisturbed = make_job(tmp_path, "undisturbed", num_epochs=30, save_every=0)
+    train_here(undisturbed)
+    folder = make_job(tmp_path, num_epochs=30, save_every=0)
+    trainer = start(folder)
+    wait_for(folder, is_tick, trainer)
+    trainer.send_signal(signal.SIGTERM)
+    assert trainer.wait(60) == 0, log_of(folder)
+    frames = frames_of(folder)
+    assert isinstance(frames[-1], Stopped)
+    assert frames[-1].reason == "pause"
+    assert isinstance(frames[-2], CheckpointSaved)
+    train_here(folder, 2)
+    assert losses_of(folder, [1, 2]) == losses_of(undisturbed)
+
+
+@pytest.mark.parametrize(("control", "last"), [("cancel", Stopped), ("stop", Finished)])
+def test_the_control_file_says_what_a_sigterm_means(control: str, last: type, tmp_path: Path) -> None:
+    folder = make_job(tmp_path, **LONG)
+    trainer = start(folder)
+    wait_for(folder, is_tick, trainer)
+    folder.write_control(control)
+    trainer.send_signal(signal.SIGTERM)
+    assert trainer.wait(60) == 0, log_of(folder)
+    assert isinstance(frames_of(folder)[-1], last)
+    assert folder.result.exists() is (control == "stop")
+    assert list(folder.checkpoints.iterdir()) == []
+
+
+def failure_of(folder: JobFolder) -> Failed:
+    assert run_to_end(folder) == 1
+    frame = frames_of(folder)[-1]
+    assert isinstance(frame, Failed)
+    return frame
+
+
+def test_changed_data_fails_as_data(tmp_path: Path) -> None:
+    folder = make_job(tmp_path)
+    with Path(folder.read_plan().rows_path).open("a") as file:
+        file.write('{"line": 99, "text": "one more"}\n')
+    failed = failure_of(folder)
+    assert failed.reason == "data"
+    assert "Traceback" in log_of(folder)
+    assert "Traceback" not in failed.text
+
+
+def test_a_cut_model_fails_as_model(tmp_path: Path) -> None:
+    folder = make_job(tmp_path)
+    weights = Path(folder.read_plan().model_folder) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    assert failure_of(folder).reason == "model"
+
+
+def test_a_gpu_that_is_not_there_fails_as_device(tmp_path: Path) -> None:
+    folder = make_job(tmp_path)
+    folder.create(msgspec.structs.replace(folder.read_plan(), device="cuda:0"))
+    trainer = start(folder, environment={"CUDA_VISIBLE_DEVICES": ""})
+    assert trainer.wait(60) == 1
+    failed = frames_of(folder)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.reason == "device"
+
+
+def test_a_diverging_run_fails_as_not_a_number_at_its_step(tmp_path: Path) -> None:
+    folder = make_job(
+        tmp_path, training_type="fine_tuning", lora=None, learning_rate=1e18, max_gradient_norm=0.0, save_every=0
+    )
+    failed = failure_of(folder)
+    assert failed.reason == "not_a_number"
+    assert failed.step >= 1
