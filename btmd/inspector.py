@@ -146,14 +146,13 @@ class _Conversation:
                 tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        if self._last is None or (self._last.result is None and self._last.error is None):
+        if self._last is None or (not self._last.result and self._last.error is None):
             raise await self._died()
         if self._last.error is not None:
             kind = all_errors().get(self._last.error.code, ChildFailed)
             if kind is ChildFailed:
                 logger.debug("inspection failed: %s", self._stderr.decode(errors="replace"))
             raise kind(self._last.error.detail, hint=self._last.error.hint)
-        assert self._last.result is not None
         return self._last.result
 
     async def _listen(self, stdout: ByteReceiveStream) -> ChildFailed | None:

@@ -71,7 +71,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
     progress: float | None = None
     text: str = ""
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw()
+    """Empty while there is none: a union with None would not take an object."""
     error: ErrorAnswer | None = None
 
 
