@@ -73,8 +73,11 @@ class Output:
         for name, value in shown:
             self._write(self.styled(_padded(name, widest), "dim") + _GAP + value + "\n")
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Aligned columns; at a terminal too narrow for them, one block a row."""
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]], *, wrap: bool = False) -> None:
+        """Aligned columns; at a terminal too narrow for them, one block a row.
+
+        The last column is cut at the terminal's edge, or with ``wrap`` goes on below itself.
+        """
         cells = [[clean("" if value is None else str(value)) for value in row] for row in rows]
         widths = [max([columns(heading), *(columns(row[at]) for row in cells)]) for at, heading in enumerate(headings)]
         fixed = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
@@ -86,7 +89,10 @@ class Output:
             return
         self._write(self.styled(_row(headings, widths, room), "bold") + "\n")
         for row in cells:
-            self._write(_row(row, widths, room) + "\n")
+            first, *more = _wrapped(row[-1], room) if wrap else [row[-1]]
+            self._write(_row([*row[:-1], first], widths, room) + "\n")
+            for line in more:
+                self._write(" " * fixed + line + "\n")
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -182,6 +188,12 @@ def _padded(text: str, width: int) -> str:
 def _row(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
     fixed = [_padded(cell, width) for cell, width in zip(cells[:-1], widths[:-1], strict=True)]
     return _GAP.join([*fixed, cut(cells[-1], room)]).rstrip()
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, max(10, width)) or [""]
 
 
 def _bar(share: float, width: int) -> str:

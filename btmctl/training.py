@@ -34,7 +34,7 @@ def request(arguments: argparse.Namespace, session: Session) -> Document:
     if arguments.allow:
         body["allow"] = [one.strip() for one in arguments.allow.split(",") if one.strip()]
     if arguments.name:
-        body["custom_description"] = arguments.name
+        body["name"] = arguments.name
     if arguments.priority is not None:
         body["priority"] = arguments.priority
     if arguments.consent:
@@ -44,27 +44,26 @@ def request(arguments: argparse.Namespace, session: Session) -> Document:
     return body
 
 
-def show_plan(answer: Document, output: Output) -> None:
+def show_plan(plan: Document, output: Output) -> None:
     """Every value with where it came from and why, then what else is to be known."""
-    plan = answer.get("plan") or answer
-    values = plan.get("values") or {}
-    rows = []
-    for key, chosen in values.items():
-        if isinstance(chosen, dict):
-            rows.append((key, words.value(chosen.get("value")), chosen.get("source"), chosen.get("reason")))
-        else:
-            rows.append((key, words.value(chosen), "", ""))
+    preset = plan.get("preset_name") or plan.get("preset")
+    parts = plan.get("memory") or {}
+    memory = sum(amount for name, amount in parts.items() if name.endswith("_bytes"))
     output.fields(
         [
-            ("model", answer.get("model_id")),
-            ("dataset", answer.get("dataset_id")),
-            ("preset", plan.get("preset_key") or plan.get("preset") or answer.get("preset")),
+            ("model", plan.get("model_id")),
+            ("dataset", plan.get("dataset_id")),
+            ("preset", f"{preset}. {plan.get('preset_reason', '')}".strip()),
             ("steps", plan.get("total_steps")),
+            ("rows", f"{plan.get('train_rows')} to learn from, {plan.get('held_out_rows')} held out to measure by"),
             ("rows left out", plan.get("left_out_rows") or ""),
+            ("memory", f"about {words.size(memory)}" if memory else ""),
+            ("disk", f"at most {words.size((plan.get('disk') or {}).get('total_bytes'))}"),
         ]
     )
     output.line()
-    output.table(("value", "is", "from", "because"), rows)
+    rows = [(key, words.value(one["value"]), one["source"], one["reason"]) for key, one in plan["values"].items()]
+    output.table(("value", "is", "from", "because"), rows, wrap=True)
     for note in plan.get("notes") or []:
         output.line()
         output.paragraph(str(note))

@@ -86,6 +86,8 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
             ("preset", job.get("preset")),
             ("submitted", words.moment(job.get("created_at"))),
             ("ended", words.moment(job.get("ended_at"))),
+            ("waits for", job.get("waits_for")),
+            ("result", job.get("model_path")),
             ("step", f"{job.get('step')} of {job.get('total_steps')}" if job.get("total_steps") else ""),
             ("held-out before", words.figure(job.get("held_out_before"))),
             ("held-out best", words.figure(job.get("held_out_best"))),
@@ -96,7 +98,7 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
     _parts(job, output)
     if job.get("plan"):
         output.line()
-        show_plan({"plan": job["plan"]}, output)
+        show_plan(job["plan"], output)
     return DONE
 
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         if output.as_json:
             output.document(answer)
         else:
-            training.show_plan(answer, output)
+            training.show_plan(answer["plan"], output)
         return DONE
     started = session.client.post("/start", body)
     output.end_progress()
@@ -49,5 +49,4 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         return DONE
     output.line(str(started["job_id"]))
     output.say(str(started["message"]))
-    output.say(f"btmctl jobs watch {started['job_id']} shows it live.")
     return DONE

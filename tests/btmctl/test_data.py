@@ -177,7 +177,7 @@ def test_paths_given_to_train_are_added_first(btmctl: Btmctl, server: SmallServe
             "preset_name": "quick_test",
             "overrides": {"num_epochs": 2, "learning_rate": 0.001, "packing": False},
             "allow": ["lora", "shorter"],
-            "custom_description": "a first try",
+            "name": "a first try",
             "consent": True,
         }
     ]
