@@ -8,6 +8,7 @@ from btmd.domain.model import ModelFacts
 from btmd.domain.preset import TRAINING_TYPES
 from btmd.domain.units import format_bytes
 from btmd.errors import InvalidValue, NotEnoughMemory
+from btmd.planning.disk import has_room
 from btmd.planning.hyperparameters import HyperparameterValue
 from btmd.planning.length import LengthOption, asked_length, length_options
 from btmd.planning.memory import MemoryEstimate, Shape, estimate_memory, usable_bytes
@@ -36,7 +37,12 @@ class Fit:
     """Permissions that this shape makes use of: ``lora``, ``cpu``, ``shorter``."""
 
     @property
+    def adapter(self) -> bool:
+        return self.training_type == "lora_adaptation"
+
+    @property
     def fits(self) -> bool:
+        """Whether the device has enough memory for it."""
         return self.memory.total_bytes <= usable_bytes(self.available_bytes)
 
 
@@ -52,19 +58,26 @@ def find_fit(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], al
     """The first shape that fits, and the one that was asked for. Raises NotEnoughMemory, InvalidValue.
 
     The order makes more memory never worse: the type before the device, before the length, before the speed.
+    Where only the disk is too small for every shape, the first one is returned for the disk's own refusal.
     """
     wished: Fit | None = None
     smallest: Fit | None = None
     denied: Fit | None = None
+    crowded: Fit | None = None
     for fit in _candidates(request, chosen):
         wished = wished or fit
         permitted = all(change in allow for change in fit.changed)
         if fit.fits and permitted:
-            return fit, wished
+            if has_room(request, chosen, fit.memory.trained_parameters, adapter=fit.adapter):
+                return fit, wished
+            crowded = crowded or fit
         if permitted and (smallest is None or fit.memory.total_bytes <= smallest.memory.total_bytes):
             smallest = fit
         if fit.fits and (denied is None or _change_rank(fit) < _change_rank(denied)):
             denied = fit
+    assert wished is not None
+    if crowded is not None:
+        return crowded, wished
     assert smallest is not None
     raise _refusal(request.model, smallest, denied)
 

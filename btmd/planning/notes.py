@@ -27,7 +27,8 @@ def notes_for(
 def _changes(fit: Fit, wished: Fit) -> list[str]:
     notes = []
     if "lora" in fit.changed:
-        notes.append("A small adapter is trained instead of all weights, because all weights do not fit in memory.")
+        where = "on the disk" if wished.fits else "in memory"
+        notes.append(f"A small adapter is trained instead of all weights, because all weights do not fit {where}.")
     if "cpu" in fit.changed:
         notes.append("The CPU is used, because the GPU has too little free memory. It will take far longer.")
     if "shorter" in fit.changed:

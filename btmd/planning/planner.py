@@ -3,7 +3,7 @@
 from btmd.errors import InvalidValue
 from btmd.planning.choices import Choices
 from btmd.planning.data import share_data
-from btmd.planning.disk import fit_disk
+from btmd.planning.disk import choose_checkpoints
 from btmd.planning.fit import Fit, find_fit
 from btmd.planning.hyperparameters import HYPERPARAMETERS, read_overrides
 from btmd.planning.notes import notes_for
@@ -31,7 +31,7 @@ def make_plan(request: PlanRequest) -> Plan:
     _choose_learning(choices, fit)
     share = share_data(choices, fit.length.max_length)
     total_steps = choose_schedule(choices, fit, share)
-    disk = fit_disk(choices, fit, total_steps)
+    disk = choose_checkpoints(choices, fit.memory.trained_parameters, adapter=fit.adapter)
     values = {key: choices.values[key] for key in HYPERPARAMETERS}
     return Plan(
         preset=request.preset.key,

@@ -27,10 +27,13 @@ def _choose_type(choices: Choices, fit: Fit, wished: Fit) -> None:
     text = TYPE_TEXTS[fit.training_type]
     if fit.training_type != wished.training_type:
         # The user's own wish gives way here, because the user has permitted exactly that.
-        reason = (
-            f"{text.capitalize()} instead of all weights, as you allowed: all weights take about "
-            f"{format_bytes(wished.memory.total_bytes)}, and {format_bytes(wished.available_bytes)} are free."
+        cause = (
+            "their checkpoints do not fit on the disk."
+            if wished.fits
+            else f"they take about {format_bytes(wished.memory.total_bytes)} of memory, and "
+            f"{format_bytes(wished.available_bytes)} are free."
         )
+        reason = f"{text.capitalize()} instead of all weights, as you allowed: {cause}"
         choices.settle("training_type", fit.training_type, "hardware", reason)
         return
     choices.choose("training_type", fit.training_type, "preset", f"The preset trains {text}.")

@@ -168,7 +168,10 @@ def test_an_unknown_permission_is_refused() -> None:
 def test_the_disk_is_checked_before_any_work() -> None:
     with pytest.raises(NotEnoughDisk, match="free") as refused:
         plan("chat_fine_tune", hardware=cpu_machine(disk_gb=3))
-    assert "lora_adaptation" in refused.value.hint
+    assert "--allow lora" in refused.value.hint
+    made = plan("chat_fine_tune", hardware=cpu_machine(disk_gb=3), allow="lora")
+    assert value(made, "training_type") == ("lora_adaptation", "hardware")
+    assert any("do not fit on the disk" in note for note in made.notes)
 
 
 def test_fewer_checkpoints_are_kept_on_a_small_disk() -> None:
