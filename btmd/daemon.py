@@ -22,10 +22,13 @@ from btmd.chat import Chats
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
 from btmd.content import ContentStore
+from btmd.datasets import DatasetAdding
 from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
 from btmd.errors import BtmdError
+from btmd.inspector import Inspector
+from btmd.models import ModelAdding
 from btmd.notify import Notifier
 from btmd.presets import load_builtin_presets
 from btmd.projections.dataset import referenced_contents
@@ -34,6 +37,7 @@ from btmd.projections.views import ALL_PROJECTIONS
 from btmd.scheduler import Scheduler
 from btmd.state_folder import claim
 from btmd.store.event_log import Store
+from btmd.submission import Submission
 from btmd.supervisor import Supervisor
 
 log = logging.getLogger("btmd")
@@ -116,17 +120,29 @@ class Daemon:
             busy=lambda: self.supervisor.busy,
         )
         self.supervisor.on_freed = self.scheduler.wake
+        presets = load_builtin_presets()
+        inspector = Inspector()
+        datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
         self.parts = Parts(
             config=config,
             store=self.store,
             handler=self.handler,
             contents=contents,
+            model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir),
+            dataset_adding=datasets,
+            submission=Submission(
+                store=self.store,
+                handler=self.handler,
+                datasets=datasets,
+                presets=presets,
+                state_dir=config.state_dir,
+                new_job_id=new_job_id,
+                clock=clock_us,
+            ),
             chats=Chats(),
-            presets=load_builtin_presets(),
+            presets=presets,
             daemon=self.actor,
             clock=clock_us,
-            new_job_id=new_job_id,
-            boot_id=self.boot_id,
             stopping=self.stopping,
             waiting_for=self.scheduler.waiting_for,
             troubles=troubles,

@@ -122,7 +122,7 @@ class Supervisor:
         if row is None or frozen is None:
             return None
         plan = msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan)
-        if not Path(plan.rows_path).is_file():
+        if not await anyio.Path(plan.rows_path).is_file():
             await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
             return None
         folder = JobFolder(self._jobs_dir / job_id)

@@ -3,12 +3,23 @@
 from fastapi import FastAPI
 
 from btmd import __version__
-from btmd.api import events, health, problems, settings
+from btmd.api import chat, contents, datasets, events, health, jobs, models, presets, problems, settings, training
 from btmd.api.guard import Guard
 from btmd.api.parts import Parts
 
 ROOT = "/api/basic-training"
-ROUTERS = (health.router, settings.router, events.router)
+ROUTERS = (
+    training.router,
+    health.router,
+    presets.router,
+    models.router,
+    contents.router,
+    datasets.router,
+    jobs.router,
+    chat.router,
+    settings.router,
+    events.router,
+)
 
 
 def build_application(parts: Parts) -> FastAPI:

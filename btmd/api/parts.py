@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from btmd.chat import Chats
     from btmd.command_handler import CommandHandler
     from btmd.content import ContentStore
+    from btmd.datasets import DatasetAdding
+    from btmd.models import ModelAdding
     from btmd.store.event_log import Store
+    from btmd.submission import Submission
 
 
 @dataclass
@@ -34,12 +37,13 @@ class Parts:
     store: "Store"
     handler: "CommandHandler"
     contents: "ContentStore"
+    model_adding: "ModelAdding"
+    dataset_adding: "DatasetAdding"
+    submission: "Submission"
     chats: "Chats"
     presets: Mapping[str, Preset]
     daemon: Actor
     clock: Callable[[], int]
-    new_job_id: Callable[[], str]
-    boot_id: str
     stopping: anyio.Event
     waiting_for: Mapping[str, str]
     """By job: what a queued job waits for, in words."""

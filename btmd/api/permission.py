@@ -34,7 +34,7 @@ def _require(permission: Permission) -> Callable[[Request], Any]:
         actor: Actor = request.state.peer
         if permitted(actor, permission):
             return actor
-        parts = parts_of(request)
+        parts = await parts_of(request)
         operation = f"{request.method} {request.url.path}"
         try:
             await parts.handler.handle(RefuseOperation(operation, NotPermitted.code), actor=actor)

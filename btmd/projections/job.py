@@ -167,7 +167,7 @@ async def jobs_named(session: AsyncSession, text: str) -> Sequence[JobRow]:
     """Jobs whose id begins with ``text``, or whose name is ``text``; newest first."""
     found = (
         select(JobRow)
-        .where((JobRow.name == text) | col(JobRow.job_id).startswith(text, autoescape=True))
+        .where((col(JobRow.name) == text) | col(JobRow.job_id).startswith(text, autoescape=True))
         .order_by(col(JobRow.submitted_seq).desc())
     )
     return (await session.exec(found)).all()

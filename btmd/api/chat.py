@@ -1,0 +1,93 @@
+"""Asking a job's base and tuned model, the answer as it comes."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from btmd.api.answers import NDJSON, StreamAnswer, Write, line
+from btmd.api.jobs import found_job
+from btmd.api.parts import Parts
+from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.problems import problem
+from btmd.chat import ChatModel
+from btmd.domain import settings
+from btmd.domain.settings import SettingsState
+from btmd.errors import BtmdError, Conflict, FileMissing
+from btmd.job_report import read_report, result_folder
+
+router = APIRouter(prefix="/jobs", tags=["chat"])
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=100_000)
+
+
+class ChatQuestion(BaseModel):
+    """A conversation to be continued; nothing of it is recorded."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
+    which: Literal["base", "tuned", "both"] = "tuned"
+    max_new_tokens: int | None = Field(None, ge=1, le=8192)
+    temperature: float | None = Field(None, ge=0, le=2)
+
+
+async def _model(parts: Parts, job_id: str) -> ChatModel:
+    row = await found_job(parts, job_id)
+    folder = result_folder(row, parts.config.jobs_dir)
+    if folder is None:
+        raise Conflict(
+            f"The job {row.job_id} has no result to talk to: it is {row.state}.",
+            hint=f"`btmctl jobs show {row.job_id}` says more.",
+        )
+    report = await read_report(parts.store, row)
+    plan = report.trainer_plan
+    base = Path(plan["model_folder"])
+    for needed in (folder, base):
+        if not needed.is_dir():
+            raise FileMissing(f"{needed} is not there any more.")
+    is_adapter = plan["training_type"] == "lora_adaptation"
+    return ChatModel(
+        base=base,
+        adapter=folder if is_adapter else None,
+        full=None if is_adapter else folder,
+        precision=str(plan["precision"]),
+        threads=int(plan["threads"]),
+    )
+
+
+@operation(
+    router,
+    "POST",
+    "/{job_id}/chat",
+    Permission.TRAIN,
+    responses={200: {"description": "JSON lines: which and token, at last done", "content": {NDJSON: {}}}},
+    response_model=None,
+)
+async def chat(job_id: str, body: ChatQuestion, parts: PartsOf) -> Response:
+    """Answer with the base model, the tuned one, or one after the other."""
+    model = await _model(parts, job_id)
+    state, _ = await parts.handler.state(settings.STREAM)
+    state = state or SettingsState()
+    longest = body.max_new_tokens or int(state.get("chat.max_new_tokens"))
+    warmth = float(state.get("chat.temperature")) if body.temperature is None else body.temperature
+    which: tuple[str, ...] = ("base", "tuned") if body.which == "both" else (body.which,)
+
+    async def produce(write: Write) -> None:
+        try:
+            for one in which:
+                question: dict[str, Any] = {
+                    "messages": [message.model_dump() for message in body.messages],
+                    "which": one,
+                    "max_new_tokens": longest,
+                    "temperature": warmth,
+                }
+                async for told in parts.chats.ask(model, question, float(state.get("chat.idle_s"))):
+                    await write(line({**told, "which": one}))
+        except BtmdError as error:
+            await write(line({"error": problem(error)}))
+
+    return StreamAnswer(produce, NDJSON, parts.stopping)

@@ -1,0 +1,52 @@
+"""Uploads: a file's bytes under their own hash, so that nothing is sent twice and an interrupted upload goes on."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from btmd.api.answers import described, json_answer
+from btmd.api.permission import PartsOf, Permission, operation
+from btmd.domain import settings
+from btmd.domain.settings import SettingsState
+from btmd.domain.units import GIB
+
+router = APIRouter(prefix="/contents", tags=["contents"])
+
+
+@operation(router, "HEAD", "/{sha256}", Permission.READ, **described(text="it is here; 404: not, or not wholly"))
+async def ask_content(sha256: str, parts: PartsOf) -> Response:
+    """Whether a content is here; `Upload-Offset` says how much of an unfinished upload there is."""
+    if parts.contents.has(sha256):
+        return Response(status_code=200, headers={"Upload-Offset": str(parts.contents.path(sha256).stat().st_size)})
+    return Response(status_code=404, headers={"Upload-Offset": str(parts.contents.received_bytes(sha256))})
+
+
+@operation(
+    router,
+    "PUT",
+    "/{sha256}",
+    Permission.TRAIN,
+    **described({"sha256": "9f86d0...", "size_bytes": 1234}, text="received and checked", errors=(409, 413)),
+    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}},
+)
+async def put_content(
+    sha256: str, request: Request, parts: PartsOf, offset: Annotated[int, Query(ge=0, le=2**62)] = 0
+) -> Response:
+    """The bytes from `offset` to the end; the hash is checked when they are all here."""
+    state, _ = await parts.handler.state(settings.STREAM)
+    state = state or SettingsState()
+    size_bytes = await parts.contents.receive(
+        sha256,
+        _chunks(request),
+        offset=offset,
+        limit_bytes=int(float(state.get("uploads.max_gb")) * GIB),
+        reserve_bytes=int(float(state.get("disk.reserve_gb")) * GIB),
+    )
+    return json_answer({"sha256": sha256, "size_bytes": size_bytes})
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        yield chunk

@@ -1,0 +1,151 @@
+"""Datasets: what is registered, adding an uploaded content, checking, removing."""
+
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from btmd.api.answers import Progress, described, json_answer, working_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.times import optional_rfc3339, rfc3339
+from btmd.api.work import heard
+from btmd.naming import find_dataset, find_model
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow, datasets, version, versions
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+EXAMPLE = {"dataset_id": "faq", "name": "faq", "version_id": "0a1b2c3d4e5f6071", "rows": 180, "consent": ["train"]}
+
+
+class DatasetAddition(BaseModel):
+    """An uploaded content, and what it is called."""
+
+    content: str = Field(pattern=r"^[0-9a-f]{64}$")
+    file_name: str = Field(min_length=1, max_length=1000)
+    name: str | None = Field(None, min_length=1, max_length=200)
+    consent: bool = False
+    purpose: str = Field("", max_length=1000)
+    mapping: dict[str, str] = Field(default_factory=dict, max_length=100)
+
+
+class DatasetCheck(BaseModel):
+    model_id: str | None = Field(None, max_length=4096)
+
+
+def dataset_json(row: DatasetRow, newest: DatasetVersionRow) -> dict[str, Any]:
+    return {
+        "dataset_id": row.dataset_id,
+        "name": row.name,
+        "owner_uid": row.owner_uid,
+        "source_name": row.source_name,
+        "added_at": rfc3339(row.added_us),
+        "version_id": newest.version_id,
+        "rows": newest.rows,
+        "size_bytes": newest.size_bytes,
+        "consent": row.scopes,
+        "consent_at": optional_rfc3339(row.consent_us),
+        "consent_by_uid": row.consent_by_uid,
+        "purpose": row.purpose,
+        "mapping": msgspec.json.decode(newest.mapping_json),
+        "facts": newest.facts,
+    }
+
+
+def version_json(row: DatasetVersionRow) -> dict[str, Any]:
+    return {
+        "version_id": row.version_id,
+        "added_at": rfc3339(row.added_us),
+        "source_sha256": row.source_sha256,
+        "rows_sha256": row.rows_sha256,
+        "size_bytes": row.size_bytes,
+        "rows": row.rows,
+    }
+
+
+async def _found(parts: PartsOf, dataset_id: str) -> tuple[DatasetRow, DatasetVersionRow]:
+    async with parts.store.session() as session:
+        row = await find_dataset(session, dataset_id)
+        newest = await version(session, row.dataset_id, row.newest_version)
+    assert newest is not None
+    return row, newest
+
+
+@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
+async def list_datasets(parts: PartsOf) -> Response:
+    """Every registered dataset."""
+    async with parts.store.session() as session:
+        listed = []
+        for row in await datasets(session):
+            newest = await version(session, row.dataset_id, row.newest_version)
+            if newest is not None:
+                listed.append(dataset_json(row, newest))
+    return json_answer(listed)
+
+
+@operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409)))
+async def add_dataset(body: DatasetAddition, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Read an uploaded content and register it. JSON lines with progress where they are accepted."""
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            handled = await parts.dataset_adding.add(
+                content=body.content,
+                file_name=body.file_name,
+                name=body.name,
+                consent=body.consent,
+                purpose=body.purpose,
+                mapping=body.mapping,
+                actor=actor,
+                on_progress=on_progress,
+                idempotency=key,
+                respond=lambda state, rows: stored_answer({"dataset_id": state.dataset_id}),
+            )
+        return dataset_json(*await _found(parts, handled.state.dataset_id))
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "GET", "/{dataset_id}", Permission.READ, **described(EXAMPLE, errors=(404,)))
+async def get_dataset(dataset_id: str, parts: PartsOf) -> Response:
+    """One dataset with its versions."""
+    row, newest = await _found(parts, dataset_id)
+    async with parts.store.session() as session:
+        every = await versions(session, row.dataset_id)
+    return json_answer({**dataset_json(row, newest), "versions": [version_json(one) for one in every]})
+
+
+@operation(router, "POST", "/{dataset_id}/check", Permission.READ, **described({"dataset": EXAMPLE}, errors=(404, 409)))
+async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: PartsOf) -> Response:
+    """What is known of a dataset and, with a model, how long its rows are in that model's tokens."""
+    row, newest = await _found(parts, dataset_id)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        found: dict[str, Any] = {"dataset": dataset_json(row, newest), "model_id": None, "tokens": None}
+        if body.model_id is not None:
+            async with parts.store.session() as session:
+                model = await find_model(session, body.model_id)
+            async with heard(progress) as on_progress:
+                measured = await parts.dataset_adding.measure(newest, model, on_progress)
+            found |= {"model_id": model.model_id, "tokens": msgspec.to_builtins(measured, str_keys=True)}
+        else:
+            parts.dataset_adding.rows_path(newest)
+        return found
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "DELETE", "/{dataset_id}", Permission.TRAIN, **described({"message": "..."}, errors=(404, 409)))
+async def remove_dataset(dataset_id: str, parts: PartsOf, actor: ActorOf) -> Response:
+    """End the registration and remove the contents that nothing else needs; the history stays."""
+    row, _ = await _found(parts, dataset_id)
+    async with parts.store.session() as session:
+        every = list(await versions(session, row.dataset_id))
+    await parts.dataset_adding.remove(row, every, actor=actor)
+    return json_answer({"message": f"The dataset {row.name} is removed."})

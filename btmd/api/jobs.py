@@ -1,0 +1,286 @@
+"""Jobs: the list, one in full, its plan, logs, ticks and answers, and steering it."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import anyio
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.parts import Parts
+from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.times import optional_rfc3339, rfc3339
+from btmd.domain.event import Actor
+from btmd.domain.job import STATES, CancelJob, JobCommand, JobState, PauseJob, ResumeJob, StopJob
+from btmd.domain.job_events import TrainingProgressed
+from btmd.errors import InvalidValue, NotFound
+from btmd.job_folder import JobFolder
+from btmd.job_report import read_report, result_folder
+from btmd.monitoring.texts import STATUS
+from btmd.naming import find_job
+from btmd.projections import job as view
+from btmd.projections.job import JobRow
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+EXAMPLE = {"job_id": "k3q7zv2m5a", "state": "training", "status": "Training in progress", "step": 12}
+MOST_LOG_BYTES = 256 * 1024
+MOST_TICKS = 10_000
+
+
+def job_json(row: JobRow, parts: Parts) -> dict[str, Any]:
+    """A job as it stands in a list."""
+    return {
+        "job_id": row.job_id,
+        "name": row.name,
+        "state": row.state,
+        "status": STATUS[row.state],
+        "asked": row.asked,
+        "waits_for": parts.waiting_for.get(row.job_id, ""),
+        "owner_uid": row.owner_uid,
+        "model_id": row.model_id,
+        "dataset_id": row.dataset_id,
+        "dataset_version": row.dataset_version,
+        "preset": row.preset,
+        "priority": row.priority,
+        "custom_description": row.custom_description,
+        "created_at": rfc3339(row.submitted_us),
+        "started_at": optional_rfc3339(row.started_us),
+        "ended_at": optional_rfc3339(row.ended_us),
+        "updated_at": rfc3339(row.updated_us),
+        "attempt": row.attempt,
+        "step": row.step,
+        "total_steps": row.total_steps,
+        "epoch": row.epoch,
+        "total_epochs": row.total_epochs,
+        "loss": row.loss,
+        "best_loss": row.best_loss,
+        "learning_rate": row.learning_rate,
+        "tokens_per_s": row.tokens_per_s,
+        "memory_bytes": row.memory_bytes,
+        "held_out_before": row.held_out_before,
+        "held_out_loss": row.held_out_loss,
+        "held_out_best": row.held_out_best,
+        "held_out_after": row.held_out_after,
+        "best_step": row.best_step,
+        "ended_by": row.ended_by,
+        "reason": row.reason,
+        "text": row.text,
+        "hint": row.hint,
+    }
+
+
+async def found_job(parts: Parts, job_id: str) -> JobRow:
+    async with parts.store.session() as session:
+        return await find_job(session, job_id)
+
+
+@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
+async def list_jobs(
+    parts: PartsOf, state: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> Response:
+    """Jobs, newest first; `state` picks those in one state."""
+    if state is not None and state not in STATES:
+        raise InvalidValue(f"There is no state {state!r}.", hint=f"Choose one of: {', '.join(STATES)}.")
+    async with parts.store.session() as session:
+        rows = await view.jobs(session, state=state, limit=limit)
+    return json_answer([job_json(row, parts) for row in rows])
+
+
+@operation(router, "GET", "/{job_id}", Permission.READ, **described(EXAMPLE, errors=(404,)))
+async def get_job(job_id: str, parts: PartsOf) -> Response:
+    """One job in full: plan with reasons, attempts, checkpoints, measurements, notices."""
+    row = await found_job(parts, job_id)
+    report = await read_report(parts.store, row)
+    async with parts.store.session() as session:
+        checkpoints = await view.checkpoints(session, row.job_id)
+    folder = result_folder(row, parts.config.jobs_dir)
+    body = {
+        **job_json(row, parts),
+        "stage_text": row.stage_text,
+        "folder": str(parts.config.jobs_dir / row.job_id),
+        "model_path": None if folder is None else str(folder),
+        "plan": report.plan,
+        "shape": row.shape,
+        "outcome": row.outcome,
+        "attempts": [
+            {
+                "attempt": one.attempt,
+                "why": one.why,
+                "started_at": rfc3339(one.started_us),
+                "ended_at": optional_rfc3339(one.ended_us),
+                "ended": one.ended,
+                "text": one.text,
+            }
+            for one in report.attempts
+        ],
+        "checkpoints": [
+            {
+                "name": one.name,
+                "step": one.step,
+                "attempt": one.attempt,
+                "size_bytes": one.size_bytes,
+                "held_out_loss": one.held_out_loss,
+                "best": one.best,
+                "saved_at": rfc3339(one.saved_us),
+            }
+            for one in checkpoints
+        ],
+        "evaluations": [
+            {"step": one.step, "loss": one.loss, "when": one.moment, "attempt": one.attempt, "tokens": one.tokens}
+            for one in report.evaluations
+        ],
+        "notices": [
+            {"code": one.code, "text": one.text, "attempt": one.attempt, "at": rfc3339(one.at_us)}
+            for one in report.notices
+        ],
+    }
+    return json_answer(body)
+
+
+async def steer(
+    request: Request,
+    parts: Parts,
+    actor: Actor,
+    job_id: str,
+    command: Callable[[str], JobCommand],
+    message: Callable[[JobState], str],
+) -> Response:
+    """Ask something of a job; the answer says what happens now."""
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+    row = await found_job(parts, job_id)
+
+    def answer(state: JobState) -> dict[str, Any]:
+        return {
+            "job_id": row.job_id,
+            "state": state.state,
+            "status": STATUS[state.state],
+            "asked": state.asked,
+            "message": message(state),
+        }
+
+    handled = await parts.handler.handle(
+        command(row.job_id),
+        actor=actor,
+        idempotency=key,
+        respond=lambda state, rows: stored_answer(answer(state)),
+    )
+    return json_answer(answer(handled.state))
+
+
+_STEERED = described(
+    {"job_id": "k3q7zv2m5a", "state": "training", "asked": "pause", "message": "..."}, errors=(404, 409)
+)
+
+
+@operation(router, "POST", "/{job_id}/pause", Permission.TRAIN, **_STEERED)
+async def pause(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Save a checkpoint and exit, so that the device is free; `resume` goes on from there."""
+    return await steer(
+        request,
+        parts,
+        actor,
+        job_id,
+        PauseJob,
+        lambda state: (
+            "It is paused." if state.state == "paused" else "It saves a checkpoint and then pauses; nothing is lost."
+        ),
+    )
+
+
+@operation(router, "POST", "/{job_id}/resume", Permission.TRAIN, **_STEERED)
+async def resume(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Take a paused or failed job up again, from its last checkpoint."""
+    return await steer(request, parts, actor, job_id, ResumeJob, lambda state: "It goes on as soon as it is its turn.")
+
+
+@operation(router, "POST", "/{job_id}/stop", Permission.TRAIN, **_STEERED)
+async def stop(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """End the training now and keep the best state as its result."""
+    return await steer(request, parts, actor, job_id, StopJob, lambda state: "It ends and keeps the best state so far.")
+
+
+@operation(router, "POST", "/{job_id}/cancel", Permission.TRAIN, **_STEERED)
+async def cancel_job(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """End the training without a result."""
+    return await cancel(request, parts, actor, job_id)
+
+
+async def cancel(request: Request, parts: Parts, actor: Actor, job_id: str) -> Response:
+    return await steer(
+        request,
+        parts,
+        actor,
+        job_id,
+        CancelJob,
+        lambda state: (
+            "Training was cancelled." if state.ended else "Training is being cancelled; it ends within ten seconds."
+        ),
+    )
+
+
+@operation(
+    router,
+    "GET",
+    "/{job_id}/logs",
+    Permission.READ,
+    responses={200: {"description": "what the trainer wrote", "content": {"text/plain": {}}}},
+    response_model=None,
+)
+async def logs(
+    job_id: str,
+    parts: PartsOf,
+    attempt: Annotated[int | None, Query(ge=1, le=9999)] = None,
+    tail_bytes: Annotated[int, Query(ge=1, le=MOST_LOG_BYTES)] = MOST_LOG_BYTES,
+) -> Response:
+    """The end of what the trainer process wrote, of the newest attempt or of one of them."""
+    row = await found_job(parts, job_id)
+    path = anyio.Path(JobFolder(parts.config.jobs_dir / row.job_id).log_path(attempt or max(1, row.attempt)))
+    try:
+        size = (await path.stat()).st_size
+        async with await path.open("rb") as file:
+            await file.seek(max(0, size - tail_bytes))
+            text = await file.read(tail_bytes)
+    except FileNotFoundError:
+        if attempt is not None and attempt > row.attempt:
+            raise NotFound(f"The job {row.job_id} has no attempt {attempt}.") from None
+        text = b""
+    return Response(text, media_type="text/plain; charset=utf-8")
+
+
+@operation(router, "GET", "/{job_id}/answers", Permission.READ, **described([], errors=(404,)))
+async def answers(job_id: str, parts: PartsOf) -> Response:
+    """Held-out prompts answered before and after the training."""
+    row = await found_job(parts, job_id)
+    path = anyio.Path(JobFolder(parts.config.jobs_dir / row.job_id).answers_path)
+    try:
+        return Response(await path.read_bytes(), media_type="application/json")
+    except FileNotFoundError:
+        raise NotFound(
+            f"The job {row.job_id} has no sample answers (yet).", hint="They are written when the training ends."
+        ) from None
+
+
+@operation(router, "GET", "/{job_id}/ticks", Permission.READ, **described([{"step": 1, "loss": 2.5}], errors=(404,)))
+async def ticks(
+    job_id: str,
+    parts: PartsOf,
+    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_TICKS)] = MOST_TICKS,
+) -> Response:
+    """Progress ticks for plots, oldest first; `after` is the number (`tick`) of the last one already seen."""
+    row = await found_job(parts, job_id)
+    found = await parts.store.read_stream(f"ticks-{row.job_id}", after)
+    listed = []
+    for recorded in found[:limit]:
+        happened = recorded.event
+        if isinstance(happened, TrainingProgressed):
+            values = msgspec.to_builtins(happened)
+            listed.append({"tick": recorded.version, "at": rfc3339(recorded.recorded_at_us), **values})
+    return json_answer(listed)

@@ -1,0 +1,86 @@
+"""Models: what is registered, adding a folder or a GGUF file, removing."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from btmd.api.answers import Progress, described, json_answer, working_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.times import rfc3339
+from btmd.api.work import heard
+from btmd.naming import find_model
+from btmd.projections.model import ModelRow, models
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+EXAMPLE = {"model_id": "smollm2", "name": "SmolLM2", "folder": "/home/ada/models/smollm2", "converted": False}
+
+
+class ModelAddition(BaseModel):
+    """A path on this machine, opened by the daemon itself: only for its own user."""
+
+    path: str = Field(min_length=1, max_length=4096)
+    name: str | None = Field(None, min_length=1, max_length=200)
+
+
+def model_json(row: ModelRow) -> dict[str, Any]:
+    return {
+        "model_id": row.model_id,
+        "name": row.name,
+        "owner_uid": row.owner_uid,
+        "source": row.source,
+        "folder": row.folder,
+        "converted": row.converted,
+        "added_at": rfc3339(row.added_us),
+        "facts": row.facts,
+    }
+
+
+@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
+async def list_models(parts: PartsOf) -> Response:
+    """Every registered model."""
+    async with parts.store.session() as session:
+        return json_answer([model_json(row) for row in await models(session)])
+
+
+@operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409)))
+async def add_model(body: ModelAddition, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Register a model folder, or convert a GGUF file. JSON lines with progress where they are accepted."""
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            handled = await parts.model_adding.add(
+                body.path,
+                body.name,
+                actor=actor,
+                on_progress=on_progress,
+                idempotency=key,
+                respond=lambda state, rows: stored_answer({"model_id": state.model_id}),
+            )
+        async with parts.store.session() as session:
+            return model_json(await find_model(session, handled.state.model_id))
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "GET", "/{model_id:path}", Permission.READ, **described(EXAMPLE, errors=(404,)))
+async def get_model(model_id: str, parts: PartsOf) -> Response:
+    """One model, with what its files say."""
+    async with parts.store.session() as session:
+        return json_answer(model_json(await find_model(session, model_id)))
+
+
+@operation(router, "DELETE", "/{model_id:path}", Permission.TRAIN, **described({"message": "..."}, errors=(404, 409)))
+async def remove_model(model_id: str, parts: PartsOf, actor: ActorOf) -> Response:
+    """End the registration; the person's own files are not touched."""
+    async with parts.store.session() as session:
+        row = await find_model(session, model_id)
+    await parts.model_adding.remove(row, actor=actor)
+    return json_answer({"message": f"The model {row.name} is removed from the list."})

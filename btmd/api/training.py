@@ -1,0 +1,166 @@
+"""The operations of the fixed contract that start, show and end a training; and plans."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.jobs import cancel, found_job
+from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.times import rfc3339
+from btmd.domain.job import JobState
+from btmd.job_report import job_progress, job_result
+from btmd.monitoring.texts import STATUS
+from btmd.store.event_log import Recorded
+from btmd.submission import Submission, Wish
+
+router = APIRouter(tags=["training"])
+
+
+class StartRequest(BaseModel):
+    """What to train on what. `preset_name` is a key or a display name, in any case."""
+
+    model_id: str = Field(min_length=1, max_length=4096)
+    dataset_id: str = Field(min_length=1, max_length=4096)
+    preset_name: str | None = Field(None, max_length=200)
+    custom_description: str | None = Field(None, max_length=10_000)
+    overrides: dict[str, Any] | None = Field(None, max_length=100)
+    allow: list[str] | None = Field(None, max_length=20)
+    dry_run: bool = False
+    consent: bool = False
+    accept_personal_data: bool = False
+    name: str | None = Field(None, max_length=200)
+    priority: int = Field(0, ge=-100, le=100)
+
+    def wish(self) -> Wish:
+        return Wish(
+            model=self.model_id,
+            dataset=self.dataset_id,
+            preset=self.preset_name or None,
+            overrides=self.overrides or {},
+            allow=frozenset(self.allow or ()),
+            consent=self.consent,
+            name=self.name or "",
+            custom_description=self.custom_description or "",
+            priority=self.priority,
+        )
+
+
+START_EXAMPLE = {
+    "job_id": "k3q7zv2m5a",
+    "model_id": "smollm2",
+    "status": "Getting ready...",
+    "created_at": "2026-11-22T14:00:00.000000Z",
+    "message": "The training was accepted.",
+    "state": "queued",
+}
+PLAN_EXAMPLE = {"preset": "quick_test", "total_steps": 113, "values": {"seed": {"value": 42, "source": "setting"}}}
+
+
+def _unheard(share: float, text: str) -> None:
+    return
+
+
+@operation(router, "POST", "/start", Permission.TRAIN, **described(START_EXAMPLE, errors=(400, 404, 409)))
+async def start(body: StartRequest, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Start a training, or with `dry_run` only say what would run and why."""
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+    submission: Submission = parts.submission
+    prepared = await submission.prepare(body.wish(), _unheard)
+    if body.dry_run:
+        return json_answer({"dry_run": True, "message": "Nothing was started.", "plan": prepared.as_values()})
+
+    def answer(state: JobState, rows: list[Recorded]) -> dict[str, Any]:
+        return {
+            "job_id": state.job_id,
+            "model_id": prepared.model.model_id,
+            "status": STATUS[state.state],
+            "created_at": rfc3339(rows[0].recorded_at_us),
+            "message": f"The training was accepted. `btmctl jobs watch {state.job_id}` shows how it goes.",
+            "state": state.state,
+        }
+
+    handled = await submission.submit(
+        prepared,
+        actor=actor,
+        idempotency=key,
+        respond=lambda state, rows: stored_answer(answer(state, rows)),
+    )
+    return json_answer(answer(handled.state, handled.events))
+
+
+@operation(router, "POST", "/plans", Permission.READ, **described(PLAN_EXAMPLE, errors=(400, 404, 409)))
+async def plan(body: StartRequest, parts: PartsOf) -> Response:
+    """What would run and why; nothing is started and nothing recorded."""
+    prepared = await parts.submission.prepare(body.wish(), _unheard)
+    return json_answer(prepared.as_values())
+
+
+PROGRESS_EXAMPLE = {
+    "job_id": "k3q7zv2m5a",
+    "model_name": "smollm2",
+    "status": "Training in progress",
+    "progress_percentage": 42.0,
+    "current_step": 42,
+    "total_steps": 100,
+    "current_epoch": 0,
+    "total_epochs": 1,
+    "elapsed_time": "3m 20s",
+    "estimated_remaining": "4m 10s",
+    "current_loss": 1.9,
+    "best_loss": 1.8,
+    "learning_rate": 0.0003,
+    "memory_usage_gb": 1.2,
+    "gpu_utilization": None,
+    "status_message": "It is learning.",
+    "warnings": [],
+    "recommendations": [],
+    "state": "training",
+}
+
+
+@operation(router, "GET", "/progress/{job_id}", Permission.READ, **described(PROGRESS_EXAMPLE, errors=(404,)))
+async def progress(job_id: str, parts: PartsOf) -> Response:
+    """How far a job is, in numbers and in a sentence."""
+    row = await found_job(parts, job_id)
+    return json_answer(await job_progress(parts.store, row, parts.clock()))
+
+
+RESULT_EXAMPLE = {
+    "job_id": "k3q7zv2m5a",
+    "model_name": "smollm2",
+    "success": True,
+    "training_time": "7m 30s",
+    "final_loss": 1.2,
+    "improvement_percentage": 41.0,
+    "model_path": "/home/ada/.local/state/btmd/jobs/k3q7zv2m5a/result",
+    "performance_summary": "It was worth it: ...",
+    "recommendations": [],
+    "warnings": [],
+    "next_steps": [],
+}
+
+
+@operation(router, "GET", "/result/{job_id}", Permission.READ, **described(RESULT_EXAMPLE, errors=(404,)))
+async def result(job_id: str, parts: PartsOf) -> Response:
+    """What came of a job; 404 until it has ended."""
+    row = await found_job(parts, job_id)
+    return json_answer(await job_result(parts.store, row, parts.config.jobs_dir))
+
+
+@operation(
+    router,
+    "POST",
+    "/cancel/{job_id}",
+    Permission.TRAIN,
+    **described({"message": "Training was cancelled."}, errors=(404, 409)),
+)
+async def cancel_training(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """End a job without a result; 409 when it had already ended."""
+    return await cancel(request, parts, actor, job_id)

@@ -1,0 +1,171 @@
+"""Adding and removing models: facts read in a child, GGUF files converted once."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+
+from btmd.command_handler import CommandHandler, Handled
+from btmd.domain.event import Actor
+from btmd.domain.model import AddModel, ModelFacts, ModelState, RemoveModel, stream_name
+from btmd.errors import Conflict, FileMissing, InvalidValue, NotPermitted
+from btmd.inspection.facts import ModelFacts as InspectedFacts
+from btmd.inspection.requests import ConvertGgufRequest, ModelRequest
+from btmd.inspector import Inspector
+from btmd.job_folder import write_atomically
+from btmd.naming import slug
+from btmd.projections.job import unfinished_jobs
+from btmd.projections.model import ModelRow
+from btmd.store.event_log import IdempotencyKey, Recorded, Store
+
+OnProgress = Callable[[float, str], None]
+SOURCE_FILE = "btmd-source.json"
+"""In a converted folder: which file it was made from, so that it is converted only once."""
+
+
+class ConvertedFrom(msgspec.Struct, frozen=True):
+    """The source of a conversion, as it was then; times in nanoseconds."""
+
+    source: str
+    size_bytes: int
+    modified_ns: int
+
+
+class ModelAdding:
+    """Registers models. ``models_dir`` holds those that were converted."""
+
+    def __init__(self, store: Store, handler: CommandHandler, inspector: Inspector, models_dir: Path) -> None:
+        self._store, self._handler, self._inspector = store, handler, inspector
+        self._models_dir = models_dir
+
+    async def add(
+        self,
+        given_path: str,
+        name: str | None,
+        *,
+        actor: Actor,
+        on_progress: OnProgress,
+        idempotency: IdempotencyKey | None = None,
+        respond: Callable[[ModelState, list[Recorded]], bytes] | None = None,
+    ) -> Handled:
+        """Register a model folder, or convert a GGUF file and register what it became.
+
+        Raises NotPermitted for another user's request, FileMissing, ModelRefused, NotEnoughDisk, Conflict.
+        """
+        if actor.uid != os.getuid():
+            raise NotPermitted("The daemon opens a path only for the user that it runs as.")
+        path = _checked(given_path)
+        name = name or _usual_name(path)
+        model_id = slug(name)
+        await self._refuse_other_source(model_id, path)
+        is_file = path.is_file()
+        if is_file:
+            folder, facts = await self._converted(path, model_id, on_progress)
+        else:
+            folder = path
+            facts = await self._inspector.model(ModelRequest(folder=str(path)), on_progress)
+            if facts.tokenizer == "slow":
+                folder, facts = await self._with_new_tokenizer(path, model_id, on_progress)
+        command = AddModel(
+            model_id=model_id,
+            name=name,
+            owner_uid=actor.uid,
+            source=str(path),
+            folder=str(folder),
+            converted=folder != path,
+            facts=domain_facts(facts),
+        )
+        return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
+
+    async def remove(self, row: ModelRow, *, actor: Actor) -> Handled:
+        """End the registration; a converted folder goes, the person's own files stay. Raises Conflict."""
+        async with self._store.session() as session:
+            users = [job.job_id for job in await unfinished_jobs(session) if job.model_id == row.model_id]
+        if users:
+            raise Conflict(
+                f"The model {row.name} is needed by the job {users[0]}.",
+                hint=f"Cancel it first: `btmctl jobs cancel {users[0]}`.",
+            )
+        handled = await self._handler.handle(RemoveModel(row.model_id), actor=actor)
+        if row.converted:
+            await anyio.to_thread.run_sync(shutil.rmtree, Path(row.folder), True)
+        return handled
+
+    async def _refuse_other_source(self, model_id: str, path: Path) -> None:
+        """Before any work: a name that stands for another model already."""
+        state, _ = await self._handler.state(stream_name(model_id))
+        if state is not None and not state.removed and state.source != str(path):
+            raise Conflict(f"Another model is called {model_id} already.", hint="Choose another name with --name.")
+
+    async def _converted(self, path: Path, model_id: str, on_progress: OnProgress) -> tuple[Path, InspectedFacts]:
+        folder = self._models_dir / model_id
+        origin = _origin_now(path)
+        if _origin(folder) == origin:
+            return folder, await self._inspector.model(ModelRequest(folder=str(folder)), on_progress)
+        if folder.exists():
+            await anyio.to_thread.run_sync(shutil.rmtree, folder)
+        request = ConvertGgufRequest(source=str(path), folder=str(folder))
+        converted = await self._inspector.convert_gguf(request, on_progress)
+        write_atomically(folder / SOURCE_FILE, msgspec.json.encode(origin))
+        return folder, converted.model
+
+    async def _with_new_tokenizer(
+        self, path: Path, model_id: str, on_progress: OnProgress
+    ) -> tuple[Path, InspectedFacts]:
+        """A folder of links to the person's files, beside a tokenizer in the form that is read here."""
+        folder = self._models_dir / model_id
+        if folder.exists():
+            await anyio.to_thread.run_sync(shutil.rmtree, folder)
+        request = ModelRequest(folder=str(path), tokenizer_folder=str(folder))
+        facts = await self._inspector.model(request, on_progress)
+        _link_files(path, folder)
+        return folder, facts
+
+
+def domain_facts(inspected: InspectedFacts) -> ModelFacts:
+    """What an inspection found, as the domain keeps it."""
+    values = {name: "" if value is None else value for name, value in msgspec.structs.asdict(inspected).items()}
+    return msgspec.convert(values, ModelFacts)
+
+
+def _checked(given_path: str) -> Path:
+    if not given_path or "\0" in given_path:
+        raise InvalidValue("The path is empty or holds a zero byte.")
+    path = Path(given_path)
+    if not path.is_absolute():
+        raise InvalidValue("The path must be absolute.", hint="btmctl makes it so by itself.")
+    path = Path(os.path.normpath(path))
+    try:
+        path.stat()
+    except OSError as problem:
+        raise FileMissing(f"{path} cannot be opened: {os.strerror(problem.errno or 0).lower()}.") from None
+    return path
+
+
+def _usual_name(path: Path) -> str:
+    """The folder's or file's name; for a snapshot in the Hugging Face cache the model's own."""
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        return path.parent.parent.name.removeprefix("models--").replace("--", "/")
+    return path.stem if path.is_file() else path.name
+
+
+def _link_files(source: Path, folder: Path) -> None:
+    for file in source.iterdir():
+        link = folder / file.name
+        if file.is_file() and not link.exists():
+            link.symlink_to(file)
+
+
+def _origin_now(path: Path) -> ConvertedFrom:
+    found = path.stat()
+    return ConvertedFrom(str(path), found.st_size, found.st_mtime_ns)
+
+
+def _origin(folder: Path) -> ConvertedFrom | None:
+    try:
+        return msgspec.json.decode((folder / SOURCE_FILE).read_bytes(), type=ConvertedFrom)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None

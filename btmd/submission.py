@@ -1,0 +1,206 @@
+"""From a wish to a job: resolve, measure, plan, and freeze the plan into the job's first event."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from btmd.command_handler import CommandHandler, Handled
+from btmd.datasets import DatasetAdding
+from btmd.domain import settings
+from btmd.domain.dataset import GrantConsent
+from btmd.domain.event import Actor
+from btmd.domain.hardware import Hardware
+from btmd.domain.job import JobState, SubmitJob
+from btmd.domain.job_events import JobSubmitted
+from btmd.domain.preset import Preset
+from btmd.domain.settings import SettingsState
+from btmd.errors import ConsentMissing, FileMissing, InvalidValue
+from btmd.hardware import probe
+from btmd.inspection.facts import DatasetFacts
+from btmd.naming import LONGEST_NAME, find_dataset, find_model
+from btmd.plan_request import to_token_facts
+from btmd.planning import Plan, PlanRequest, choose_preset, make_plan
+from btmd.presets import find_preset
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
+from btmd.projections.model import ModelRow
+from btmd.store.event_log import IdempotencyKey, Recorded, Store
+from btmd.trainer_plan import to_trainer_plan
+
+OnProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asks for; ids, names or unique prefixes."""
+
+    model: str
+    dataset: str
+    preset: str | None = None
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
+    consent: bool = False
+    """Grant the consent that is missing, for training."""
+    name: str = ""
+    custom_description: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan that could start now, with what it was made from."""
+
+    wish: Wish
+    plan: Plan
+    preset: Preset
+    preset_reason: str
+    model: ModelRow
+    dataset: DatasetRow
+    version: DatasetVersionRow
+    rows_path: Path
+    tick_every_s: float
+    grants_consent: bool
+
+    def as_values(self) -> dict[str, Any]:
+        """The plan with its reasons, as plain JSON values."""
+        values: dict[str, Any] = msgspec.to_builtins(self.plan, str_keys=True)
+        return {
+            "model_id": self.model.model_id,
+            "dataset_id": self.dataset.dataset_id,
+            "dataset_version": self.version.version_id,
+            "preset_name": self.preset.name,
+            "preset_reason": self.preset_reason,
+            **values,
+        }
+
+
+class Submission:
+    """Plans and submits jobs. ``new_job_id`` and ``clock`` (microseconds UTC) come from outside."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        handler: CommandHandler,
+        datasets: DatasetAdding,
+        presets: Mapping[str, Preset],
+        state_dir: Path,
+        new_job_id: Callable[[], str],
+        clock: Callable[[], int],
+    ) -> None:
+        self._store, self._handler, self._datasets = store, handler, datasets
+        self._presets = presets
+        self._state_dir = state_dir
+        self._new_job_id, self._clock = new_job_id, clock
+
+    async def prepare(self, wish: Wish, on_progress: OnProgress) -> Prepared:
+        """The plan for a wish, or the refusal of what cannot succeed; changes nothing.
+
+        Raises what is wrong with the model, the data, the preset, a value, the consent, the memory or the disk.
+        """
+        if len(wish.name) > LONGEST_NAME:
+            raise InvalidValue(f"A job's name has at most {LONGEST_NAME} characters.")
+        preset = None if wish.preset is None else find_preset(self._presets, wish.preset)
+        async with self._store.session() as session:
+            model = await find_model(session, wish.model)
+            dataset = await find_dataset(session, wish.dataset)
+            chosen = await version(session, dataset.dataset_id, dataset.newest_version)
+        assert chosen is not None
+        grants_consent = "train" not in dataset.scopes
+        if grants_consent and not wish.consent:
+            raise ConsentMissing(
+                f"Nobody has allowed that the dataset {dataset.name} is used for training.",
+                hint="Send `consent: true` (on the command line: --consent) to allow it.",
+            )
+        rows_path = self._datasets.rows_path(chosen)
+        _require_folder(model)
+        hardware = await anyio.to_thread.run_sync(probe, self._state_dir)
+        state, _ = await self._handler.state(settings.STREAM)
+        state = state or SettingsState()
+        reason = "It was asked for."
+        if preset is None:
+            preset, reason = self._usual_preset(state, model, hardware)
+        measured = await self._datasets.measure(chosen, model, on_progress)
+        plan = make_plan(
+            PlanRequest(
+                preset=preset,
+                model=model.facts,
+                tokens=to_token_facts(measured, msgspec.convert(chosen.facts, DatasetFacts)),
+                hardware=hardware,
+                settings=state.all(),
+                overrides=wish.overrides,
+                allow=wish.allow,
+            )
+        )
+        return Prepared(
+            wish,
+            plan,
+            preset,
+            reason,
+            model,
+            dataset,
+            chosen,
+            rows_path,
+            float(state.get("training.tick_every_s")),
+            grants_consent,
+        )
+
+    async def submit(
+        self,
+        prepared: Prepared,
+        *,
+        actor: Actor,
+        idempotency: IdempotencyKey | None = None,
+        respond: Callable[[JobState, list[Recorded]], bytes] | None = None,
+    ) -> Handled:
+        """Make the job. Raises StoreFull, StoreFailed."""
+        wish, job_id = prepared.wish, self._new_job_id()
+        trainer_plan = msgspec.structs.replace(
+            to_trainer_plan(
+                prepared.plan,
+                job_id=job_id,
+                store_id=self._store.store_id,
+                epoch=self._store.head.epoch,
+                model_folder=Path(prepared.model.folder),
+                rows_path=prepared.rows_path,
+                rows_sha256=prepared.version.rows_sha256,
+                tick_every_s=prepared.tick_every_s,
+            ),
+            submitted_us=self._clock(),
+        )
+        if prepared.grants_consent:
+            granted = GrantConsent(prepared.dataset.dataset_id, actor.uid, "training")
+            await self._handler.handle(granted, actor=actor)
+        submitted = JobSubmitted(
+            job_id=job_id,
+            name=wish.name,
+            owner_uid=actor.uid,
+            model_id=prepared.model.model_id,
+            dataset_id=prepared.dataset.dataset_id,
+            dataset_version=prepared.version.version_id,
+            preset=prepared.preset.key,
+            plan=prepared.as_values(),
+            trainer_plan=msgspec.to_builtins(trainer_plan),
+            overrides=dict(wish.overrides),
+            allow=tuple(sorted(wish.allow)),
+            priority=wish.priority,
+            custom_description=wish.custom_description,
+        )
+        return await self._handler.handle(SubmitJob(submitted), actor=actor, idempotency=idempotency, respond=respond)
+
+    def _usual_preset(self, state: SettingsState, model: ModelRow, hardware: Hardware) -> tuple[Preset, str]:
+        wanted = str(state.get("training.preset"))
+        if wanted != "auto":
+            return find_preset(self._presets, wanted), "The setting training.preset names it."
+        return choose_preset(self._presets, model.facts, hardware)
+
+
+def _require_folder(model: ModelRow) -> None:
+    if not Path(model.folder, "config.json").is_file():
+        raise FileMissing(
+            f"The model {model.name} is not in {model.folder} any more.",
+            hint="Put it back, or remove and add the model again.",
+        )
