@@ -47,8 +47,7 @@ def request(arguments: argparse.Namespace, session: Session) -> Document:
 def show_plan(plan: Document, output: Output) -> None:
     """Every value with where it came from and why, then what else is to be known."""
     preset = plan.get("preset_name") or plan.get("preset")
-    parts = plan.get("memory") or {}
-    memory = sum(amount for name, amount in parts.items() if name.endswith("_bytes"))
+    memory = (plan.get("memory") or {}).get("total_bytes")
     output.fields(
         [
             ("model", plan.get("model_id")),

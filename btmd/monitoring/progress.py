@@ -148,19 +148,20 @@ def _training(job: JobProgress, ticks: Sequence[TickPoint], finishes: str) -> st
     key = "training" if job.total_epochs > 1 else "training_one_pass"
     epoch = max(1, min(job.epoch + 1, job.total_epochs))
     sentences = [text(key, epoch=epoch, epochs=job.total_epochs, step=job.step, total=job.total_steps)]
-    if trend := _trend(ticks):
+    if trend := _trend(job, ticks):
         sentences.append(trend)
     if finishes:
         sentences.append(text("finish", when=finishes))
     return " ".join(sentences)
 
 
-def _trend(ticks: Sequence[TickPoint]) -> str:
-    """How the loss has moved since this attempt began; empty while single rows still decide it."""
+def _trend(job: JobProgress, ticks: Sequence[TickPoint]) -> str:
+    """How the loss has moved over the ticks given; empty while single rows still decide it."""
     if len(ticks) < 2 * TREND_TICKS:
         return ""
     first = sum(tick.loss for tick in ticks[:TREND_TICKS]) / TREND_TICKS
     last = sum(tick.loss for tick in ticks[-TREND_TICKS:]) / TREND_TICKS
     if abs(first - last) <= TREND_SHARE * abs(first):
         return text("loss_flat", last=last)
-    return text("loss_falling" if last < first else "loss_rising", first=first, last=last)
+    since = "" if ticks[0].step <= job.resumed_from_step + TREND_TICKS and not job.resumed_from_step else "_lately"
+    return text(f"loss_{'falling' if last < first else 'rising'}{since}", first=first, last=last)

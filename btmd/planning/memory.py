@@ -41,18 +41,9 @@ class MemoryEstimate:
     activations_bytes: int
     logits_bytes: int
     overhead_bytes: int
+    total_bytes: int
+    """The sum of the parts."""
     trained_parameters: int
-
-    @property
-    def total_bytes(self) -> int:
-        return (
-            self.weights_bytes
-            + self.gradients_bytes
-            + self.optimizer_bytes
-            + self.activations_bytes
-            + self.logits_bytes
-            + self.overhead_bytes
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +107,8 @@ def estimate_memory(model: ModelFacts, shape: Shape) -> MemoryEstimate:
     logits = _logits(model, shape)
     base = CPU_PROCESS_BYTES if shape.device == "cpu" else GPU_CONTEXT_BYTES
     overhead = base + int(ALLOCATOR_SHARE * (activations + logits + 4 * trained))
-    return MemoryEstimate(weights, 4 * trained, 8 * trained, activations, logits, overhead, trained)
+    parts = (weights, 4 * trained, 8 * trained, activations, logits, overhead)
+    return MemoryEstimate(*parts, total_bytes=sum(parts), trained_parameters=trained)
 
 
 def _activations(model: ModelFacts, shape: Shape, number_bytes: int) -> int:

@@ -169,7 +169,14 @@ def test_a_training_is_told_without_jargon() -> None:
     )
     rising = [TickPoint(step, step * 1.0, 2.0 + step / 40) for step in range(1, 41)]
     assert "more mistakes" in progress(JOB, rising, now_us=NOW).status_message
-    assert "hardly changed" in progress(JOB, ticks(1, 40, 1.0), now_us=NOW).status_message
+    assert "hardly changes" in progress(JOB, ticks(1, 40, 1.0), now_us=NOW).status_message
+
+
+def test_a_trend_of_recent_ticks_is_not_called_one_since_the_start() -> None:
+    recent = [TickPoint(step, step * 1.0, 3.0 - step / 400) for step in range(501, 741)]
+    message = progress(replace(JOB, step=740, total_steps=1000), recent, now_us=NOW).status_message
+    assert "a while ago" in message
+    assert "start" not in message
 
 
 @pytest.mark.parametrize(
