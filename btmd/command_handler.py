@@ -13,7 +13,7 @@ import msgspec
 from btmd import __version__
 from btmd.domain.decider import Decider
 from btmd.domain.event import Actor, Event
-from btmd.store.codec import RawEvent
+from btmd.store.codec import RawEvent, encode_event
 from btmd.store.errors import VersionConflict
 from btmd.store.event_log import IdempotencyKey, Recorded, SnapshotOf, Store, StreamAppend
 
@@ -110,7 +110,8 @@ class CommandHandler:
         events = decider.decide(command, before)
         if not events and idempotency is None:
             return Handled([], before, version)
-        after = decider.fold(before, events)
+        # Folded as they will be read, so that the state is the one a replay makes.
+        after = decider.fold(before, [encode_event(event)[1] for event in events])
         reached = version + len(events)
         appended = await self._store.commit(
             [StreamAppend(stream, tuple(events), expected_version=version)] if events else [],

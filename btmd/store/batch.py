@@ -59,7 +59,7 @@ class Appended(msgspec.Struct, frozen=True):
 
 class EncodedAppend(msgspec.Struct, frozen=True, gc=False):
     stream: str
-    events: tuple[tuple[Event, str], ...]
+    events: tuple[tuple[str, Event], ...]
     expected_version: int | None
     event_ids: tuple[str, ...] | None
 
@@ -236,7 +236,7 @@ class Batch:
         seq, digest, recorded_at_us = self._seq, self._hash, self._recorded_at_us
         for append in request.appends:
             version = versions[append.stream]
-            for event, data in append.events:
+            for data, event in append.events:
                 seq, version = seq + 1, version + 1
                 recorded_at_us = max(self._wall_at_us, recorded_at_us + 1)
                 values = (
@@ -270,7 +270,7 @@ def encode_append(append: StreamAppend) -> EncodedAppend:
     for event in append.events:
         if is_tick_stream(append.stream) != event.IS_TICK:
             raise ValueError(f"{event.TYPE} does not belong on the stream {append.stream}")
-    events = tuple((event, encode_event(event)) for event in append.events)
+    events = tuple(encode_event(event) for event in append.events)
     return EncodedAppend(append.stream, events, append.expected_version, append.event_ids)
 
 

@@ -22,15 +22,14 @@ class RawEvent(Event):
     data: dict[str, Any]
 
 
-def encode_event(event: Event) -> str:
-    """The JSON text that is stored for ``event``.
+def encode_event(event: Event) -> tuple[str, Event]:
+    """The JSON text that is stored for ``event``, and the event as it will be read from it.
 
-    The text is read back at once: what cannot be read (a float that is not a number becomes null) is never written.
-    Raises EventUndecodable.
+    What cannot be read again (a float that is not a number becomes null) is never written, and what is made of the
+    event now is what a replay will make of it. Raises EventUndecodable.
     """
     text = _encoder.encode(event).decode()
-    decode_event(event.TYPE, event.SCHEMA_VERSION, text)
-    return text
+    return text, decode_event(event.TYPE, event.SCHEMA_VERSION, text)
 
 
 def decode_event(type_name: str, schema_version: int, data: str) -> Event:

@@ -1,11 +1,13 @@
 """Opening the database: one connection that writes, and readers that cannot."""
 
+import errno
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from btmd.errors import BtmdError, Damaged, StoreFailed, StoreFull
+from btmd.errors import BtmdError, Damaged, StateFolderReadOnly, StoreFailed, StoreFull
 from btmd.store.errors import StoreBusy
 
 Connect = Callable[[Path], sqlite3.Connection]
@@ -88,6 +90,24 @@ def storage_error(error: sqlite3.Error) -> BtmdError:
     return StoreFailed(
         f"The event log cannot be written ({name}: {error}); nothing was recorded.",
         hint="Check the disk and the system's log, then restart btmd.",
+    )
+
+
+def opening_error(error: sqlite3.Error | OSError, path: Path) -> BtmdError:
+    """The error of our tree for a database that could not be made, migrated or opened."""
+    # os.access also tells root of a file system that is mounted read-only.
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        return StateFolderReadOnly(
+            f"{path.parent} cannot be written.", hint="Give btmd write access to it, or use another state folder."
+        )
+    if isinstance(error, sqlite3.Error):
+        return storage_error(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreFull(
+            "The disk with the state folder is full; the database could not be made.", hint="Make room on that disk."
+        )
+    return StoreFailed(
+        f"The database cannot be opened ({error.strerror}).", hint="Check the disk and the state folder."
     )
 
 

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +23,7 @@ from btmd.store.batch import (
     encode_append,
     find_earlier,
 )
-from btmd.store.connection import Connect, connect_reader, connect_writer, storage_error
+from btmd.store.connection import Connect, connect_reader, connect_writer, opening_error
 from btmd.store.migrations import expected_schema, prepare_database
 from btmd.store.reader import read_log, read_stream
 from btmd.store.readers import Readers
@@ -87,7 +87,7 @@ class Store:
         """Open or create the database at ``path``; when this returns, it is migrated, verified and caught up.
 
         ``clock`` gives microseconds since the epoch.
-        Raises StoreTooNew, Damaged, SchemaChanged, StoreFull, StoreFailed.
+        Raises StoreTooNew, Damaged, SchemaChanged, StateFolderReadOnly, StoreFull, StoreFailed.
         """
         store = cls(
             path,
@@ -295,8 +295,8 @@ class Store:
             prepare_database(self.path, clock=self._clock, new_id=self._new_id)
             self._inspect()
             self._writer = self._new_writer()
-        except sqlite3.Error as error:
-            raise storage_error(error) from error
+        except (sqlite3.Error, OSError) as error:
+            raise opening_error(error, self.path) from error
         self._head = self._writer.head
 
     def _inspect(self) -> None:
@@ -369,11 +369,14 @@ class Store:
             self._writer.put(waiting)
 
     def _deliver(self, outcomes: list[tuple["asyncio.Future[Any]", Any]], rows: list[Recorded], head: Head) -> None:
-        """From the writer's thread. A loop that is gone has nobody left to tell."""
-        if not self._loop.is_closed():
+        """From the writer's thread. A loop that is closed has nobody left to tell."""
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, outcomes, rows, head)
 
     def _settle(self, outcomes: list[tuple["asyncio.Future[Any]", Any]], rows: list[Recorded], head: Head) -> None:
+        if rows and self._recent and rows[0].seq != self._recent[-1].seq + 1:
+            # Another program appended in between: what is kept must be without a gap.
+            self._recent.clear()
         self._recent.extend(rows)
         if head.seq != self._head.seq:
             self._head = head

@@ -14,6 +14,7 @@ from btmd.errors import Damaged, StoreTooNew
 from btmd.store.connection import APPLICATION_ID
 from btmd.store.recorded import genesis_hash
 from btmd.store.schema import require_schema
+from btmd.store.swap import finish_swap
 from btmd.store.verification import verify_log
 
 _FILE_NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
@@ -51,6 +52,7 @@ def prepare_database(
     stays beside it as ``btmd.db.v<number>``. Call it before any connection is open. Raises StoreTooNew, Damaged.
     """
     migrations = released_migrations() if migrations is None else migrations
+    finish_swap(path)
     for left_over in (_aside(path), _beside(_aside(path), "-wal"), _beside(_aside(path), "-journal")):
         left_over.unlink(missing_ok=True)
     if not path.exists():
@@ -98,18 +100,26 @@ def _first_bytes(path: Path, count: int) -> bytes:
         return file.read(count)
 
 
-def _create(path: Path, migrations: tuple[Migration, ...], clock: Callable[[], int], new_id: Callable[[], str]) -> None:
-    aside = _aside(path)
-    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-    connection = sqlite3.connect(aside, isolation_level=None)
+def new_database(
+    path: Path, migrations: tuple[Migration, ...], *, now_us: int, store_id: str, created_at_us: int
+) -> None:
+    """Make the file ``path``, which must not be there, an empty log of the store ``store_id``; not yet synced."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous=EXTRA")
-        _apply(connection, migrations, now_us=clock())
-        store_id = new_id()
-        connection.execute("INSERT INTO meta VALUES (1, ?, ?, 1, 0, ?, 0)", (store_id, clock(), genesis_hash(store_id)))
+        _apply(connection, migrations, now_us=now_us)
+        connection.execute(
+            "INSERT INTO meta VALUES (1, ?, ?, 1, 0, ?, 0)", (store_id, created_at_us, genesis_hash(store_id))
+        )
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
+
+
+def _create(path: Path, migrations: tuple[Migration, ...], clock: Callable[[], int], new_id: Callable[[], str]) -> None:
+    aside, now_us = _aside(path), clock()
+    new_database(aside, migrations, now_us=now_us, store_id=new_id(), created_at_us=now_us)
     _swap_in(aside, path)
 
 

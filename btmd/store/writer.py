@@ -17,7 +17,7 @@ from typing import Any
 from btmd.domain.event import Actor
 from btmd.domain.machine import STREAM as MACHINE_STREAM
 from btmd.domain.machine import ClockJumped
-from btmd.errors import BtmdError, StoreFull
+from btmd.errors import BtmdError, StoreFailed, StoreFull
 from btmd.projections.engine import ProjectionEngine
 from btmd.store.batch import Appended, AppendRequest, Batch, EncodedAppend, Outcome, Tail
 from btmd.store.codec import encode_event
@@ -110,7 +110,11 @@ class Writer:
                 if stopping or len(entries) >= MAX_BATCH_REQUESTS or self._queue.empty():
                     break
                 taken = self._queue.get()
-            self._work_off(entries)
+            try:
+                self._work_off(entries)
+            except Exception as error:  # noqa: BLE001 - a thread that ended unseen would leave its callers waiting
+                self.failure = StoreFailed(f"The writer failed ({error!r}).", hint="Restart btmd.")
+                self._deliver([(future, self.failure) for _, future in entries], [], self.head)
             del entries, taken
         if self.failure is None:
             self._checkpoint()
@@ -149,32 +153,40 @@ class Writer:
             self._checkpoint()
 
     def _transact(self, requests: Sequence[AppendRequest]) -> tuple[list[Outcome], list[Recorded]]:
-        """One commit for all requests; one for each of them where a row was refused against expectation."""
+        """One commit for all requests; one for each of them where the schema refused a row against expectation."""
+        try:
+            return self._attempt(requests)
+        except sqlite3.IntegrityError:
+            # Somebody else wrote: what is known of the tail is not so. Learn it again.
+            self.tail = Tail(self.connection)
+        outcomes: list[Outcome] = []
+        rows: list[Recorded] = []
+        for request in requests:
+            try:
+                single, its_rows = self._attempt([request])
+            except sqlite3.IntegrityError as error:
+                refused = StoreFailed(f"The database refused the event ({error}).", hint="Report this.")
+                single, its_rows = [refused], []
+            outcomes += single
+            rows += its_rows
+        return outcomes, rows
+
+    def _attempt(self, requests: Sequence[AppendRequest]) -> tuple[list[Outcome], list[Recorded]]:
+        """One transaction; a failure is the outcome of every request. Raises only sqlite3.IntegrityError."""
         if self.failure is not None:
             return [self.failure] * len(requests), []
         marked = self.engine.mark()
         try:
             return self._transaction(requests)
-        except Exception as error:  # noqa: BLE001 - every kind is mapped and delivered to the callers
+        except Exception as error:
             self.engine.restore(marked)
             outcome = self._outcome_of(error)
-            if not isinstance(error, sqlite3.IntegrityError):
-                return [outcome] * len(requests), []
-        # A guard of the schema refused a row: what is known of the tail is not so. Learn it again.
-        self.tail = Tail(self.connection)
-        if len(requests) == 1:
-            return [outcome], []
-        outcomes: list[Outcome] = []
-        rows: list[Recorded] = []
-        for request in requests:
-            single, its_rows = self._transact([request])
-            outcomes += single
-            rows += its_rows
-        return outcomes, rows
+            if isinstance(outcome, sqlite3.IntegrityError):
+                raise outcome from error
+            return [outcome] * len(requests), []
 
     def _transaction(self, requests: Sequence[AppendRequest]) -> tuple[list[Outcome], list[Recorded]]:
         wall_at_us, monotonic = self._clock(), self._monotonic_clock()
-        self.connection.execute("BEGIN IMMEDIATE")
         batch = Batch(self.connection, self.tail, wall_at_us=wall_at_us, boot_id=self._boot_id, new_id=self._new_id)
         jump = self._clock_jump(wall_at_us, monotonic)
         if jump is not None:
@@ -188,8 +200,8 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - a refusal of this request only, delivered to its caller
                 outcomes.append(error)
         if batch.is_empty:
-            self.connection.execute("ROLLBACK")
             return outcomes, []
+        self.connection.execute("BEGIN IMMEDIATE")
         batch.write()
         self.engine.apply(self.connection, batch.groups)
         self.connection.execute("COMMIT")
@@ -212,8 +224,7 @@ class Writer:
             jumped = jump_us < -CLOCK_JUMP_US
         if not jumped:
             return None
-        event = ClockJumped(jump_us)
-        append = EncodedAppend(MACHINE_STREAM, ((event, encode_event(event)),), None, None)
+        append = EncodedAppend(MACHINE_STREAM, (encode_event(ClockJumped(jump_us)),), None, None)
         return AppendRequest((append,), self._daemon_json)
 
     def _outcome_of(self, error: Exception) -> Exception:

@@ -1,13 +1,15 @@
 """The disk refuses: full, or a sync that fails."""
 
 import os
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from btmd.errors import StoreFull
+from btmd.errors import StateFolderReadOnly, StoreFull
 from tests.faults.store_shim import build_shim, shim_environment
 from tests.faults.store_worker import append, open_store
 
@@ -37,7 +39,7 @@ def test_failed_sync_stops_the_store_until_it_is_opened_again_and_verified(tmp_p
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> object:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
@@ -74,3 +76,27 @@ async def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
     ]
     assert (await store.verify()).ok
     await store.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+async def test_a_state_folder_that_cannot_be_written_is_refused_at_once(small_disk: Path, there_before: bool) -> None:
+    if there_before:
+        store = await open_store(small_disk)
+        await append(store, "operation", "first")
+        await store.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    before = contents(small_disk)
+    with pytest.raises(StateFolderReadOnly):
+        await open_store(small_disk)
+    assert contents(small_disk) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; the read-only mount stands for it")
+async def test_a_state_folder_of_somebody_else_is_refused_at_once(tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(StateFolderReadOnly):
+        await open_store(tmp_path)
