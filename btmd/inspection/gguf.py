@@ -220,7 +220,9 @@ def _read_rows(source: int, tensor: GgufTensor, first: int, rows: int) -> Floats
         raise ModelDamaged("The GGUF file became shorter while it was read.", hint="Copy it again, then add it.")
     raw = np.frombuffer(data, np.uint8).reshape(rows, row_bytes)
     try:
-        values: Floats = dequantize(raw, tensor.kind)
+        # Damaged scales overflow; that is noticed by the values.
+        with np.errstate(all="ignore"):
+            values: Floats = dequantize(raw, tensor.kind)
     except NotImplementedError as error:
         raise WrongArchitecture(
             f"The quantisation {tensor.kind.name} cannot be converted.",

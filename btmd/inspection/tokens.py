@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ from btmd.rows import Row, read_rows
 _LISTED: Final = 100
 _CANDIDATE_LENGTHS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _BATCH_ROWS: Final = 1000
+_BATCH_CHARS: Final = 1024 * 1024
 
 Progress = Callable[[float, str], None]
 
@@ -67,8 +67,16 @@ def measure(rows_path: Path, model_folder: Path, *, max_length: int | None, prog
 
 
 def _batches(rows_path: Path) -> Iterator[list[Row]]:
-    rows = read_rows(rows_path)
-    while batch := list(islice(rows, _BATCH_ROWS)):
+    """Rows in portions that are small in memory too: a token's place takes a hundred times its letters' room."""
+    batch: list[Row] = []
+    chars = 0
+    for row in read_rows(rows_path):
+        batch.append(row)
+        chars += len(row.get("text", "")) + sum(len(message["content"]) for message in row.get("messages", ()))
+        if len(batch) >= _BATCH_ROWS or chars >= _BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
         yield batch
 
 

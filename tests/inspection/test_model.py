@@ -1,0 +1,266 @@
+"""A model folder is described from its headers, and refused in words when it could not be trained."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from btmd.encoding import Encoder
+from btmd.errors import (
+    BadTemplate,
+    FileMissing,
+    ModelDamaged,
+    ModelRefused,
+    NotAModel,
+    PickledWeights,
+    RemoteCode,
+    TokenizerMissing,
+    WrongArchitecture,
+)
+from btmd.inspection.facts import ModelFacts
+from btmd.inspection.model import inspect_model
+from tests.fixtures.tiny_model import make_tiny_llama
+
+
+def inspected(folder: Path, tokenizer_folder: Path | None = None) -> ModelFacts:
+    return inspect_model(folder, tokenizer_folder=tokenizer_folder, progress=lambda _share, _text: None)
+
+
+def change(path: Path, **values: Any) -> None:
+    """Set keys of a JSON file; None takes one away."""
+    content = json.loads(path.read_text())
+    content.update(values)
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def shard(folder: Path) -> None:
+    """Bring the weights into two files with an index, as large models are published."""
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    names = sorted(tensors)
+    places = {}
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        file = f"model-{number:05}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file)
+        places.update(dict.fromkeys(part, file))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (folder / "model.safetensors").unlink()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny_llama(tmp_path / "tiny")
+
+
+def test_the_facts_are_those_of_the_files(tiny: Path) -> None:
+    facts = inspected(tiny)
+    assert (facts.architecture, facts.family, facts.dtype) == ("LlamaForCausalLM", "llama", "float32")
+    assert (facts.layers, facts.hidden_size, facts.intermediate_size) == (2, 64, 128)
+    assert (facts.heads, facts.kv_heads, facts.head_size) == (4, 2, 16)
+    assert (facts.vocab_size, facts.context_length) == (512, 512)
+    assert (facts.tied_embeddings, facts.has_chat_template, facts.is_chat, facts.is_code) == (True, True, True, False)
+    assert facts.parameters == 512 * 64 + 64 + 2 * (2 * 64 + 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)
+    assert facts.size_bytes == (tiny / "model.safetensors").stat().st_size
+    assert facts.tokenizer == "fast"
+    assert facts.license is None
+    assert facts.quantised is None
+    assert facts.warnings == ()
+
+
+def test_parameters_agree_with_transformers(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = make_tiny_llama(tmp_path, tied=False, dtype="bfloat16")
+    facts = inspected(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    assert facts.parameters == model.num_parameters()
+    assert facts.dtype == "bfloat16"
+    assert not facts.tied_embeddings
+
+
+def test_several_weight_files_count_as_one_model(tiny: Path) -> None:
+    whole = inspected(tiny)
+    shard(tiny)
+    assert inspected(tiny).parameters == whole.parameters
+    assert inspected(tiny).weight_files == 2
+
+
+def test_a_changed_model_has_another_fingerprint(tiny: Path) -> None:
+    before = inspected(tiny).fingerprint
+    assert inspected(tiny).fingerprint == before
+    change(tiny / "config.json", rms_norm_eps=1e-6)
+    assert inspected(tiny).fingerprint != before
+
+
+def test_the_card_tells_licence_and_purpose(tiny: Path) -> None:
+    (tiny / "README.md").write_text("---\nlicense: apache-2.0\ntags:\n- code\n---\n# A model\n")
+    facts = inspected(tiny)
+    assert facts.license == "apache-2.0"
+    assert facts.is_code
+
+
+def test_a_model_without_a_template_is_told(tmp_path: Path) -> None:
+    facts = inspected(make_tiny_llama(tmp_path, chat_template=None))
+    assert not facts.is_chat
+    assert "no chat template" in facts.warnings[0]
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    os.truncate(path, path.stat().st_size - 100)
+
+
+def cut_header(folder: Path) -> None:
+    os.truncate(folder / "model.safetensors", 300)
+
+
+def damage_header(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[20] ^= 255
+    path.write_bytes(content)
+
+
+def empty_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def lose_a_shard(folder: Path) -> None:
+    shard(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def lose_the_index(folder: Path) -> None:
+    shard(folder)
+    (folder / "model.safetensors.index.json").unlink()
+
+
+def lead_outside(folder: Path) -> None:
+    shard(folder)
+    path = folder / "model.safetensors.index.json"
+    path.write_text(path.read_text().replace("model-00001", "../model-00001"))
+
+
+def pickle_weights(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def be_an_adapter(folder: Path) -> None:
+    (folder / "config.json").rename(folder / "adapter_config.json")
+
+
+def rewrite(name: str, **values: Any) -> Callable[[Path], None]:
+    return lambda folder: change(folder / name, **values)
+
+
+def remove(*names: str) -> Callable[[Path], None]:
+    def remove_them(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return remove_them
+
+
+REFUSED: dict[str, tuple[Callable[[Path], None], type[ModelRefused]]] = {
+    "no configuration": (remove("config.json"), NotAModel),
+    "an adapter": (be_an_adapter, NotAModel),
+    "a configuration that is not JSON": (lambda folder: os.truncate(folder / "config.json", 40), ModelDamaged),
+    "no model type": (rewrite("config.json", model_type=None), NotAModel),
+    "no size": (rewrite("config.json", num_hidden_layers=None), ModelDamaged),
+    "BERT": (rewrite("config.json", model_type="bert", architectures=["BertForMaskedLM"]), WrongArchitecture),
+    "RoBERTa": (rewrite("config.json", model_type="roberta", architectures=["RobertaModel"]), WrongArchitecture),
+    "T5": (
+        rewrite("config.json", model_type="t5", is_encoder_decoder=True, architectures=["T5ForConditionalGeneration"]),
+        WrongArchitecture,
+    ),
+    "a classifier": (rewrite("config.json", architectures=["LlamaForSequenceClassification"]), WrongArchitecture),
+    "pictures too": (rewrite("config.json", architectures=["LlavaForConditionalGeneration"]), WrongArchitecture),
+    "remote code": (rewrite("config.json", auto_map={"AutoModelForCausalLM": "modeling_x.X"}), RemoteCode),
+    "quantised weights": (rewrite("config.json", quantization_config={"quant_method": "gptq"}), ModelRefused),
+    "pickled weights": (pickle_weights, PickledWeights),
+    "no weights": (remove("model.safetensors"), NotAModel),
+    "empty weights": (empty_weights, ModelDamaged),
+    "cut weights": (cut_weights, ModelDamaged),
+    "cut header": (cut_header, ModelDamaged),
+    "damaged header": (damage_header, ModelDamaged),
+    "a missing shard": (lose_a_shard, ModelDamaged),
+    "a missing index": (lose_the_index, ModelDamaged),
+    "an index that leads outside": (lead_outside, ModelDamaged),
+    "layers missing": (rewrite("config.json", num_hidden_layers=3), ModelDamaged),
+    "no tokenizer": (remove("tokenizer.json"), TokenizerMissing),
+    "a damaged tokenizer": (lambda folder: os.truncate(folder / "tokenizer.json", 500), TokenizerMissing),
+    "a broken template": (rewrite("tokenizer_config.json", chat_template="{% for"), BadTemplate),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_trained_is_refused_in_words(case: str, tiny: Path) -> None:
+    damage, kind = REFUSED[case]
+    damage(tiny)
+    before = sorted(os.listdir(tiny))
+    with pytest.raises(kind) as refusal:
+        inspected(tiny)
+    assert type(refusal.value) is kind
+    assert refusal.value.detail.endswith(".")
+    assert refusal.value.hint
+    assert sorted(os.listdir(tiny)) == before
+
+
+def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing):
+        inspected(tmp_path / "nothing")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotAModel):
+        inspected(tmp_path / "file")
+
+
+def test_any_flipped_byte_of_a_header_is_refused_or_read(tiny: Path) -> None:
+    path = tiny / "model.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    for position in range(0, length, 37):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << (position % 8)
+        path.write_bytes(damaged)
+        try:
+            inspected(tiny)
+        except ModelRefused:
+            continue
+
+
+def test_an_old_tokenizer_is_converted_once_into_its_own_folder(tiny: Path, tmp_path: Path) -> None:
+    reference = Encoder.load(tiny)
+    content = json.loads((tiny / "tokenizer.json").read_text())
+    vocab = {**content["model"]["vocab"], **{token["content"]: token["id"] for token in content["added_tokens"]}}
+    (tiny / "vocab.json").write_text(json.dumps(vocab))
+    merges = "\n".join(" ".join(pair) for pair in content["model"]["merges"])
+    (tiny / "merges.txt").write_text("#version: 0.2\n" + merges)
+    (tiny / "tokenizer.json").unlink()
+    change(tiny / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer")
+    assert inspected(tiny).tokenizer == "slow"
+    before = sorted(os.listdir(tiny))
+    facts = inspected(tiny, tmp_path / "state" / "tokenizer")
+    assert facts.tokenizer == "slow"
+    assert facts.has_chat_template
+    assert sorted(os.listdir(tiny)) == before
+    assert os.listdir(tmp_path / "state") == ["tokenizer"]
+    row: Any = {
+        "line": 1,
+        "messages": [{"role": "user", "content": "Where do bees live?"}, {"role": "assistant", "content": "A hive."}],
+    }
+    converted = Encoder.load(tmp_path / "state" / "tokenizer")
+    assert converted.encode(row) == reference.encode(row)
+    assert converted.eos_ids == reference.eos_ids
+
+
+def test_an_old_tokenizer_that_cannot_be_converted_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
+    (tiny / "tokenizer.json").unlink()
+    (tiny / "tokenizer.model").write_bytes(b"not a sentencepiece model")
+    change(tiny / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+    with pytest.raises(TokenizerMissing):
+        inspected(tiny, tmp_path / "state" / "tokenizer")
+    assert not (tmp_path / "state").exists() or os.listdir(tmp_path / "state") == []
