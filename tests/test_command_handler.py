@@ -11,7 +11,7 @@ from btmd.domain.commands import DECIDERS, MACHINE, SETTINGS
 from btmd.domain.machine import MachineState, RefuseOperation, StartDaemon
 from btmd.domain.settings import ChangeSettings
 from btmd.errors import IdempotencyMismatch, UnknownKey
-from btmd.store.event_log import IdempotencyKey, Store
+from btmd.store.event_log import IdempotencyKey, Recorded, Store
 from tests.store.given import ACTOR, append, opened, refused
 
 START = StartDaemon("1.0", "boot", 1)
@@ -78,7 +78,7 @@ async def test_a_request_that_was_given_up_does_not_leave_a_stale_state(tmp_path
 async def test_the_same_request_again_gets_the_same_answer_and_is_not_decided_again(tmp_path: Path) -> None:
     key = IdempotencyKey(1000, "key", "request")
 
-    def respond(state: MachineState, rows: list[object]) -> bytes:
+    def respond(state: MachineState, rows: list[Recorded]) -> bytes:
         return f"start {state.starts}, {len(rows)} rows".encode()
 
     async with opened(tmp_path) as store:

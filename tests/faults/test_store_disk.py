@@ -78,6 +78,10 @@ async def test_a_disk_that_fills_up_loses_nothing(small_disk: Path) -> None:
     await store.close()
 
 
+def make_read_only(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
@@ -88,7 +92,7 @@ async def test_a_state_folder_that_cannot_be_written_is_refused_at_once(small_di
         store = await open_store(small_disk)
         await append(store, "operation", "first")
         await store.close()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    make_read_only(small_disk)
     before = contents(small_disk)
     with pytest.raises(StateFolderReadOnly):
         await open_store(small_disk)
@@ -97,6 +101,6 @@ async def test_a_state_folder_that_cannot_be_written_is_refused_at_once(small_di
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; the read-only mount stands for it")
 async def test_a_state_folder_of_somebody_else_is_refused_at_once(tmp_path: Path) -> None:
-    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    os.chmod(tmp_path, stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(StateFolderReadOnly):
         await open_store(tmp_path)

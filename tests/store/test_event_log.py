@@ -217,7 +217,7 @@ async def test_an_idempotency_key_answers_the_same_again(tmp_path: Path) -> None
             )
             return [row.seq for row in done.events], done.response, done.repeated
 
-        together = await asyncio.gather(ask(key), ask(key))
+        together = list(await asyncio.gather(ask(key), ask(key)))
         assert together == [([1, 2], b"made 1", False), ([1, 2], b"made 1", True)]
         assert await ask(key) == ([1, 2], b"made 1", True)
         assert await ask(IdempotencyKey(1001, "key", "another request")) == ([3, 4], b"made 3", False)
