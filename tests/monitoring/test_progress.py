@@ -104,6 +104,13 @@ def test_after_a_resume_only_this_attempts_speed_counts() -> None:
     assert known.middle_s == pytest.approx(980)
 
 
+def test_steps_of_earlier_attempts_are_passed_over() -> None:
+    resumed = replace(JOB, step=902, total_steps=1000, resumed_from_step=900)
+    known = estimate_remaining(resumed, [*ticks(1, 900, 0.01), *ticks(901, 902, 10.0)], NOW)
+    assert known is not None
+    assert known.middle_s == pytest.approx(980)
+
+
 def test_the_recent_pace_counts_more_than_the_old_one() -> None:
     slow_start = [*ticks(1, 20, 10.0), *(TickPoint(step, 200 + (step - 20) * 1.0, 2.0) for step in range(21, 41))]
     known = estimate_remaining(JOB, slow_start, NOW)
