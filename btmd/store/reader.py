@@ -36,9 +36,14 @@ def read_log(
     """Up to ``limit`` rows with ``after < seq <= upto``, recorded at ``since_us`` or later."""
     if since_us is not None:
         after = max(after, _last_seq_before(connection, since_us))
-    where, values = _conditions(after, upto, streams, types, since_us)
-    found = connection.execute(f"SELECT {COLUMNS} FROM log WHERE {where} ORDER BY seq LIMIT ?", (*values, limit))
-    rows = [Recorded(*row) for row in found]
+    where, values = _conditions(upto, types, since_us)
+    if streams is None:
+        found = connection.execute(
+            f"SELECT {COLUMNS} FROM log WHERE seq > ? {where} ORDER BY seq LIMIT ?", (after, *values, limit)
+        )
+        rows = [Recorded(*row) for row in found]
+    else:
+        rows = _of_streams(connection, streams, after, where, values, limit)
     stored = {row.seq for row in rows}
 
     def wanted(row: Recorded) -> bool:
@@ -100,22 +105,53 @@ def pages(connection: sqlite3.Connection, after: int = 0, *, upto: int | None = 
         after = page[-1].seq
 
 
-def _conditions(
-    after: int, upto: int | None, streams: Sequence[str] | None, types: Sequence[str] | None, since_us: int | None
-) -> tuple[str, list[Any]]:
-    where, values = ["seq > ?"], [after]
+def _conditions(upto: int | None, types: Sequence[str] | None, since_us: int | None) -> tuple[str, list[Any]]:
+    where = ""
+    values: list[Any] = []
     if upto is not None:
-        where.append("seq <= ?")
+        where += " AND seq <= ?"
         values.append(upto)
     if since_us is not None:
-        where.append("recorded_at >= ?")
+        where += " AND recorded_at >= ?"
         values.append(since_us)
-    parameters: list[Any] = list(values)
-    for column, wanted in (("stream", streams), ("type", types)):
-        if wanted is not None:
-            where.append(f"{column} IN ({','.join('?' * len(wanted))})")
-            parameters.extend(wanted)
-    return " AND ".join(where), parameters
+    if types is not None:
+        where += f" AND type IN ({','.join('?' * len(types))})"
+        values.extend(types)
+    return where, values
+
+
+def _of_streams(
+    connection: sqlite3.Connection, streams: Sequence[str], after: int, where: str, values: list[Any], limit: int
+) -> list[Recorded]:
+    """The first ``limit`` rows of the streams, each read in the order of its versions: that index ends early."""
+    rows: list[Recorded] = []
+    for stream in dict.fromkeys(streams):
+        table = "ticks" if is_tick_stream(stream) else "events"
+        version = _last_version_upto(connection, table, stream, after)
+        found = connection.execute(
+            f"SELECT {COLUMNS} FROM {table} WHERE stream = ? AND version > ? {where} ORDER BY version LIMIT ?",
+            (stream, version, *values, limit),
+        )
+        rows.extend(Recorded(*row) for row in found)
+    rows.sort(key=lambda row: row.seq)
+    return rows[:limit]
+
+
+def _last_version_upto(connection: sqlite3.Connection, table: str, stream: str, seq: int) -> int:
+    """The stream's newest version in the table at ``seq``, by halving: versions grow with seq."""
+    newest = connection.execute(f"SELECT max(version) FROM {table} WHERE stream = ?", (stream,)).fetchone()[0]
+    low, high = 0, newest or 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = connection.execute(
+            f"SELECT version, seq FROM {table} WHERE stream = ? AND version >= ? ORDER BY version LIMIT 1",
+            (stream, middle),
+        ).fetchone()
+        if row is not None and row[1] <= seq:
+            low = row[0]
+        else:
+            high = middle - 1
+    return low
 
 
 def _segments(connection: sqlite3.Connection, after: int) -> Iterator[Segment]:

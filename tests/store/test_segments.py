@@ -1,5 +1,6 @@
 """Condensed ticks: nobody who reads the log can tell them from the others."""
 
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -103,3 +104,31 @@ async def test_a_segment_is_lossless_and_a_damaged_one_is_refused(tmp_path: Path
     ):
         with pytest.raises(Damaged):
             unpack(damaged)
+
+
+async def test_any_question_finds_the_rows_that_a_look_at_every_row_would(tmp_path: Path) -> None:
+    clocks, chance = Clocks(), random.Random(3)
+    async with opened(tmp_path, clocks) as store:
+        await fill(store, clocks)
+        await fill(store, clocks)
+        first = await condense(store, 2, 17, FIRST_PREV_HASH)
+        await condense(store, 20, 41, first.hash, let_go=False)
+        everything = await store.read()
+        names, kinds = ["ticks-a", "ticks-b", "s", "log", "none"], ["TrainingProgressed", "OperationRefused", "X"]
+        for _ in range(400):
+            after, limit = chance.randint(0, 63), chance.choice((1, 2, 5, 20, 100))
+            upto = chance.choice((None, chance.randint(0, 63)))
+            streams = chance.choice((None, chance.sample(names, chance.randint(0, 3))))
+            types = chance.choice((None, chance.sample(kinds, chance.randint(0, 2))))
+            since_us = chance.choice((None, START_US + chance.randint(-1, 61) * 1_000_000))
+            expected = [
+                row.seq
+                for row in everything
+                if row.seq > after
+                and (upto is None or row.seq <= upto)
+                and (streams is None or row.stream in streams)
+                and (types is None or row.type in types)
+                and (since_us is None or row.recorded_at_us >= since_us)
+            ][:limit]
+            found = await store.read(after, limit=limit, upto=upto, streams=streams, types=types, since_us=since_us)
+            assert [row.seq for row in found] == expected, (after, limit, upto, streams, types, since_us)
