@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -160,8 +161,10 @@ class Chats:
         child = self._children.pop(model, None)
         if child is None:
             return
-        with suppress(ProcessLookupError):
-            child.process.kill()
+        if child.process.returncode is None:
+            # Not process.kill(): that reaps a child that has just ended, and asyncio then warns of an unknown one.
+            with suppress(ProcessLookupError):
+                os.killpg(child.process.pid, signal.SIGKILL)
         await child.process.wait()
         await child.process.aclose()
 

@@ -90,18 +90,21 @@ class ContentStore:
             os.ftruncate(file, offset)
             digest = await anyio.to_thread.run_sync(_hash_so_far, file)
             size, block = offset, bytearray()
-            async for chunk in chunks:
-                block += chunk
-                if size + len(block) > limit_bytes:
-                    raise TooLarge(
-                        f"The file is larger than the {limit_bytes / 1024**3:g} GB that may be added.",
-                        hint="`btmctl config set uploads.max_gb=...` raises the limit.",
-                    )
-                if len(block) >= _BLOCK_BYTES:
-                    await anyio.to_thread.run_sync(_write_block, file, bytes(block), digest, reserve_bytes)
-                    size += len(block)
-                    block.clear()
-            await anyio.to_thread.run_sync(_write_block, file, bytes(block), digest, reserve_bytes)
+            try:
+                async for chunk in chunks:
+                    block += chunk
+                    if size + len(block) > limit_bytes:
+                        raise TooLarge(
+                            f"The file is larger than the {limit_bytes / 1024**3:g} GB that may be added.",
+                            hint="`btmctl config set uploads.max_gb=...` raises the limit.",
+                        )
+                    if len(block) >= _BLOCK_BYTES:
+                        await anyio.to_thread.run_sync(_write_block, file, bytes(block), digest, reserve_bytes)
+                        size += len(block)
+                        block.clear()
+            finally:
+                # Also when the client went away: the next try goes on from here.
+                _write_block(file, bytes(block), digest, reserve_bytes)
             size += len(block)
             if digest.hexdigest() != sha256:
                 raise UploadMismatch(

@@ -59,9 +59,11 @@ class DatasetAdding:
             raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
         file_name = file_name.replace("\\", "/").rpartition("/")[2]
         name = name or file_name.rpartition(".")[0] or file_name
+        made = {content}
         try:
             dataset_id = slug(name)
             facts = await self._read(source, file_name, dict(mapping), on_progress)
+            made.add(facts.rows_sha256)
             version_id = hashlib.sha256((content + facts.rows_sha256).encode()).hexdigest()[:16]
             command = AddDataset(
                 dataset_id=dataset_id,
@@ -80,7 +82,7 @@ class DatasetAdding:
             )
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
         except BtmdError:
-            await self._remove_unreferenced({content})
+            await self._remove_unreferenced(made)
             raise
 
     async def remove(self, row: DatasetRow, versions: list[DatasetVersionRow], *, actor: Actor) -> Handled:

@@ -38,29 +38,37 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
         received = 0
+        refusal: TooLarge | None = None
 
         async def watched_send(message: Message) -> None:
             nonlocal started
+            if refusal is not None:
+                # What reads the body turns our refusal into an answer of its own, which would hide the reason.
+                return
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         async def bounded_receive() -> Message:
-            nonlocal received
+            nonlocal received, refusal
             message = await receive()
             received += len(message.get("body", b""))
             if received > LARGEST_BODY_BYTES and scope["method"] != "PUT":
-                raise TooLarge(f"The request's body is larger than {LARGEST_BODY_BYTES // 1024**2} MB.")
+                refusal = TooLarge(f"The request's body is larger than {LARGEST_BODY_BYTES // 1024**2} MB.")
+                raise refusal
             return message
 
         try:
             await self._app(scope, bounded_receive, watched_send)
         except ClientDisconnect:
             return
-        except TooLarge as error:
-            await problem_response(problem(error))(scope, receive, send)
+        except TooLarge:
+            log.info("%s %s: the body is too large", scope["method"], scope["path"])
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise
             with suppress(OSError):
                 await problem_response(UNEXPECTED)(scope, receive, send)
+            return
+        if refusal is not None:
+            await problem_response(problem(refusal))(scope, receive, send)

@@ -1,0 +1,158 @@
+"""Every operation: one stated permission, a description, problem documents for whatever is wrong."""
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from btmd.api import permission
+from btmd.api.application import ROUTERS
+from btmd.api.permission import Permission
+from btmd.domain.event import Actor
+from tests.fixtures.daemon import ROOT, Client, ThreadedDaemon
+
+FIXED = {
+    ("get", "/presets"),
+    ("get", "/presets/{model_id}"),
+    ("post", "/start"),
+    ("get", "/progress/{job_id}"),
+    ("get", "/result/{job_id}"),
+    ("post", "/cancel/{job_id}"),
+    ("get", "/status"),
+}
+
+
+def _routes() -> list[Any]:
+    return [route for router in ROUTERS for route in router.routes]
+
+
+def test_every_route_states_exactly_one_permission() -> None:
+    for route in _routes():
+        stated = [one.dependency.permission for one in route.dependencies if hasattr(one.dependency, "permission")]
+        assert len(stated) == 1, route.path
+        assert route.openapi_extra["x-permission"] == stated[0].value
+        assert isinstance(stated[0], Permission)
+
+
+def test_the_openapi_document_describes_every_operation(client: Client) -> None:
+    document = client.get("/openapi.json").ok()
+    described = {
+        (method, path.removeprefix(ROOT)): operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert set(described) >= FIXED
+    assert len(described) == len(_routes())
+    for operation in described.values():
+        assert operation["description"]
+        assert operation["x-permission"] in ("read", "train", "admin")
+
+
+def test_somebody_else_is_refused_and_the_refusal_is_recorded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = client.events()[-1]["seq"]
+    with monkeypatch.context() as patched:
+        patched.setattr(permission, "permitted", lambda actor, needed: False)
+        client.get("/settings").refused(403, "not_permitted")
+    refused = client.events(before)
+    assert [event["type"] for event in refused] == ["OperationRefused"]
+    assert refused[0]["data"] == {"operation": f"GET {ROOT}/settings", "code": "not_permitted"}
+
+
+def test_only_the_daemons_user_and_root_are_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    for uid, allowed in ((1000, True), (0, True), (1001, False), (65534, False)):
+        assert permission.permitted(Actor(uid, uid, 1), Permission.READ) is allowed
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/nothing", None, 404, "not_found"),
+        ("DELETE", "/status", None, 405, "method_not_allowed"),
+        ("POST", "/start", b"{", 400, "bad_request"),
+        ("POST", "/start", b"[]", 422, "invalid_value"),
+        ("POST", "/start", b'{"model_id": 7, "dataset_id": "x"}', 422, "invalid_value"),
+        ("POST", "/start", b'{"model_id": "nowhere", "dataset_id": "x"}', 404, "model_not_found"),
+        ("POST", "/start", b"\xff\xfe", 400, "bad_request"),
+        ("PATCH", "/settings", b'{"changes": {"training.sed": 1}}', 422, "unknown_key"),
+        ("PATCH", "/settings", b'{"changes": {"training.seed": "much"}}', 422, "invalid_value"),
+        ("PATCH", "/settings", b'{"changes": {"training.tick_every_s": NaN}}', 422, "invalid_value"),
+        ("GET", "/settings/none", None, 422, "unknown_key"),
+        ("GET", "/jobs/none", None, 404, "job_not_found"),
+        ("GET", "/jobs/last", None, 404, "job_not_found"),
+        ("GET", "/jobs?state=asleep", None, 422, "invalid_value"),
+        ("GET", "/jobs?limit=0", None, 422, "invalid_value"),
+        ("GET", "/progress/none", None, 404, "job_not_found"),
+        ("GET", "/result/none", None, 404, "job_not_found"),
+        ("POST", "/cancel/none", None, 404, "job_not_found"),
+        ("GET", "/models/no/such", None, 404, "model_not_found"),
+        ("GET", "/presets/no/such", None, 404, "model_not_found"),
+        ("GET", "/preset-definitions/none", None, 404, "unknown_preset"),
+        ("GET", "/datasets/none", None, 404, "dataset_not_found"),
+        ("PUT", "/contents/123", b"x", 400, "bad_request"),
+        ("GET", "/events?after=-1", None, 422, "invalid_value"),
+        ("POST", "/models", b'{"path": "relative"}', 422, "invalid_value"),
+        ("POST", "/models", b'{"path": "/no/such/folder"}', 404, "file_not_found"),
+        ("POST", "/models", b'{"path": "/\\u0000"}', 422, "invalid_value"),
+    ],
+)
+def test_bad_requests_are_refused_in_words(
+    client: Client, method: str, path: str, body: bytes | None, status: int, code: str
+) -> None:
+    client.send(method, path, body, content_type="application/json").refused(status, code)
+
+
+def test_a_body_beyond_the_limit_is_refused(client: Client) -> None:
+    body = json.dumps({"changes": {"training.preset": "x" * 5_000_000}}).encode()
+    client.send("PATCH", "/settings", body, content_type="application/json").refused(413, "too_large")
+
+
+def test_broken_http_does_not_hurt_the_daemon(daemon: ThreadedDaemon) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
+        raw.connect(str(daemon.config.socket_path))
+        raw.sendall(b"\x16\x03\x01nonsense\r\n\r\n")
+        raw.recv(1000)
+    daemon.client.get("/status").ok()
+
+
+def test_an_error_of_our_own_is_told_without_a_traceback(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("btmd.api.health.probe", broken)
+    problem = client.get("/status").refused(500, "internal_error")
+    assert "secret" not in json.dumps(problem)
+
+
+def test_the_request_is_recorded_with_who_asked(client: Client, daemon: ThreadedDaemon) -> None:
+    import os
+
+    client.patch("/settings", {"changes": {"training.seed": 5}, "why": "luck"}).ok()
+    changed = client.events(type="SettingChanged")[-1]
+    assert changed["data"] == {"key": "training.seed", "before": None, "after": 5, "why": "luck"}
+    assert changed["actor"]["uid"] == os.getuid()
+    assert changed["actor"]["pid"] == os.getpid()
+    assert client.get("/settings/training.seed").ok()["value"] == 5
+    client.patch("/settings", {"changes": {"training.seed": None}}).ok()
+    assert client.get("/settings/training.seed").ok()["is_default"] is True
+
+
+def test_status_has_the_fields_of_the_contract(client: Client) -> None:
+    status = client.get("/status").ok()
+    assert status["status"] == "operational"
+    hardware = {"available_memory_gb", "available_gpu_memory_gb", "gpu_count", "cpu_cores", "supports_mixed_precision"}
+    assert set(status["hardware"]) >= hardware
+    assert (status["active_training_jobs"], status["available_presets"], status["system_backups"]) == (0, 4, 0)
+
+
+def test_presets_have_the_fields_of_the_contract(client: Client) -> None:
+    presets = client.get("/presets").ok()
+    fields = {
+        "name", "description", "difficulty", "training_type", "num_epochs", "learning_rate", "batch_size",
+        "max_length", "warmup_ratio", "use_mixed_precision", "gradient_checkpointing", "recommended_for",
+        "estimated_time", "memory_requirements_gb", "key", "verdict",
+    }  # fmt: skip
+    assert {preset["key"] for preset in presets} == {"quick_test", "chat_fine_tune", "code_assistant", "domain_expert"}
+    assert all(set(preset) >= fields for preset in presets)
+    assert client.get("/preset-definitions/Quick%20TEST").ok()["key"] == "quick_test"
