@@ -48,13 +48,13 @@ def test_a_path_of_another_user_is_not_opened(client: Client, tiny: Path, monkey
 
 
 def test_an_upload_is_asked_for_resumed_and_checked(client: Client, daemon: ThreadedDaemon) -> None:
-    content = rows(500)
+    content = rows(60_000)
     sha256 = hashlib.sha256(content).hexdigest()
     missing = client.send("HEAD", f"/contents/{sha256}")
     assert (missing.status, missing.headers["upload-offset"]) == (404, "0")
-    _interrupted_put(daemon, sha256, content, 10_000)
-    half = _until_received(client, sha256)
-    assert 0 < half <= 10_000
+    _interrupted_put(daemon, sha256, content, len(content) - 100_000)
+    half = _kept_after_interruption(client, sha256)
+    assert 0 < half < len(content)
     client.send("PUT", f"/contents/{sha256}?offset={half + 1}", b"x").refused(409, "upload_offset")
     received = client.send("PUT", f"/contents/{sha256}?offset={half}", content[half:]).ok()
     assert received == {"sha256": sha256, "size_bytes": len(content)}
@@ -63,20 +63,26 @@ def test_an_upload_is_asked_for_resumed_and_checked(client: Client, daemon: Thre
 
 
 def _interrupted_put(daemon: ThreadedDaemon, sha256: str, content: bytes, sent: int) -> None:
+    """Send the beginning of an upload, wait until some of it was written, and hang up."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
         raw.connect(str(daemon.config.socket_path))
         head = f"PUT {ROOT}/contents/{sha256} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
         raw.sendall(head.encode() + content[:sent])
+        end = time.monotonic() + 20
+        while not int(daemon.client.send("HEAD", f"/contents/{sha256}").headers["upload-offset"]):
+            assert time.monotonic() < end
+            time.sleep(0.02)
 
 
-def _until_received(client: Client, sha256: str) -> int:
+def _kept_after_interruption(client: Client, sha256: str) -> int:
+    """How much is kept, once the daemon has noticed that the client is gone."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        offset = int(client.send("HEAD", f"/contents/{sha256}").headers["upload-offset"])
-        if offset:
-            return offset
+        answer = client.send("PUT", f"/contents/{sha256}?offset={2**40}", b"x")
+        if answer.json["code"] == "upload_offset":
+            return int(client.send("HEAD", f"/contents/{sha256}").headers["upload-offset"])
         time.sleep(0.02)
-    raise AssertionError("nothing was kept of an interrupted upload")
+    raise AssertionError("the interrupted upload goes on for ever")
 
 
 def test_a_wrong_hash_and_a_file_too_large_leave_nothing(client: Client, daemon: ThreadedDaemon) -> None:
