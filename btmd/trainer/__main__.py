@@ -8,7 +8,7 @@ from pathlib import Path
 
 from btmd.frames import FrameWriter
 from btmd.job_folder import JobFolder
-from btmd.trainer.process import DiskReserve, hold_lock, prepare_environment
+from btmd.trainer.process import DiskReserve, empty_temporary_folder, hold_lock, prepare_environment
 from btmd.trainer.stop import SignalStop, StopRequested
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -64,7 +64,7 @@ def _run_attempt(folder: JobFolder, attempt: int, stop: SignalStop) -> int:
             traceback.print_exception(error)
         return EXIT_FAILED
     finally:
-        reserve.give_back()
+        empty_temporary_folder(folder)
     return EXIT_DONE
 
 

@@ -134,7 +134,7 @@ def _asker(stop: Stop) -> Callable[[], None]:
 
 
 def _drop_accumulation(run: Run) -> None:
-    run.state.optimizer.zero_grad(set_to_none=True)
+    run.state.optimizer.drop_gradients()
     run.state.progress.accumulation = Accumulation()
 
 

@@ -14,11 +14,11 @@ from btmd.trainer.checkpoint import Checkpoints
 from btmd.trainer.data import count_steps
 from btmd.trainer.failures import TrainingFailed, blamed_on
 from btmd.trainer.model import LoraSettings, Precision, TrainableModel, TrainingType, load_trainable
+from btmd.trainer.optimizer import AdamW
 from btmd.trainer.preparation import Material, tell_left_out
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.run import Run
 from btmd.trainer.state import Conditions, TrainingState, seed_everything
-from btmd.trainer.step import make_optimizer
 from btmd.trainer.stop import Stop
 
 _FIRST_FP16_LOSS_SCALE = 2.0**16
@@ -29,7 +29,7 @@ def open_run(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporte
     reporter.stage("preparing", "Loading the model.")
     stop.leave_if_asked()
     model = _load_model(plan)
-    optimizer = make_optimizer(model.trainable_parameters(), weight_decay=plan.weight_decay)
+    optimizer = AdamW(model.trainable_parameters(), weight_decay=plan.weight_decay)
     state = TrainingState(model, optimizer, _conditions(plan, model))
     if plan.precision == "fp16":
         state.progress.loss_scale = _FIRST_FP16_LOSS_SCALE

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ def prepare_environment(folder: JobFolder) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
     os.umask(0o077)
-    folder.tmp.mkdir(mode=0o700, exist_ok=True)
+    empty_temporary_folder(folder)
     os.environ["TMPDIR"] = str(folder.tmp)
     tempfile.tempdir = str(folder.tmp)
     try:
@@ -30,6 +31,13 @@ def prepare_environment(folder: JobFolder) -> None:
     except PermissionError as error:
         # Already above it and not allowed to go down: the order we want holds anyway.
         print(f"oom_score_adj stays as it is: {error}", file=sys.stderr)
+
+
+def empty_temporary_folder(folder: JobFolder) -> None:
+    """Remove what this attempt, or one that crashed, has left of temporary files."""
+    if folder.tmp.exists():
+        shutil.rmtree(folder.tmp)
+    folder.tmp.mkdir(mode=0o700)
 
 
 def hold_lock(folder: JobFolder) -> bool:

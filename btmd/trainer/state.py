@@ -10,16 +10,14 @@ import msgspec
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from btmd.errors import Damaged
 from btmd.trainer.model import TrainableModel
+from btmd.trainer.optimizer import AdamW
 from btmd.trainer.step import Accumulation
 
 TensorFiles = dict[str, dict[str, Tensor]]
 """Tensors by name, by the name of the file they are kept in."""
-
-_ADAM = ("exp_avg", "exp_avg_sq", "step")
 
 
 def name_of_step(step: int) -> str:
@@ -113,7 +111,7 @@ class Facts(msgspec.Struct, frozen=True):
 class TrainingState:
     """The model, its optimizer, and the progress; saved whole and taken back whole."""
 
-    def __init__(self, model: TrainableModel, optimizer: Optimizer, conditions: Conditions) -> None:
+    def __init__(self, model: TrainableModel, optimizer: AdamW, conditions: Conditions) -> None:
         self.model = model
         self.optimizer = optimizer
         self.conditions = conditions
@@ -121,18 +119,17 @@ class TrainingState:
 
     def tensors(self) -> TensorFiles:
         """Not copies: write them out before the next step."""
-        files: TensorFiles = {"weights": self.model.state_tensors(), "random": _torch_random_states()}
-        moments: dict[str, Tensor] = {}
-        gradients: dict[str, Tensor] = {}
-        for index, parameter in enumerate(self.model.trainable_parameters()):
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                moments[f"{index:05d}.{key}"] = value
-            if parameter.grad is not None:
-                gradients[f"{index:05d}"] = parameter.grad
-        if moments:
-            files["optimizer"] = moments
-        if gradients and self.progress.accumulation.rows_done:
-            files["gradients"] = gradients
+        files = {
+            "weights": self.model.state_tensors(),
+            "optimizer": self.optimizer.state_tensors(),
+            "random": _torch_random_states(),
+        }
+        if self.progress.accumulation.rows_done:
+            files["gradients"] = {
+                f"{index:05d}": parameter.grad
+                for index, parameter in enumerate(self.optimizer.parameters)
+                if parameter.grad is not None
+            }
         return files
 
     def facts(self) -> bytes:
@@ -153,21 +150,10 @@ class TrainingState:
             found = msgspec.json.decode(facts, type=Facts)
         except msgspec.DecodeError as error:
             raise Damaged(f"The saved state cannot be read: {error}") from error
-        parameters = self.model.trainable_parameters()
-        moments, gradients = files.get("optimizer", {}), files.get("gradients", {})
-        for index, parameter in enumerate(parameters):
-            for key in ("exp_avg", "exp_avg_sq"):
-                held = moments.get(f"{index:05d}.{key}")
-                if found.progress.step and (held is None or held.shape != parameter.shape):
-                    raise Damaged("The saved optimizer does not fit this model.")
+        self.optimizer.load_state_tensors(files["optimizer"])
         self.model.load_state_tensors(files["weights"])
-        self.optimizer.state.clear()
-        for index, parameter in enumerate(parameters):
-            held_state = {key: moments.get(f"{index:05d}.{key}") for key in _ADAM}
-            if held_state["step"] is not None:
-                self.optimizer.state[parameter] = {
-                    key: value.to(parameter.device).clone() for key, value in held_state.items() if value is not None
-                }
+        gradients = files.get("gradients", {})
+        for index, parameter in enumerate(self.optimizer.parameters):
             gradient = gradients.get(f"{index:05d}")
             parameter.grad = None if gradient is None else gradient.to(parameter.device).clone()
         self.progress = found.progress

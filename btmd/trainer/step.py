@@ -7,15 +7,12 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch import Tensor
 
 from btmd.trainer.data import Rows
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import Batch, TrainableModel
-
-ADAM_BETAS = (0.9, 0.999)
-ADAM_EPSILON = 1e-8
+from btmd.trainer.optimizer import AdamW
 
 
 class Accumulation(msgspec.Struct):
@@ -41,7 +38,7 @@ class GradientOverflow(Exception):
 
 def optimizer_step(
     model: TrainableModel,
-    optimizer: Optimizer,
+    optimizer: AdamW,
     batches: Iterable[Batch],
     *,
     learned_tokens: int,
@@ -68,18 +65,14 @@ def optimizer_step(
         done.tokens += batch.count_tokens()
         if not math.isfinite(done.loss_sum):
             raise TrainingFailed("not_a_number", "The loss is not a number any more: the training has diverged.")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    gradient_norm = _clip(parameters, max_gradient_norm, loss_scale)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    gradient_norm = _clip(optimizer.gradients(), max_gradient_norm, loss_scale)
+    optimizer.step(learning_rate)
+    optimizer.drop_gradients()
     return StepResult(done.loss_sum / learned_tokens, gradient_norm, done.tokens)
 
 
-def _clip(parameters: Sequence[nn.Parameter], max_norm: float, loss_scale: float) -> float:
+def _clip(gradients: list[Tensor], max_norm: float, loss_scale: float) -> float:
     """Take the loss scale out of the gradients, limit their norm, and return what it was. 0 sets no limit."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = float(torch.nn.utils.get_total_norm(gradients)) / loss_scale
     if not math.isfinite(norm):
         if loss_scale > 1.0:
@@ -89,15 +82,6 @@ def _clip(parameters: Sequence[nn.Parameter], max_norm: float, loss_scale: float
     if factor != 1.0:
         torch._foreach_mul_(gradients, factor)
     return norm
-
-
-def make_optimizer(parameters: Sequence[nn.Parameter], *, weight_decay: float) -> AdamW:
-    """AdamW in its fused form; weights of one dimension (norms, biases) do not decay."""
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return AdamW([group for group in groups if group["params"]], betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 
 def make_batch(rows: Rows, indices: Sequence[int] | NDArray[np.int64]) -> Batch:

@@ -11,7 +11,8 @@ from btmd.frames import Failed, Tick
 from btmd.job_folder import LoraPlan
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import Batch
-from btmd.trainer.step import Accumulation, GradientOverflow, make_optimizer, optimizer_step
+from btmd.trainer.optimizer import AdamW
+from btmd.trainer.step import Accumulation, GradientOverflow, optimizer_step
 from tests.trainer.here import only, train_here
 from tests.trainer.job import frames_of, full_fine_tune, losses_of, make_job
 
@@ -54,7 +55,7 @@ def batch_of(*numbers: int) -> Batch:
 
 
 def take(model: Any, *batches: Batch, tokens: int = 4, **changes: Any) -> Any:
-    optimizer = make_optimizer([model.weight], weight_decay=0.0)
+    optimizer = AdamW([model.weight], weight_decay=0.0)
     values: dict[str, Any] = {"learned_tokens": tokens, "learning_rate": 0.1, "max_gradient_norm": 0.0}
     return optimizer_step(model, optimizer, batches, **(values | changes))
 
