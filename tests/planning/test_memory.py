@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from btmd.planning.memory import Shape, adapter_parameters, checkpoint_bytes, estimate_memory
 from tests.planning.given import GB, SEVEN_BILLION, SMALL
 
@@ -20,6 +22,12 @@ def test_full_training_takes_sixteen_bytes_a_weight_and_more() -> None:
     assert fixed == 16 * SMALL.parameters
     assert full.total_bytes > fixed
     assert estimate_memory(SEVEN_BILLION, replace(SHAPE, lora_r=0, device="cuda:0")).total_bytes > 110 * GB
+
+
+@pytest.mark.parametrize(("max_length", "measured_mb"), [(256, 1598), (512, 1892)])
+def test_the_formula_is_near_what_was_measured_and_not_below(max_length: int, measured_mb: int) -> None:
+    estimate = estimate_memory(SMALL, replace(SHAPE, max_length=max_length)).total_bytes / 1024**2
+    assert measured_mb <= estimate <= 1.25 * measured_mb
 
 
 def test_each_part_grows_with_what_it_depends_on() -> None:

@@ -9,6 +9,7 @@ from btmd.domain.hardware import Disk, Hardware
 from btmd.errors import DatasetRefused, InvalidValue, NotEnoughDisk, NotEnoughMemory, NothingToLearn, UnknownKey
 from btmd.planning import TokenFacts, choose_preset, make_plan, recommend
 from btmd.planning.hyperparameters import HYPERPARAMETERS
+from btmd.planning.memory import Shape, estimate_memory
 from tests.planning.given import (
     GB,
     PRESETS,
@@ -74,7 +75,10 @@ def test_the_gpu_with_most_free_memory_is_used() -> None:
 def test_checkpointing_stays_off_while_memory_allows_and_goes_on_before_anything_is_refused() -> None:
     roomy = plan("code_assistant", tokens=replace(ROWS, longest_row=1000), hardware=cpu_machine(22))
     assert value(roomy, "gradient_checkpointing") == (False, "hardware")
-    tight = plan("code_assistant", tokens=replace(ROWS, longest_row=1000), hardware=cpu_machine(1.9))
+    plainly = estimate_memory(SMALL, Shape(1, 1024, "bf16", False, 16, "cpu")).total_bytes
+    twice = estimate_memory(SMALL, Shape(1, 1024, "bf16", True, 16, "cpu")).total_bytes
+    between_gb = (plainly + twice) / 2 / GB / 0.9
+    tight = plan("code_assistant", tokens=replace(ROWS, longest_row=1000), hardware=cpu_machine(between_gb))
     assert value(tight, "gradient_checkpointing") == (True, "hardware")
     assert value(tight, "max_length") == value(roomy, "max_length")
 
