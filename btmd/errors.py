@@ -188,6 +188,34 @@ class Damaged(BtmdError):
     code, status, exit_code, title = "damaged", 503, 7, "Damaged data was found"
 
 
+class WrongKey(BtmdError):
+    code, status, exit_code, title = "wrong_key", 403, 8, "This key does not open the backup"
+
+
+class Tampered(BtmdError):
+    code, status, exit_code, title = "tampered", 503, 9, "Somebody changed the data"
+
+
+class PartMissing(BtmdError):
+    code, status, exit_code, title = "part_missing", 503, 10, "A part is missing"
+
+
+class BackupNotFound(NotFound):
+    code, title = "backup_not_found", "There is no such backup"
+
+
+class BackupFolderUnusable(BtmdError):
+    code, status, exit_code, title = "backup_folder_unusable", 503, 6, "The backup folder cannot be used"
+
+
+class BackupFolderFull(BackupFolderUnusable):
+    code, title = "backup_folder_full", "The disk with the backups is full"
+
+
+class RecoveryKeyMistyped(InvalidValue):
+    code, title = "recovery_key_mistyped", "The recovery key is mistyped"
+
+
 class StoreTooNew(BtmdError):
     code, status, exit_code, title = "store_too_new", 503, 6, "The database was written by a newer btmd"
 

@@ -11,6 +11,7 @@ from btmd.store.reader import is_tick_stream
 from btmd.store.recorded import COLUMNS, Head, Recorded
 from btmd.store.verification import verify_log
 
+CACHE_KIB = 64 * 1024
 _INSERT = {table: f"INSERT INTO {table} ({COLUMNS}) VALUES ({','.join('?' * 16)})" for table in ("events", "ticks")}
 
 
@@ -38,6 +39,7 @@ def rebuild_database(
             connection.execute("PRAGMA journal_mode=MEMORY").fetchone()
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA recursive_triggers=ON")
+            connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             epoch = 1
             for rows in pages:
                 epoch = _insert(connection, rows, epoch)

@@ -1,0 +1,220 @@
+"""A backup folder: files named by their content's hash, and the key rings of the stores that back up into it.
+
+    manifests/<id>          one backup each
+    objects/<aa>/<id>       segments and artefacts, kept once however many backups name them
+    rings/<store>           a copy of each store's key ring
+    tmp/                    what is being written
+    lock                    one program at a time changes the folder
+
+Names are made from hashes only, so nothing that is read can name a place outside.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from btmd.backup.key_ring import KeyRing, RingHead, read_head
+from btmd.backup.keys import Keys
+from btmd.backup.private_files import (
+    folder_errors,
+    make_private_folder,
+    open_private,
+    place_file,
+    read_private,
+    write_private,
+)
+from btmd.backup.sealed_file import Sealed, seal_into
+from btmd.errors import BackupFolderUnusable, BtmdError
+
+LOCK_WAIT_S = 30.0
+
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class BackupFolder:
+    """The files of one backup folder; knows nothing of what is in them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._manifests = path / "manifests"
+        self._objects = path / "objects"
+        self._rings = path / "rings"
+        self._tmp = path / "tmp"
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the folder's lock, make what is missing, clear what a killed program left half written.
+
+        Raises BackupFolderUnusable, BackupFolderFull, Tampered.
+        """
+        with folder_errors(self.path):
+            for folder in (self.path, self._manifests, self._objects, self._rings, self._tmp):
+                make_private_folder(folder)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(lock, self.path)
+            with folder_errors(self.path):
+                for left_over in self._tmp.iterdir():
+                    left_over.unlink()
+                yield
+        finally:
+            os.close(lock)
+
+    def require(self) -> None:
+        """Raises BackupFolderUnusable where this is no backup folder."""
+        if not self._manifests.is_dir():
+            raise BackupFolderUnusable(
+                f"{self.path} holds no backups.", hint="Name the folder that has `manifests` and `objects` in it."
+            )
+
+    def put_object(self, header: Mapping[str, Any], key: bytes, blocks: Iterable[bytes]) -> Sealed:
+        """Seal ``blocks`` into a file of its own; it counts once a manifest names it."""
+
+        def write(file: BinaryIO) -> tuple[str, Sealed]:
+            sealed = seal_into(file, header, key, blocks)
+            make_private_folder(self._objects / sealed.id[:2])
+            return f"{sealed.id[:2]}/{sealed.id}", sealed
+
+        sealed = place_file(self._objects, self._tmp, write)
+        _sync(self._objects / sealed.id[:2])
+        return sealed
+
+    def put_manifest(self, header: Mapping[str, Any], key: bytes, body: bytes, names: Sequence[str]) -> Sealed:
+        """The last thing that a backup writes: with it, the backup is there."""
+
+        def write(file: BinaryIO) -> tuple[str, Sealed]:
+            sealed = seal_into(file, header, key, [body], names)
+            return sealed.id, sealed
+
+        return place_file(self._manifests, self._tmp, write)
+
+    def copy_in(self, source: "BackupFolder", name: str, *, is_manifest: bool) -> None:
+        """Take over a file that the caller has checked, byte by byte."""
+        target = self._manifests if is_manifest else self._objects
+        within = name if is_manifest else f"{name[:2]}/{name}"
+        if (target / within).exists():
+            return
+
+        def write(file: BinaryIO) -> tuple[str, None]:
+            with source.open(name, is_manifest=is_manifest) as original:
+                while block := original.read(1 << 20):
+                    file.write(block)
+            if not is_manifest:
+                make_private_folder(self._objects / name[:2])
+            return within, None
+
+        place_file(target, self._tmp, write)
+        _sync((target / within).parent)
+
+    @contextmanager
+    def open(self, name: str, *, is_manifest: bool = False) -> Iterator[BinaryIO]:
+        """Raises PartMissing, Tampered for a link, BackupFolderUnusable."""
+        path = self._manifests / name if is_manifest else self._objects / name[:2] / name
+        with folder_errors(self.path), open_private(path) as file:
+            yield file
+
+    def manifest_ids(self) -> list[str]:
+        with folder_errors(self.path):
+            return sorted(entry.name for entry in os.scandir(self._manifests) if _ID.fullmatch(entry.name))
+
+    def object_sizes(self) -> dict[str, int]:
+        """Size in bytes of every object by id."""
+        sizes = {}
+        with folder_errors(self.path):
+            for folder in os.scandir(self._objects):
+                if folder.is_dir(follow_symlinks=False):
+                    for entry in os.scandir(folder):
+                        if _ID.fullmatch(entry.name):
+                            sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+        return sizes
+
+    def manifest_size(self, name: str) -> int:
+        return (self._manifests / name).lstat().st_size
+
+    def remove_manifest(self, name: str) -> None:
+        (self._manifests / name).unlink(missing_ok=True)
+        _sync(self._manifests)
+
+    def remove_object(self, name: str) -> None:
+        (self._objects / name[:2] / name).unlink(missing_ok=True)
+
+    # --- key rings -----------------------------------------------------------------------------
+
+    def place_ring(self, store_id: str, data: bytes) -> None:
+        """Put a copy of the ring here, unless a newer one stands there already."""
+        held = self.ring_heads().get(store_id)
+        if held is None or held.generation < read_head(data).generation:
+            write_private(self._rings / _ring_name(store_id), data)
+
+    def ring(self, store_id: str) -> bytes:
+        """The file of a store's ring. Raises PartMissing."""
+        with folder_errors(self.path):
+            return read_private(self._rings / _ring_name(store_id))
+
+    def store_ids(self) -> set[str]:
+        """The stores whose key ring is here."""
+        return set(self.ring_heads())
+
+    def ring_heads(self) -> dict[str, RingHead]:
+        """By store id, the unencrypted part of every ring here that can be read."""
+        heads = {}
+        with folder_errors(self.path):
+            for entry in os.scandir(self._rings) if self._rings.is_dir() else ():
+                try:
+                    head = read_head(read_private(Path(entry.path)))
+                except BtmdError:
+                    # Named when somebody wants to open this very ring.
+                    continue
+                if entry.name == _ring_name(head.store_id):
+                    heads[head.store_id] = head
+        return heads
+
+
+def hand_out(keys: Keys, ring: KeyRing) -> list[str]:
+    """Bring the ring's copy in every known backup folder up to date; returns the folders out of reach.
+
+    One that is out of reach gets its copy with the next backup into it.
+    """
+    unreached = []
+    data = read_private(keys.ring_path)
+    for known in ring.folders:
+        folder = BackupFolder(Path(known))
+        try:
+            folder.require()
+            with folder.changing():
+                folder.place_ring(ring.store_id, data)
+        except BtmdError:
+            unreached.append(known)
+    return unreached
+
+
+def _ring_name(store_id: str) -> str:
+    return hashlib.sha256(b"btmd ring\n" + store_id.encode()).hexdigest()[:32]
+
+
+def _lock(lock: int, path: Path) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BackupFolderUnusable(
+                    f"Another program is changing {path}.", hint="Try again when that backup is done."
+                ) from None
+            time.sleep(0.05)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
