@@ -157,12 +157,13 @@ class LineView:
     def show(self, progress: Document) -> None:
         self._away = False
         share = progress["progress_percentage"]
-        news = (progress["state"], progress.get("held_out_loss"), share // 5)
+        training = progress["state"] == "training"
+        news = (progress["state"], share // 5, progress.get("held_out_loss") if training else None)
         if news == self._said:
             return
         self._said = news
         parts = [f"{share:5.1f} %", progress["status"]]
-        if progress["state"] == "training":
+        if training:
             parts[1] = f"step {progress['current_step']} of {progress['total_steps']}"
             parts += [f"{label} {value:.4f}" for label, value in _losses(progress) if value is not None]
             parts.append(f"remaining {progress['estimated_remaining']}")

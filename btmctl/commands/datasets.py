@@ -108,11 +108,12 @@ def check_one(arguments: argparse.Namespace, session: Session) -> int:
     if output.as_json:
         output.document(found)
         return DONE
-    dataset = found["dataset"]
-    _facts(dataset["facts"], output)
-    if found.get("tokens"):
-        _tokens(found["tokens"], output)
-    else:
+    dataset, tokens = found["dataset"], found.get("tokens")
+    output.fields([*_facts(dataset["facts"]), *(_tokens(tokens) if tokens else [])])
+    _broken(dataset["facts"], output)
+    for warning in tokens["warnings"] if tokens else []:
+        output.line(str(warning), "yellow")
+    if not tokens:
         output.say(f"How long the rows are: btmctl datasets check {dataset['dataset_id']} --model M")
     return DONE
 
@@ -126,27 +127,26 @@ def _fields(dataset: Document, output: Output) -> None:
             ("size", words.size(dataset["size_bytes"])),
             ("consent", ", ".join(dataset["consent"]) or "no"),
             ("purpose", dataset["purpose"]),
+            *_facts(dataset["facts"]),
         ]
     )
-    _facts(dataset["facts"], output)
+    _broken(dataset["facts"], output)
 
 
-def _facts(facts: Document, output: Output) -> None:
-    held_out = facts.get("rows_held_out")
-    output.fields(
-        [
-            ("format", f"{facts['format']}, {facts['encoding']}"),
-            (
-                "layout",
-                f"{facts['layout']} ({', '.join(facts['columns_used'])})" if facts["columns_used"] else facts["layout"],
-            ),
-            ("rows", facts["rows_kept"]),
-            ("held out by the file", held_out if facts.get("has_split") else ""),
-            ("exact duplicates", facts["duplicates"] or ""),
-            ("empty rows", _lines(facts["rows_empty"], facts["empty_lines"])),
-            ("broken rows", facts["rows_broken"] or ""),
-        ]
-    )
+def _facts(facts: Document) -> list[tuple[str, object]]:
+    columns = f" ({', '.join(facts['columns_used'])})" if facts["columns_used"] else ""
+    return [
+        ("format", f"{facts['format']}, {facts['encoding']}"),
+        ("layout", facts["layout"] + columns),
+        ("rows", facts["rows_kept"]),
+        ("held out by the file", facts["rows_held_out"] if facts["has_split"] else ""),
+        ("exact duplicates", facts["duplicates"] or ""),
+        ("empty rows", _lines(facts["rows_empty"], facts["empty_lines"])),
+        ("broken rows", facts["rows_broken"] or ""),
+    ]
+
+
+def _broken(facts: Document, output: Output) -> None:
     for row in facts["broken"][:SHOWN_ROWS]:
         output.line(f"  line {row['line']}: {row['reason']}", "yellow")
     if facts["rows_broken"] > SHOWN_ROWS:
@@ -160,18 +160,14 @@ def _lines(count: int, lines: list[int]) -> str:
     return f"{count} (line {shown}{', ...' if count > SHOWN_ROWS else ''})"
 
 
-def _tokens(tokens: Document, output: Output) -> None:
-    output.fields(
-        [
-            ("tokens", words.count(tokens["tokens_total"])),
-            ("learned tokens", words.count(tokens["learned_tokens"])),
-            ("length of half the rows", f"up to {tokens['p50']} tokens"),
-            ("of 95 %", f"up to {tokens['p95']} tokens"),
-            ("longest row", f"{tokens['longest']} tokens"),
-            ("nothing to learn in", _lines(tokens["rows_nothing_learned"], tokens["nothing_learned_lines"])),
-            ("not taken by the template", _lines(tokens["rows_refused"], tokens["refused_lines"])),
-            ("chat template", "the model's own" if tokens["template"] == "model" else "a plain one"),
-        ]
-    )
-    for warning in tokens["warnings"]:
-        output.line(str(warning), "yellow")
+def _tokens(tokens: Document) -> list[tuple[str, object]]:
+    return [
+        ("tokens", words.count(tokens["tokens_total"])),
+        ("learned tokens", words.count(tokens["learned_tokens"])),
+        ("length of half the rows", f"up to {tokens['p50']} tokens"),
+        ("length of 95 %", f"up to {tokens['p95']} tokens"),
+        ("longest row", f"{tokens['longest']} tokens"),
+        ("nothing to learn in", _lines(tokens["rows_nothing_learned"], tokens["nothing_learned_lines"])),
+        ("not taken by the template", _lines(tokens["rows_refused"], tokens["refused_lines"])),
+        ("chat template", "the model's own" if tokens["template"] == "model" else "a plain one"),
+    ]

@@ -2,7 +2,8 @@
 
 import argparse
 import time
-from typing import Any
+from hashlib import sha256
+from pathlib import Path
 
 from btmctl import demo_model, places, private_daemon, sources, words
 from btmctl.client import Client, Document
@@ -30,6 +31,8 @@ def command() -> Single:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
+    from importlib.resources import as_file
+
     from btmd import demo
 
     output = session.output
@@ -39,11 +42,11 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     _say(output, "Getting the model ready (a GGUF file is converted once)")
     model = _model(arguments.model, session)
     _say(output, "Adding the demo data: thirty facts about btmd, each asked in five ways; a sixth way is held out")
-    data = str(demo.DATASET_PATH)
-    dataset = sources.add_dataset(data, session, consent=True, purpose=PURPOSE, name=DATASET_NAME)
+    with as_file(demo.dataset()) as path:
+        dataset = sources.add_dataset(str(path), session, consent=True, purpose=PURPOSE, name=_dataset_name(path))
     _say(output, "Training")
     body = {"model_id": model["model_id"], "dataset_id": dataset["dataset_id"], "preset_name": PRESET}
-    overrides = {**OVERRIDES, "sample_answers": len(demo.held_out())}
+    overrides = {**OVERRIDES, "sample_answers": len(demo.held_out_questions())}
     started = session.client.post("/start", {**body, "overrides": overrides, "consent": True})
     ended = _watched(str(started["job_id"]), session)
     if ended is None:
@@ -84,6 +87,11 @@ def _model(given: str | None, session: Session) -> Document:
     return sources.add_model(path, session, name=demo_model.NAME)
 
 
+def _dataset_name(path: Path) -> str:
+    # A later version brings other data; the earlier one stays registered under its own name.
+    return f"{DATASET_NAME}-{sha256(path.read_bytes()).hexdigest()[:8]}"
+
+
 def _watched(job_id: str, session: Session) -> Document | None:
     from btmctl.watch import MessageView, follow, view_for
 
@@ -93,8 +101,6 @@ def _watched(job_id: str, session: Session) -> Document | None:
 
 
 def _report(job_id: str, client: Client, seconds: float) -> Document:
-    from btmd import demo
-
     job = client.get(f"/jobs/{job_id}")
     samples: list[Document] = client.get(f"/jobs/{job_id}/answers")["samples"]
     before, after = job["held_out_before"], job["held_out_after"]
@@ -107,16 +113,19 @@ def _report(job_id: str, client: Client, seconds: float) -> Document:
         "held_out_loss_after": after,
         "loss_fell_percent": round(100 * (before - after) / before, 1),
         "questions": len(samples),
-        "right_before": _right(samples, "base", demo),
-        "right_after": _right(samples, "tuned", demo),
+        "right_before": _right(samples, "base"),
+        "right_after": _right(samples, "tuned"),
         "answers": [{key: sample[key] for key in ("prompt_text", "expected", "base", "tuned")} for sample in shown],
         "seconds": round(seconds, 1),
     }
 
 
-def _right(samples: list[Document], which: str, demo: Any) -> float:
+def _right(samples: list[Document], which: str) -> float:
     """The share of questions whose answer holds the right fact."""
-    return round(float(demo.score([(sample["prompt_text"], sample[which] or "") for sample in samples])), 4)
+    from btmd import demo
+
+    fact_of = {question.question: question.fact for question in demo.held_out_questions()}
+    return round(demo.score((fact_of[sample["prompt_text"]], sample[which] or "") for sample in samples), 4)
 
 
 def _show(report: Document, output: Output) -> None:
