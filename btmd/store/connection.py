@@ -53,7 +53,8 @@ def is_storage_failure(error: BaseException) -> bool:
     """Whether the database itself failed (full, unreadable, locked), not the statement it was given."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        return False
+        # Raised by the module, not by SQLite: text in the file that is no text.
+        return isinstance(error, sqlite3.OperationalError)
     return (code & 0xFF) in {
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_IOERR,
@@ -71,7 +72,7 @@ def storage_error(error: sqlite3.Error) -> BtmdError:
 
     StoreFull and StoreBusy leave the store usable; after any other it must be opened again and verified.
     """
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
     if code & 0xFF == sqlite3.SQLITE_FULL or code == SQLITE_IOERR_SHMSIZE:
         return StoreFull(
@@ -91,6 +92,11 @@ def storage_error(error: sqlite3.Error) -> BtmdError:
         f"The event log cannot be written ({name}: {error}); nothing was recorded.",
         hint="Check the disk and the system's log, then restart btmd.",
     )
+
+
+def unreadable(error: Exception) -> Damaged:
+    """The error of our tree for values that no program of ours wrote."""
+    return Damaged(f"The database is damaged ({error}).", hint="Restore it from a backup; nothing was changed.")
 
 
 def opening_error(error: sqlite3.Error | OSError, path: Path) -> BtmdError:

@@ -23,7 +23,7 @@ from btmd.store.batch import (
     encode_append,
     find_earlier,
 )
-from btmd.store.connection import Connect, connect_reader, connect_writer, opening_error
+from btmd.store.connection import Connect, connect_reader, connect_writer, opening_error, unreadable
 from btmd.store.migrations import expected_schema, prepare_database
 from btmd.store.reader import read_log, read_stream
 from btmd.store.readers import Readers
@@ -297,6 +297,9 @@ class Store:
             self._writer = self._new_writer()
         except (sqlite3.Error, OSError) as error:
             raise opening_error(error, self.path) from error
+        except (TypeError, ValueError, OverflowError) as error:
+            # Values of the wrong kind, or text that is none: what a damaged page reads like.
+            raise unreadable(error) from error
         self._head = self._writer.head
 
     def _inspect(self) -> None:

@@ -35,6 +35,12 @@ class _Chain:
         self.versions: dict[str, int] = {}
 
     def fault(self, row: Recorded) -> str:
+        try:
+            return self._fault(row)
+        except (TypeError, ValueError, OverflowError):
+            return "it holds values of the wrong kind"
+
+    def _fault(self, row: Recorded) -> str:
         if row.seq != self.seq + 1:
             return f"the rows from {self.seq + 1} to {row.seq - 1} are missing"
         if self.digest is not None and row.prev_hash != self.digest:
@@ -52,7 +58,18 @@ class _Chain:
 
 
 def verify_log(connection: sqlite3.Connection, from_seq: int = 1) -> Verification:
-    """Check every row from ``from_seq`` to the head."""
+    """Check every row from ``from_seq`` to the head. Raises Damaged where there is no head to compare with."""
+    text_factory = connection.text_factory
+    # Text that is no text must come as a row that does not fit, or the row could not be named.
+    connection.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+    try:
+        return _verify(connection, from_seq)
+    finally:
+        connection.text_factory = text_factory
+
+
+def _verify(connection: sqlite3.Connection, from_seq: int) -> Verification:
+    _require_meta(connection)
     head = read_head(connection)
     store_id = connection.execute("SELECT store_id FROM meta").fetchone()[0]
     before = read_log(connection, from_seq - 2, limit=1, upto=from_seq - 1) if from_seq > 1 else []
@@ -80,12 +97,19 @@ def verify_log(connection: sqlite3.Connection, from_seq: int = 1) -> Verificatio
 
 def verify_tail(connection: sqlite3.Connection, rows: int = TAIL_ROWS) -> None:
     """Check the newest rows before the store is used. Raises Damaged."""
-    meta: tuple[Any, ...] | None = connection.execute("SELECT head_seq FROM meta").fetchone()
-    if meta is None:
-        raise Damaged("The database has no head: it is not whole.", hint="Restore it from a backup.")
-    result = verify_log(connection, max(1, meta[0] - rows + 1))
+    _require_meta(connection)
+    result = verify_log(connection, max(1, read_head(connection).seq - rows + 1))
     if not result.ok:
         raise Damaged(
             f"The event log is damaged at event {result.first_bad}: {result.reason}.",
             hint="Restore the database from a backup; nothing was changed.",
         )
+
+
+def _require_meta(connection: sqlite3.Connection) -> None:
+    """A head that can be compared with: one row, each value of its kind. Raises Damaged."""
+    rows: list[tuple[Any, ...]] = connection.execute(
+        "SELECT store_id, head_seq, epoch, head_recorded_at, head_hash FROM meta"
+    ).fetchall()
+    if len(rows) != 1 or [type(value) for value in rows[0]] != [str, int, int, int, bytes]:
+        raise Damaged("The database has no head: it is not whole.", hint="Restore it from a backup.")

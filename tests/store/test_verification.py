@@ -1,7 +1,9 @@
 """Every change to a row, and every row that is gone, is found and named."""
 
 import json
+import random
 import sqlite3
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btmd.errors import Damaged
+from btmd.errors import BtmdError, Damaged
 from btmd.store.errors import SchemaChanged
 from btmd.store.recorded import COLUMNS, genesis_hash, row_hash
 from btmd.store.verification import verify_log
@@ -139,3 +141,34 @@ VALUES = st.one_of(st.text(), st.none(), st.integers(0, 2**63 - 1), st.sampled_f
 def test_the_canonical_form_is_what_the_standard_library_writes(values: tuple[object, ...]) -> None:
     written = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
     assert row_hash(b"", values) == sha256(written).digest()
+
+
+async def test_a_damaged_file_is_refused_with_words_of_ours_or_was_not_hurt(tmp_path: Path) -> None:
+    content = whole_file(await filled(tmp_path))
+    chance = random.Random(11)
+    refused_openings = 0
+    for round_number in range(120):
+        damaged = bytearray(content)
+        if round_number % 2:
+            damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        else:
+            start = chance.randrange(0, len(damaged), 512)
+            damaged[start : start + 512] = chance.choice((bytes(512), chance.randbytes(512)))
+        folder = tmp_path / f"damaged-{round_number}"
+        put_file(folder, bytes(damaged))
+        with suppress(BtmdError):
+            refused_openings += 1
+            async with opened(folder) as store:
+                if (await store.verify()).ok:
+                    assert (store.head.seq, len(await store.read())) == (ROWS, ROWS)
+            refused_openings -= 1
+    assert refused_openings > 20
+
+
+def whole_file(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def put_file(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / "btmd.db").write_bytes(content)
