@@ -1,5 +1,6 @@
 """Writes figures into RESULTS.md: one section a topic, replaced when it is measured again."""
 
+import os
 import platform
 import re
 import sqlite3
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+
+LOAD_BEFORE = os.getloadavg()[0]
+"""Processes that wanted to run in the minute before this was imported: a busy machine measures differently."""
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 _TITLE = "# Results\n\nWritten by the programs in this folder; a section is replaced when its program runs again.\n"
@@ -74,12 +78,13 @@ def record(topic: Topic, *, file: Path = RESULTS) -> None:
 
 
 def machine() -> str:
-    """Processor, cores and memory in words."""
+    """Processor, cores, memory and load in words."""
     cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     cores = re.findall(r"^processor", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
     size_gb = int(memory[1]) / 1e6 if memory else 0
-    return f"{cpu[1] if cpu else platform.machine()}, {len(cores)} cores, {size_gb:.0f} GB, {platform.system()}"
+    name = cpu[1] if cpu else platform.machine()
+    return f"{name}, {len(cores)} cores, {size_gb:.0f} GB, {platform.system()}, load before {LOAD_BEFORE:.1f}"
 
 
 def commit() -> str:
