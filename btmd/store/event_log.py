@@ -219,6 +219,7 @@ class Store:
     @asynccontextmanager
     async def session(self) -> AsyncIterator["AsyncSession"]:
         """A read-only session for the tables of projections; keep it for well under a second."""
+        self._require_open()
         async with self._readers.session() as session:
             yield session
 
@@ -355,8 +356,7 @@ class Store:
         return None
 
     def _submit(self, entry: Any) -> "asyncio.Future[Any]":
-        if self._closed:
-            raise StoreFailed("The event log is closed.", hint="Start btmd again.")
+        self._require_open()
         if self._writer.failure is not None:
             raise self._writer.failure
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -392,13 +392,16 @@ class Store:
             else:
                 future.set_result(outcome)
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreFailed("The event log is closed.", hint="Start btmd again.")
+
     def _announce(self) -> None:
         committed, self._committed = self._committed, asyncio.Event()
         committed.set()
 
     async def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
-        if self._closed:
-            raise StoreFailed("The event log is closed.", hint="Start btmd again.")
+        self._require_open()
         return await self._readers.run(query)
 
 

@@ -330,6 +330,10 @@ async def test_a_closed_store_writes_what_was_asked_and_refuses_the_rest(tmp_pat
         assert [len(rows) for rows in await asyncio.gather(*asked)] == [1] * 5
         with pytest.raises(StoreFailed):
             await append(store, "s", refused())
+        with pytest.raises(StoreFailed):
+            await store.read()
+        with pytest.raises(StoreFailed):
+            await store.session().__aenter__()
     assert not (tmp_path / "btmd.db-wal").exists()
 
 
