@@ -69,6 +69,7 @@ class Store:
         self._waiting: list[tuple[Any, asyncio.Future[Any]]] = []
         self._committed = asyncio.Event()
         self._closed = False
+        self._rebuilding = asyncio.Lock()
         self._writer: Writer
         self._head: Head
 
@@ -230,7 +231,9 @@ class Store:
     async def rebuild_projections(self, names: Sequence[str] | None = None) -> dict[str, str | None]:
         """Rebuild these projections (None: all) aside; by name the error, or None where it runs again."""
         chosen = [status.projection.name for status in self._writer.engine.statuses] if names is None else names
-        return {name: await self._rebuild(self._writer.engine.get(name)) for name in chosen}
+        # One at a time: each has its file under its name.
+        async with self._rebuilding:
+            return {name: await self._rebuild(self._writer.engine.get(name)) for name in chosen}
 
     async def round_trip(self) -> None:
         """Once through the queue and the writer: proves that it lives. Raises StoreFailed."""
@@ -358,7 +361,7 @@ class Store:
     def _submit(self, entry: Any) -> "asyncio.Future[Any]":
         self._require_open()
         if self._writer.failure is not None:
-            raise self._writer.failure
+            raise self._writer.failure.with_traceback(None)
         future: asyncio.Future[Any] = self._loop.create_future()
         # All that is asked in one turn of the loop goes to the writer at once: one commit, not one each.
         if not self._waiting:

@@ -159,3 +159,11 @@ async def test_a_rebuild_that_fails_says_why_and_leaves_the_view_as_it_was(tmp_p
         await append(store, "a", refused("z"))
         assert status(store) == (3, None)
     assert file_names(tmp_path) == {"btmd.db"}
+
+
+async def test_two_rebuilds_asked_for_at_once_take_turns(tmp_path: Path) -> None:
+    async with opened(tmp_path, projections=[Counted()]) as store:
+        await append(store, "a", *(refused() for _ in range(1500)))
+        results = await asyncio.gather(*(store.rebuild_projections() for _ in range(3)))
+        assert results == [{"counted": None}] * 3
+        assert await rows_of(store, "view_counted") == [("a", 1500, 1500)]
