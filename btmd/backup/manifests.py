@@ -159,6 +159,11 @@ def read_manifest(folder: BackupFolder, name: str, keys: Mapping[str, bytes]) ->
     except (zstandard.ZstdError, msgspec.MsgspecError) as error:
         raise Damaged(f"The backup {name[:ID_DIGITS]} cannot be unpacked.", hint="Use another backup.") from error
     names = prologue.names
+    if header.segment_count > len(names) or len(set(names)) != len(names) or any(at >= len(names) for at in places):
+        raise Tampered(
+            f"The backup {name[:ID_DIGITS]} was tampered with: its parts are not those that it tells of.",
+            hint="Use another copy of the backup folder. Nothing was changed.",
+        )
     return msgspec.structs.replace(
         body,
         segments=names[: header.segment_count],

@@ -1,0 +1,253 @@
+"""SIGKILL, full disks and read-only folders: before or after, never between, and nothing lost."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from btmd.backup import key_ring
+from btmd.backup.create import BackupRequest
+from btmd.backup.keys import Keys
+from btmd.backup.recover import recover
+from btmd.backup.repository import Repository
+from btmd.backup.retention import Policy
+from btmd.errors import BackupFolderFull, BackupFolderUnusable, StoreFailed, StoreFull
+from btmd.store.migrations import prepare_database
+from tests.backup.logs import DECIDERS, NOW_US, Place, append, raw_rows, store_id_of
+
+PROOF = os.environ.get("BTMD_PROOF") == "1"
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.link", "sqlite3.connect"}
+KILLED, DONE, FAILED, OTHER_ERROR = -signal.SIGKILL, 0, 3, 4
+
+Operation = Callable[[Place], None]
+
+
+def at_change(number: int) -> None:
+    """Kill this process just before it changes the file system for the ``number``-th time."""
+    left = number
+
+    def watch(name: str, arguments: tuple[object, ...]) -> None:
+        nonlocal left
+        opens_to_write = name == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if name in CHANGES or opens_to_write:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+def in_child(
+    operation: Operation,
+    place: Place,
+    prepare: Callable[[], None],
+    expected: tuple[type[Exception], ...] = (),
+    kill_after_s: float | None = None,
+) -> int:
+    """Run ``operation`` in a forked process; returns how it ended."""
+    child = os.fork()
+    if child == 0:
+        code = OTHER_ERROR
+        try:
+            prepare()
+            operation(place)
+            code = DONE
+        except expected:
+            code = FAILED
+        finally:
+            os._exit(code)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def back_up(place: Place) -> None:
+    place.backup()
+
+
+def prune(place: Place) -> None:
+    place.repository.prune(Policy(last=1, daily=0, weekly=0, monthly=0, max_size_bytes=1), place.ring)
+
+
+def rotate(place: Place) -> None:
+    place.keys.rotate(place.ring, NOW_US)
+
+
+def rebuild(place: Place) -> None:
+    recover(place.database, place.target, place.keys.secret(), place.keys, DECIDERS, now_us=NOW_US)
+
+
+class Outcome:
+    """What was there before, to compare with what is there after a kill."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.backups = set(place.repository.folder.manifest_ids())
+        self.rows = raw_rows(place.database)
+
+    def require_before_or_after(self, operation: Operation) -> bool:
+        """Every backup that is listed is whole, the log is whole, the keys open; returns whether it was done."""
+        place = self.place
+        # The first thing that a starting daemon does.
+        prepare_database(place.database, clock=lambda: NOW_US, new_id=lambda: "never")
+        rows = raw_rows(place.database)
+        # A recovery gives what was backed up last: all but the newest ten.
+        assert rows == self.rows or (operation is rebuild and rows == self.rows[:-10])
+        ring = place.keys.open(store_id_of(place.database), NOW_US)
+        now = set(place.repository.folder.manifest_ids())
+        for name in now:
+            place.repository.verify(name, ring)
+        assert now, "no backup is left"
+        if operation is back_up:
+            assert self.backups <= now
+            return now != self.backups
+        if operation is prune:
+            return len(now) == 1
+        assert now == self.backups
+        return False
+
+
+@pytest.fixture
+def prepared(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Four backups, and something new to back up."""
+    monkeypatch.setattr(key_ring, "ARGON2_MEMORY_KIB", 64)
+    for seed in range(2, 5):
+        place.backup()
+        append(place.database, 10, seed=seed)
+    return place
+
+
+def fresh(prepared: Place, root: Path) -> Place:
+    """A copy of everything, to be killed in."""
+    place = Place(root)
+    shutil.rmtree(place.state)
+    shutil.copytree(prepared.state, place.state)
+    shutil.copytree(prepared.target, place.target)
+    return place
+
+
+@pytest.mark.parametrize("operation", [back_up, prune, rotate, rebuild])
+def test_killed_before_any_change_of_a_file(prepared: Place, tmp_path: Path, operation: Operation) -> None:
+    for number in range(1, 200):
+        place = fresh(prepared, tmp_path / f"{operation.__name__}{number}")
+        outcome = Outcome(place)
+        ended = in_child(operation, place, lambda number=number: at_change(number))
+        assert ended in (KILLED, DONE)
+        outcome.require_before_or_after(operation)
+        # The next one finds nothing in its way.
+        operation(place)
+        outcome.require_before_or_after(operation)
+        assert list((place.target / "tmp").iterdir()) == [] or operation is rotate or operation is rebuild
+        shutil.rmtree(place.state.parent)
+        if ended == DONE:
+            assert number > 5
+            return
+    raise AssertionError("the operation never came to its end")
+
+
+@pytest.mark.skipif(not PROOF, reason="long: 100 kills of each operation")
+@pytest.mark.parametrize("operation", [back_up, prune, rotate, rebuild])
+def test_killed_at_random_moments(prepared: Place, tmp_path: Path, operation: Operation) -> None:
+    drawn = random.Random(7)
+    began_ns = time.monotonic_ns()
+    in_child(operation, fresh(prepared, tmp_path / "measured"), lambda: None)
+    duration_s = (time.monotonic_ns() - began_ns) / 1e9
+    for number in range(100):
+        place = fresh(prepared, tmp_path / str(number))
+        outcome = Outcome(place)
+        in_child(operation, place, lambda: None, kill_after_s=drawn.uniform(0, duration_s))
+        outcome.require_before_or_after(operation)
+        shutil.rmtree(place.state.parent)
+
+
+def limited_to(size_bytes: int) -> Callable[[], None]:
+    """Files end at this size, as on a disk that is full."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+
+
+@pytest.mark.parametrize("size_bytes", [0, 200, 1_000])
+def test_without_room_nothing_is_lost(prepared: Place, size_bytes: int) -> None:
+    outcome = Outcome(prepared)
+    before = prepared.files()
+    for operation in (back_up, prune, rotate, rebuild):
+        ended = in_child(
+            operation,
+            prepared,
+            limited_to(size_bytes),
+            (BackupFolderFull, BackupFolderUnusable, StoreFull, StoreFailed),
+        )
+        # With a little room, a rotation's small files fit; deleting old backups needs none.
+        assert ended == FAILED or (ended == DONE and operation in (rotate, prune))
+        done = outcome.require_before_or_after(operation)
+        assert operation is prune or not done
+        if operation is back_up:
+            assert prepared.files() == before
+
+
+@pytest.fixture
+def anyones_folder() -> Iterator[Path]:
+    """A folder that another user can reach."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def as_somebody_else() -> None:
+    if os.getuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+def test_a_read_only_folder_is_refused_and_stays_as_it_is(prepared: Place, anyones_folder: Path) -> None:
+    shutil.copytree(prepared.target, anyones_folder / "stick")
+    for path in [anyones_folder / "stick", *(anyones_folder / "stick").rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    stick = Repository(anyones_folder / "stick", DECIDERS)
+    ring = prepared.ring
+    oldest = stick.backups()[-1].summary.name
+
+    def delete(place: Place) -> None:
+        stick.delete([oldest])
+
+    def let_go(place: Place) -> None:
+        stick.prune(Policy(last=1, daily=0, weekly=0, monthly=0), ring)
+
+    def read(place: Place) -> None:
+        for one in stick.backups():
+            stick.verify(one.summary.name, ring)
+
+    before = {path: path.read_bytes() for path in stick.folder.path.rglob("*") if path.is_file()}
+    for operation in (delete, let_go):
+        assert in_child(operation, prepared, as_somebody_else, (BackupFolderUnusable,)) == FAILED
+    assert in_child(read, prepared, as_somebody_else) == DONE
+    assert {path: path.read_bytes() for path in stick.folder.path.rglob("*") if path.is_file()} == before
+
+
+def test_two_programs_at_once_take_turns(prepared: Place) -> None:
+    outcome = Outcome(prepared)
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            code = OTHER_ERROR
+            try:
+                keys = Keys(prepared.state / "keys")
+                ring = keys.open(store_id_of(prepared.database), NOW_US)
+                prepared.repository.create(prepared.database, keys, ring, BackupRequest(), NOW_US + os.getpid())
+                code = DONE
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [DONE] * 3
+    assert outcome.require_before_or_after(back_up)
+    assert len(prepared.repository.folder.manifest_ids()) == len(outcome.backups) + 3

@@ -1,0 +1,185 @@
+"""A lost database made anew from a backup folder and a key; a drill that proves it beforehand."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from btmd.backup import key_ring
+from btmd.backup.create import BackupRequest
+from btmd.backup.drill import drill
+from btmd.backup.key_ring import credential_secret, passphrase_secret
+from btmd.backup.keys import Keys, recovery_secret
+from btmd.backup.recover import Recovered, open_folder_ring, recover
+from btmd.errors import BackupNotFound, BtmdError, Damaged, InvalidValue, PartMissing, Tampered, WrongKey
+from btmd.store.connection import connect_reader
+from btmd.store.migrations import expected_schema, prepare_database
+from btmd.store.reader import read_head
+from btmd.store.schema import require_schema
+from btmd.store.verification import verify_log
+from tests.backup.logs import DECIDERS, NOW_US, Place, append, raw_rows, store_id_of
+
+
+@pytest.fixture(autouse=True)
+def quick_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_ring, "ARGON2_MEMORY_KIB", 64)
+
+
+def recovered(place: Place, machine: Path, secret: key_ring.Secret | None = None, **more: str) -> Recovered:
+    keys = Keys(machine / "keys")
+    secret = secret or place.keys.secret()
+    return recover(machine / "btmd.db", place.target, secret, keys, DECIDERS, now_us=NOW_US, **more)
+
+
+def test_a_machine_with_only_the_folder_and_a_key_has_its_log_again(place: Place, tmp_path: Path) -> None:
+    place.backup()
+    append(place.database, 40, seed=2)
+    made = place.backup()
+    rows, store_id = raw_rows(place.database), store_id_of(place.database)
+    key = place.keys.secret()
+    shutil.rmtree(place.state)
+    machine = tmp_path / "new machine"
+    result = recovered(place, machine, key)
+    assert sorted(path.name for path in machine.iterdir()) == ["btmd.db", "keys"]
+    assert result.backup_id == made.name[:16]
+    assert (result.head.seq, result.head.epoch, result.kept) == (280, 2, None)
+    assert raw_rows(machine / "btmd.db") == rows
+    assert store_id_of(machine / "btmd.db") == store_id
+    connection, expected = connect_reader(machine / "btmd.db"), expected_schema()
+    require_schema(connection, expected)
+    assert verify_log(connection).ok
+    connection.close()
+    expected.close()
+    # It goes on as a store, in its new epoch, and its next backup builds on the old ones.
+    append(machine / "btmd.db", 20, seed=3)
+    place.database, place.keys = machine / "btmd.db", Keys(machine / "keys")
+    more = place.backup()
+    assert (more.new_events, more.manifest.epoch, more.rewritten_log) == (20, 2, ())
+    assert {row[1] for row in raw_rows(machine / "btmd.db")} == {1, 2}
+    place.repository.verify(more.name, place.ring)
+    again = recovered(place, tmp_path / "third machine")
+    assert again.head.epoch == 3
+    assert raw_rows(tmp_path / "third machine" / "btmd.db") == raw_rows(machine / "btmd.db")
+
+
+def test_every_kind_of_secret_brings_it_back(place: Place, tmp_path: Path) -> None:
+    ring = place.ring
+    place.keys.set_passphrase(ring, "correct horse battery", NOW_US)
+    written_down = place.keys.new_recovery_key(ring, NOW_US)
+    key_ring.add_slot(ring, credential_secret(b"c" * 32), NOW_US)
+    place.keys.save(ring)
+    place.keys.rotate(ring, NOW_US)
+    place.backup()
+    for number, secret in enumerate(
+        (passphrase_secret("correct horse battery"), recovery_secret(written_down), credential_secret(b"c" * 32))
+    ):
+        machine = tmp_path / f"machine{number}"
+        assert recovered(place, machine, secret).head.seq == 240
+        # The new machine opens its ring with a key file of its own.
+        assert Keys(machine / "keys").open(store_id_of(machine / "btmd.db"), NOW_US).keys == ring.keys
+
+
+def test_a_wrong_key_says_so_and_changes_nothing(place: Place, tmp_path: Path) -> None:
+    place.backup()
+    with pytest.raises(WrongKey):
+        recovered(place, tmp_path / "machine", passphrase_secret("not the passphrase"))
+    assert not (tmp_path / "machine").exists()
+
+
+def test_the_database_that_was_there_is_kept_with_its_write_ahead_log(place: Place) -> None:
+    place.backup()
+    place.database.write_bytes(b"damaged")
+    wal = place.database.with_name("btmd.db-wal")
+    wal.write_bytes(b"its log")
+    place.database.with_name("btmd.db-shm").write_bytes(b"")
+    result = recover(place.database, place.target, place.keys.secret(), place.keys, DECIDERS, now_us=NOW_US)
+    assert result.kept is not None
+    assert result.kept.read_bytes() == b"damaged"
+    assert result.kept.with_name(result.kept.name + "-wal").read_bytes() == b"its log"
+    assert not wal.exists()
+    assert len(raw_rows(place.database)) == 240
+
+
+@pytest.mark.parametrize(
+    ("what", "error"), [("cut", Damaged), ("gone", PartMissing), ("swapped", Tampered), ("ring gone", PartMissing)]
+)
+def test_half_a_backup_is_named_and_changes_nothing(
+    place: Place, tmp_path: Path, what: str, error: type[BtmdError]
+) -> None:
+    place.backup()
+    append(place.database, 30, seed=2)
+    made = place.backup()
+    first, second = (place.object(part) for part in made.manifest.segments)
+    match what:
+        case "cut":
+            first.write_bytes(first.read_bytes()[:-40])
+        case "gone":
+            second.unlink()
+        case "swapped":
+            first.write_bytes(second.read_bytes())
+        case _:
+            shutil.rmtree(place.target / "rings")
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    (machine / "btmd.db").write_bytes(b"what is left")
+    with pytest.raises(error):
+        recovered(place, machine)
+    assert [(path.name, path.read_bytes()) for path in machine.iterdir()] == [("btmd.db", b"what is left")]
+
+
+def test_an_older_backup_is_taken_when_it_is_named(place: Place, tmp_path: Path) -> None:
+    older = place.backup()
+    append(place.database, 30, seed=2)
+    newer = place.backup()
+    place.object(newer.manifest.segments[1]).unlink()
+    result = recovered(place, tmp_path / "machine", backup_id=older.name[:12])
+    assert result.head.seq == 240
+
+
+def test_only_a_full_backup_makes_a_database(place: Place, tmp_path: Path) -> None:
+    config = place.backup(BackupRequest("config"))
+    with pytest.raises(BackupNotFound):
+        recovered(place, tmp_path / "machine")
+    with pytest.raises(InvalidValue):
+        recovered(place, tmp_path / "machine", backup_id=config.name)
+
+
+def test_of_several_stores_the_key_finds_its_own(place: Place, tmp_path: Path) -> None:
+    place.backup()
+    theirs = Place(tmp_path / "other")
+    append(theirs.database, 20, seed=8)
+    theirs.target, theirs.repository = place.target, place.repository
+    theirs.backup()
+    assert recovered(theirs, tmp_path / "machine").head.seq == 20
+    with pytest.raises(WrongKey):
+        open_folder_ring(place.repository.folder, passphrase_secret("nobody's passphrase"))
+
+
+def test_a_rebuilt_database_opens_as_it_is(place: Place, tmp_path: Path) -> None:
+    place.backup()
+    recovered(place, tmp_path / "machine")
+    path = tmp_path / "machine" / "btmd.db"
+    prepare_database(path, clock=lambda: NOW_US, new_id=lambda: "another")
+    connection = connect_reader(path)
+    assert read_head(connection).seq == 240
+    connection.close()
+
+
+def test_a_drill_proves_the_newest_backup_and_leaves_nothing(place: Place, tmp_path: Path) -> None:
+    made = place.backup()
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    result = drill(place.repository, place.ring, DECIDERS, tmp, now_us=NOW_US)
+    assert (result.proved, result.state, result.events) == (True, "matches", 240)
+    assert (result.backup_id, result.head_hash) == (made.name[:16], made.manifest.head_hash)
+    assert result.duration_us > 0
+    place.object(made.manifest.segments[0]).unlink()
+    failed = drill(place.repository, place.ring, DECIDERS, tmp, now_us=NOW_US)
+    assert (failed.proved, failed.code) == (False, "part_missing")
+    assert list(tmp.iterdir()) == []
+
+
+def test_a_drill_needs_a_full_backup(place: Place, tmp_path: Path) -> None:
+    place.backup(BackupRequest("config"))
+    with pytest.raises(BackupNotFound):
+        drill(place.repository, place.ring, DECIDERS, tmp_path, now_us=NOW_US)
