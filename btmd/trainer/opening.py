@@ -1,5 +1,6 @@
 """From plan and material to a run that is ready for its next step, the first or the one after a checkpoint."""
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -52,7 +53,8 @@ def _load_model(plan: TrainerPlan) -> TrainableModel:
     torch.set_num_threads(plan.threads)
     if plan.device != "cpu" and not torch.cuda.is_available():
         raise TrainingFailed("device", f"The device {plan.device} was asked for, but no GPU can be used here.")
-    device = PartialState(cpu=True).device if plan.device == "cpu" else torch.device(plan.device)
+    os.environ["ACCELERATE_TORCH_DEVICE"] = plan.device
+    device = PartialState(cpu=plan.device == "cpu").device
     if device.type == "cuda":
         torch.cuda.set_device(device)
     lora = None

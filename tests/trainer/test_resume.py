@@ -11,7 +11,7 @@ from btmd.job_folder import JobFolder
 from tests.trainer.here import crash_here, only, train_here
 from tests.trainer.job import frames_of, full_fine_tune, losses_of, make_job
 
-KINDS: dict[str, dict[str, Any]] = {"lora": {}, "full": full_fine_tune()}
+KINDS: dict[str, dict[str, Any]] = {"lora": {}, "full": full_fine_tune() | {"precision": "bf16"}}
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))

@@ -9,6 +9,7 @@ import torch
 
 from btmd.frames import Failed, Tick
 from btmd.job_folder import LoraPlan
+from btmd.trainer import opening
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import Batch
 from btmd.trainer.optimizer import AdamW
@@ -95,6 +96,17 @@ def test_the_loss_scale_leaves_loss_norm_and_step_as_they_are() -> None:
 def test_an_overflow_under_a_loss_scale_asks_for_a_smaller_one() -> None:
     with pytest.raises(GradientOverflow):
         take(OneWeight(1e18), batch_of(1), tokens=1, loss_scale=2.0**100)
+
+
+def test_fp16_finds_a_loss_scale_that_fits_and_repeats_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = make_job(tmp_path, "usual", **NO_DROPOUT, precision="fp16", save_every=0, sample_answers=0)
+    train_here(usual)
+    monkeypatch.setattr(opening, "_FIRST_FP16_LOSS_SCALE", 2.0**100)
+    far_off = make_job(tmp_path, "far-off", **NO_DROPOUT, precision="fp16", save_every=0, sample_answers=0)
+    train_here(far_off)
+    assert losses_of(far_off) == pytest.approx(losses_of(usual), rel=1e-3)
 
 
 def test_leaving_between_micro_batches_keeps_what_was_done() -> None:
