@@ -43,6 +43,8 @@ from btmd.supervisor import Supervisor
 log = logging.getLogger("btmd")
 
 STOP_LIMIT_S = 5.0
+LOG_LOOK_S = 5.0
+"""How often to see whether the log failed: rarely enough to cost nothing."""
 
 
 def clock_us() -> int:
@@ -173,6 +175,7 @@ class Daemon:
             tasks.start_soon(self.supervisor.run)
             tasks.start_soon(self.scheduler.run)
             tasks.start_soon(self.parts.chats.run)
+            tasks.start_soon(self._reopen_failed_log)
             if self.config.systemd.watchdog_s is not None:
                 tasks.start_soon(self._answer_watchdog, self.config.systemd.watchdog_s / 2)
             if self.config.idle_exit_s is not None:
@@ -227,6 +230,19 @@ class Daemon:
                 log.info("rebuilt the view %s", name)
             else:
                 log.error("the view %s cannot be rebuilt: %s", name, error)
+
+    async def _reopen_failed_log(self) -> None:
+        """After a failed write or sync the log accepts nothing until it was opened and verified anew."""
+        while True:
+            await anyio.sleep(LOG_LOOK_S)
+            if self.store.health()["writer"] != "failed":
+                continue
+            try:
+                await self.store.reopen()
+                log.warning("the event log was opened again after a failure of the storage")
+                self.scheduler.wake()
+            except BtmdError as error:
+                log.error("the event log cannot be opened again: %s", error.detail)
 
     async def _answer_watchdog(self, every_s: float) -> None:
         while True:

@@ -16,10 +16,16 @@ from btmd.projections.job import count_active
 
 router = APIRouter(tags=["machine"])
 
+FULL_BYTES = 4 * 1024 * 1024
+"""With less room than this nothing can be relied on to be recorded."""
+
 
 def degraded_reasons(parts: Parts) -> dict[str, str]:
     """What does not work just now, by what it is about; empty when all is well."""
     reasons = dict(parts.troubles)
+    space = os.statvfs(parts.config.state_dir)
+    if space.f_bavail * space.f_frsize < FULL_BYTES:
+        reasons["disk"] = f"The disk that holds {parts.config.state_dir} is full."
     health = parts.store.health()
     if health["writer"] != "running":
         reasons["log"] = health["error"] or "The event log does not accept anything."
