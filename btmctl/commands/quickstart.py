@@ -27,6 +27,9 @@ def command() -> Single:
         ["btmctl quickstart", "btmctl quickstart --model ~/models/some-chat-model"],
     )
     single.parser.add_argument("--model", metavar="PATH", help="train this model folder or GGUF file instead")
+    single.parser.add_argument(
+        "--set", action="append", default=[], metavar="K=V", help="change one value of the training (repeatable)"
+    )
     return single
 
 
@@ -46,7 +49,8 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         dataset = sources.add_dataset(str(path), session, consent=True, purpose=PURPOSE, name=_dataset_name(path))
     _say(output, "Training")
     body = {"model_id": model["model_id"], "dataset_id": dataset["dataset_id"], "preset_name": PRESET}
-    overrides = {**OVERRIDES, "sample_answers": len(demo.held_out_questions())}
+    overrides: Document = {**OVERRIDES, "sample_answers": len(demo.held_out_questions())}
+    overrides |= words.pairs(arguments.set, "--set")
     started = session.client.post("/start", {**body, "overrides": overrides, "consent": True})
     ended = _watched(str(started["job_id"]), session)
     if ended is None:

@@ -106,8 +106,8 @@ def test_the_main_job_runs_from_the_wheel(installed: Installed, tmp_path: Path) 
     assert installed.btmctl("status")["available_presets"] >= 4
     model = installed.btmctl("models", "add", str(tmp_path / "tiny"))
     dataset = installed.btmctl("datasets", "add", str(rows), "--consent", "--purpose", "a test")
-    line = ["train", model["model_id"], dataset["dataset_id"], "--preset", "quick_test", "--watch"]
-    last = installed.btmctl(*line)[-1]
+    line = ["train", model["model_id"], dataset["dataset_id"], "--preset", "quick_test", "--set", "max_steps=4"]
+    last = installed.btmctl(*line, "--watch")[-1]
     assert (last["state"], last["progress_percentage"]) == ("completed", 100.0)
 
     result = installed.btmctl("jobs", "result", last["job_id"])

