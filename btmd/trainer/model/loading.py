@@ -32,6 +32,7 @@ def load_trainable(
 ) -> TrainableModel:
     """Load a model folder for training; the masters start at ``adapter_folder``'s values where one is given.
 
+    ``compile`` concerns the plain implementation only: the fused one is not compiled.
     ``seed`` sets the first values of a new adapter and nothing else; torch's random state is left alone. With an
     ``adapter_folder`` its rank, scale and layers hold, and of ``lora`` only the dropout. Raises NotAModel,
     ModelDamaged, ModelRefused or Conflict.
@@ -46,7 +47,7 @@ def load_trainable(
         settings = _adapter_settings(lora, adapter_folder)
     shape = llama_shape(read_config(model_folder))
     model: TrainableModel
-    if shape is not None and precision != "fp16" and not compile:
+    if shape is not None and precision != "fp16":
         model = FusedModel(
             model_folder,
             shape,

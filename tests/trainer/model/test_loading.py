@@ -60,6 +60,20 @@ def test_what_the_fused_layers_do_not_compute_is_left_to_the_plain_implementatio
     assert load(folder).implementation == "plain"
 
 
+def test_compiling_does_not_take_a_llama_away_from_the_fused_implementation(tmp_path: Path) -> None:
+    model = load_trainable(
+        make_tiny_llama(tmp_path / "model"),
+        training_type="lora_adaptation",
+        precision="fp32",
+        lora=None,
+        gradient_checkpointing=False,
+        seed=0,
+        device=CPU,
+        compile=True,
+    )
+    assert model.implementation == "fused"
+
+
 def test_fp16_is_left_to_the_plain_implementation(tmp_path: Path) -> None:
     assert load(make_tiny_llama(tmp_path / "model"), precision="fp16").implementation == "plain"
 
