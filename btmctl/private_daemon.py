@@ -4,12 +4,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from btmctl import places
 from btmctl.client import Client
 from btmctl.errors import DAMAGED, FAILED, REFUSED, CommandError
-from btmctl.output import Output
 
 IDLE_EXIT_S = 600
 START_TIMEOUT_S = 60.0
@@ -20,7 +19,7 @@ def has_state(environment: Mapping[str, str]) -> bool:
     return os.path.exists(os.path.join(places.quickstart_state(environment), "btmd.db"))
 
 
-def start(environment: Mapping[str, str], output: Output) -> Client:
+def start(environment: Mapping[str, str], announce: Callable[[str], None]) -> Client:
     """Start it unless it runs, and wait until it answers. Raises CommandError with the daemon's own words."""
     from btmctl.session import probe
 
@@ -41,16 +40,14 @@ def start(environment: Mapping[str, str], output: Output) -> Client:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if probe(socket_path) is None:
-            output.end_progress()
             return Client(socket_path)
         if process.poll() == REFUSED:
             # Another btmctl may have started one a moment ago: then that one is about to answer.
             deadline = min(deadline, time.monotonic() + 5)
         elif process.poll() is not None:
             break
-        output.progress(None, "Starting a daemon of its own...")
+        announce("Starting a daemon of its own...")
         time.sleep(0.05)
-    output.end_progress()
     if process.poll() is None:
         process.terminate()
     raise CommandError(

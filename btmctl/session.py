@@ -2,12 +2,16 @@
 
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from btmctl import places
 from btmctl.client import Client
 from btmctl.errors import Refused, Unreachable
 from btmctl.output import Output
+
+RECONNECT_S = 120.0
+AWAY = "The daemon is away; waiting for it. A training goes on meanwhile."
 
 
 class Session:
@@ -50,12 +54,39 @@ class Session:
             from btmctl import private_daemon
 
             if private_daemon.has_state(self.environment):
-                return private_daemon.start(self.environment, self.output)
+                client = private_daemon.start(self.environment, self.output.progress_text)
+                self.output.end_progress()
+                return client
         raise Unreachable(
             "The daemon cannot be reached.",
             f"Nothing answers at {', '.join(problems)}.",
             "btmctl daemon run starts one in this terminal; btmctl quickstart brings its own.",
         )
+
+    def reconnect(self, announce: Callable[[str], None], patience_s: float = RECONNECT_S) -> None:
+        """Wait until the daemon answers again after it went away; the quickstart's own is started again.
+
+        What it was doing goes on without it. Raises Unreachable after ``patience_s``.
+        """
+        path = self.client.socket_path
+        if path == places.quickstart_socket(self.environment):
+            from btmctl import private_daemon
+
+            private_daemon.start(self.environment, announce)
+        deadline = time.monotonic() + patience_s
+        pause_s = 0.1
+        # A daemon that is just ending still takes connections: without a pause we would ask it again and again.
+        time.sleep(pause_s)
+        while (problem := probe(path)) is not None:
+            if time.monotonic() > deadline:
+                raise Unreachable(
+                    "The daemon went away and did not come back.",
+                    f"Nothing answers at {path} ({problem}). A training goes on without it.",
+                    "btmctl daemon run starts it again; it finds its jobs.",
+                )
+            announce(AWAY)
+            time.sleep(pause_s)
+            pause_s = min(1.0, pause_s * 1.5)
 
     # --- questions ------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ def add_dataset(
     if not consent:
         consent, purpose = ask_consent(file_name, session, purpose)
     client = session.client
-    body: Document = {"content": upload(path, client, session.output), "file_name": file_name, "consent": consent}
+    body: Document = {"content": upload(path, session), "file_name": file_name, "consent": consent}
     body.update({key: value for key, value in (("name", name), ("purpose", purpose), ("mapping", mapping)) if value})
     result = client.run("/datasets", body, session.output.progress)
     session.output.end_progress()

@@ -6,20 +6,20 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from btmctl.client import Client
 from btmctl.errors import NOT_PERMITTED, CommandError, ConnectionLost, NoSuchFile, Unreachable
 from btmctl.output import Output
+from btmctl.session import Session
 
 PIECE_BYTES = 1024 * 1024
 ATTEMPTS = 5
 
 
-def upload(path: str, client: Client, output: Output) -> str:
+def upload(path: str, session: Session) -> str:
     """Bring the file's bytes to the daemon unless it has them, and return their SHA-256.
 
     Raises NoSuchFile, CommandError for a file that may not be read, and what the client raises.
     """
-    name = os.path.basename(path)
+    client, output, name = session.client, session.output, os.path.basename(path)
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         sha256 = _hash(file, size, name, output)
@@ -35,9 +35,7 @@ def upload(path: str, client: Client, output: Output) -> str:
                 # The daemon keeps what has arrived; a restart of it costs only the rest.
                 if attempt == ATTEMPTS:
                     raise
-                from btmctl.reconnect import wait_for_connection
-
-                wait_for_connection(client, output.progress_text)
+                session.reconnect(output.progress_text)
     output.end_progress()
     return sha256
 

@@ -4,10 +4,9 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from btmctl.client import Client, Document
+from btmctl.client import Document
 from btmctl.errors import DONE, FAILED, INTERRUPTED, ConnectionLost, ServerRefused, Unreachable
 from btmctl.output import Output
-from btmctl.reconnect import wait_for_connection
 from btmctl.session import Session
 
 ENDED = ("completed", "failed", "cancelled")
@@ -48,7 +47,7 @@ def follow(job_id: str, session: Session, view: View) -> Document | None:
     """Show a job in ``view`` until it rests and return its last progress; None after Ctrl-C (it goes on)."""
     last: Document = {}
     try:
-        for last in changes(job_id, session.client, view):
+        for last in changes(job_id, session, view):
             view.show(last)
     except KeyboardInterrupt:
         view.close()
@@ -59,11 +58,12 @@ def follow(job_id: str, session: Session, view: View) -> Document | None:
     return last
 
 
-def changes(job_id: str, client: Client, view: View) -> Iterator[Document]:
+def changes(job_id: str, session: Session, view: View) -> Iterator[Document]:
     """The job's progress as it stands, and again after each change, until it rests.
 
     Events say that something changed; when the daemon restarts, it goes on after the last one seen.
     """
+    client = session.client
     after: int | None = None
     while True:
         try:
@@ -82,7 +82,7 @@ def changes(job_id: str, client: Client, view: View) -> Iterator[Document]:
                 if progress["state"] in RESTING:
                     return
         except (ConnectionLost, Unreachable):
-            wait_for_connection(client, view.away)
+            session.reconnect(view.away)
         except ServerRefused as error:
             if error.status != 503:
                 raise

@@ -44,9 +44,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         except ConnectionLost:
             if not arguments.follow:
                 raise
-            from btmctl.reconnect import wait_for_connection
-
-            wait_for_connection(client, output.progress_text)
+            session.reconnect(output.progress_text)
             output.end_progress()
 
 

@@ -78,7 +78,9 @@ def _daemon(session: Session) -> Client:
     except Unreachable:
         if places.named_socket(session.socket_option, session.environment):
             raise
-        return private_daemon.start(session.environment, session.output)
+        client = private_daemon.start(session.environment, session.output.progress_text)
+        session.output.end_progress()
+        return client
 
 
 def _model(given: str | None, session: Session) -> Document:

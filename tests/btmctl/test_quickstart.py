@@ -68,9 +68,8 @@ def test_a_later_command_starts_the_private_daemon_again_and_only_once(
     own_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["status"]) == 3
-    output = Output()
-    first = private_daemon.start(os.environ, output).get("/health")["pid"]
-    assert private_daemon.start(os.environ, output).get("/health")["pid"] == first
+    first = private_daemon.start(os.environ, print).get("/health")["pid"]
+    assert private_daemon.start(os.environ, print).get("/health")["pid"] == first
     end_private_daemon()
     assert main(["daemon", "status"]) == 3
     assert main(["status"]) == 0
@@ -82,7 +81,7 @@ def test_a_private_daemon_that_cannot_start_says_why(own_folders: Path) -> None:
     state.mkdir(parents=True)
     (state / "btmd.db").write_bytes(b"this is not a database" * 1000)
     with pytest.raises(CommandError) as caught:
-        private_daemon.start(os.environ, Output())
+        private_daemon.start(os.environ, print)
     assert caught.value.exit_code in (1, 6, 7)
     assert "btmd.db" in caught.value.why
     assert "Traceback" not in caught.value.why
