@@ -9,7 +9,8 @@ from btmd import __version__
 from btmd.backup.artefacts import Artefact, store_artefact
 from btmd.backup.components import chosen, left_out, rows_of
 from btmd.backup.folder import BackupFolder
-from btmd.backup.key_ring import KeyRing
+from btmd.backup.key_ring import KeyRing, absorb, open_ring
+from btmd.backup.key_ring import read_head as read_ring_head
 from btmd.backup.keys import Keys
 from btmd.backup.manifests import (
     BackupKind,
@@ -26,7 +27,7 @@ from btmd.backup.sealed_file import Sealed, read_prologue
 from btmd.backup.segments import MAX_ROWS, parts_of, write_segment
 from btmd.backup.states import States, advanced
 from btmd.domain.decider import Decider
-from btmd.errors import BtmdError
+from btmd.errors import BtmdError, WrongKey
 from btmd.store.reader import read_head, read_log, read_stream
 from btmd.store.recorded import Recorded
 
@@ -146,11 +147,30 @@ class Creation:
         for artefact in self._request.artefacts:
             if artefact.dataset_id is not None:
                 self._keys.dataset_key(self._ring, artefact.dataset_id, self._now_us)
-        known = str(self._folder.path)
+        known = str(self._folder.path.absolute())
+        changed = self._absorb_rings()
         if known not in self._ring.folders:
             self._ring.folders.append(known)
+            changed = True
+        if changed:
             self._keys.save(self._ring)
-        self._folder.place_ring(self._ring.store_id, read_private(self._keys.ring_path))
+        self._folder.place_ring(read_private(self._keys.ring_path))
+
+    def _absorb_rings(self) -> bool:
+        """Take over keys from rings in the folder that are not older copies of ours. Raises WrongKey."""
+        mine = read_ring_head(read_private(self._keys.ring_path))
+        changed = False
+        for head, data in self._folder.rings(self._ring.store_id):
+            same = head.signer == mine.signer
+            if head == mine or (same and head.generation < mine.generation):
+                continue
+            try:
+                changed = absorb(self._ring, open_ring(data, self._keys.secret())) or changed
+            except WrongKey:
+                # Rings of a time before a lost key stay as they are; a newer copy of ours must not be written over.
+                if same:
+                    raise
+        return changed
 
     # --- what to build on ----------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
     manifests/<id>          one backup each
     objects/<aa>/<id>       segments and artefacts, kept once however many backups name them
-    rings/<store>           a copy of each store's key ring
+    rings/<hash>            a copy of each store's key ring
     tmp/                    what is being written
     lock                    one program at a time changes the folder
 
@@ -146,34 +146,36 @@ class BackupFolder:
 
     # --- key rings -----------------------------------------------------------------------------
 
-    def place_ring(self, store_id: str, data: bytes) -> None:
-        """Put a copy of the ring here, unless a newer one stands there already."""
-        held = self.ring_heads().get(store_id)
-        if held is None or held.generation < read_head(data).generation:
-            write_private(self._rings / _ring_name(store_id), data)
+    def place_ring(self, data: bytes) -> None:
+        """Put a copy of the ring here, unless a newer one of the same making stands there already."""
+        head = read_head(data)
+        held = next((one for one, _ in self.rings(head.store_id) if one.signer == head.signer), None)
+        if held is None or held.generation < head.generation:
+            write_private(self._rings / _ring_name(head), data)
 
-    def ring(self, store_id: str) -> bytes:
-        """The file of a store's ring. Raises PartMissing."""
-        with folder_errors(self.path):
-            return read_private(self._rings / _ring_name(store_id))
+    def rings(self, store_id: str | None = None) -> list[tuple[RingHead, bytes]]:
+        """Every ring here (of one store) that can be read, with its file's bytes.
 
-    def store_ids(self) -> set[str]:
-        """The stores whose key ring is here."""
-        return set(self.ring_heads())
-
-    def ring_heads(self) -> dict[str, RingHead]:
-        """By store id, the unencrypted part of every ring here that can be read."""
-        heads = {}
+        A store has several where its keys were lost and made anew. One that is damaged is passed over: raises Damaged
+        only where no other is left.
+        """
+        found: list[tuple[RingHead, bytes]] = []
+        damage: BtmdError | None = None
         with folder_errors(self.path):
             for entry in os.scandir(self._rings) if self._rings.is_dir() else ():
-                try:
-                    head = read_head(read_private(Path(entry.path)))
-                except BtmdError:
-                    # Named when somebody wants to open this very ring.
+                if entry.name.startswith("."):
                     continue
-                if entry.name == _ring_name(head.store_id):
-                    heads[head.store_id] = head
-        return heads
+                try:
+                    data = read_private(Path(entry.path))
+                    head = read_head(data)
+                except BtmdError as error:
+                    damage = error
+                    continue
+                if store_id in (None, head.store_id):
+                    found.append((head, data))
+        if damage is not None and not found:
+            raise damage
+        return found
 
 
 def hand_out(keys: Keys, ring: KeyRing) -> list[str]:
@@ -188,14 +190,14 @@ def hand_out(keys: Keys, ring: KeyRing) -> list[str]:
         try:
             folder.require()
             with folder.changing():
-                folder.place_ring(ring.store_id, data)
+                folder.place_ring(data)
         except BtmdError:
             unreached.append(known)
     return unreached
 
 
-def _ring_name(store_id: str) -> str:
-    return hashlib.sha256(b"btmd ring\n" + store_id.encode()).hexdigest()[:32]
+def _ring_name(head: RingHead) -> str:
+    return hashlib.sha256(b"btmd ring\n" + head.store_id.encode() + b"\n" + head.signer).hexdigest()[:32]
 
 
 def _lock(lock: int, path: Path) -> None:

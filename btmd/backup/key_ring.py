@@ -141,6 +141,19 @@ def add_data_key(ring: KeyRing, now_us: int, dataset_id: str | None = None) -> s
     return key_id
 
 
+def absorb(ring: KeyRing, other: KeyRing) -> bool:
+    """Take over another ring's keys of the same store; what either erased stays erased. Returns whether it changed.
+
+    So that older backups stay readable where a ring was lost or put back from an older copy.
+    """
+    before = (len(ring.keys), len(ring.erased), ring.generation)
+    ring.erased = other.erased | ring.erased
+    ring.keys = {key_id: held for key_id, held in (other.keys | ring.keys).items() if key_id not in ring.erased}
+    if other.signing_key == ring.signing_key:
+        ring.generation = max(ring.generation, other.generation)
+    return before != (len(ring.keys), len(ring.erased), ring.generation)
+
+
 def key_id_of(key: bytes) -> str:
     return hashlib.sha256(b"btmd key id\n" + key).hexdigest()[:16]
 

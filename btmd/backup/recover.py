@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from btmd.backup.folder import BackupFolder
-from btmd.backup.key_ring import KeyRing, Secret, open_ring
+from btmd.backup.key_ring import KeyRing, Secret, absorb, open_ring
 from btmd.backup.keys import Keys
 from btmd.backup.manifests import ID_DIGITS, Manifest, Summary, newest, read_manifest
 from btmd.backup.private_files import folder_errors
@@ -35,26 +35,31 @@ class Recovered(msgspec.Struct, frozen=True):
 def open_folder_ring(folder: BackupFolder, secret: Secret, store_id: str | None = None) -> KeyRing:
     """The ring of the folder that ``secret`` opens. Raises PartMissing, WrongKey, Damaged, Tampered, InvalidValue."""
     folder.require()
-    stores = [store_id] if store_id is not None else sorted(folder.store_ids())
-    if not stores:
+    found = folder.rings(store_id)
+    if not found:
         raise PartMissing(
             f"There is no key ring in {folder.path}.", hint="Look for a copy of the backup folder that has `rings`."
         )
     opened: list[KeyRing] = []
     refusals: list[BtmdError] = []
-    for one in stores:
+    for _, data in found:
         try:
-            opened.append(open_ring(folder.ring(one), secret))
+            opened.append(open_ring(data, secret))
         except BtmdError as error:
             refusals.append(error)
-    if len(opened) > 1:
+    if not opened:
+        # Tampering says more than "wrong key" about the same ring.
+        raise next((one for one in refusals if not isinstance(one, WrongKey)), refusals[0])
+    stores = sorted({ring.store_id for ring in opened})
+    if len(stores) > 1:
         raise InvalidValue(
             f"{folder.path} holds backups of several stores that this key opens: {', '.join(stores)}.",
             hint="Name the store.",
         )
-    if not opened:
-        # Damage says more than "wrong key" about the same ring.
-        raise next((one for one in refusals if not isinstance(one, WrongKey)), refusals[0])
+    # The ring with the newest key seals what comes; the others open what was.
+    opened.sort(key=lambda ring: ring.keys[ring.current].created_at_us, reverse=True)
+    for older in opened[1:]:
+        absorb(opened[0], older)
     return opened[0]
 
 

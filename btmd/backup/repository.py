@@ -1,5 +1,6 @@
 """The backups in one folder: make, list, show, check, copy, delete, and let old ones go."""
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from btmd.backup.segments import read_chain
 from btmd.backup.states import States
 from btmd.domain.decider import Decider
 from btmd.errors import BackupNotFound, BtmdError, Tampered
-from btmd.store.connection import connect_reader
+from btmd.store.connection import connect_reader, storage_error
 from btmd.store.recorded import genesis_hash
 
 
@@ -70,13 +71,16 @@ class Repository:
     def create(self, database: Path, keys: Keys, ring: KeyRing, request: BackupRequest, now_us: int) -> Created:
         """Back up what is new in ``database``, which may be in use. Killed, there is one more backup or none.
 
-        Raises InvalidValue, Damaged and PartMissing for an artefact, BackupFolderFull, BackupFolderUnusable, Tampered.
+        Raises InvalidValue, Damaged, PartMissing (an artefact's), BackupFolderFull, BackupFolderUnusable, Tampered,
+        StoreFull and StoreFailed where the database cannot be read.
         """
         with self.folder.changing():
             connection = connect_reader(database)
             try:
                 creation = Creation(self.folder, keys, ring, self._deciders, connection, request, now_us)
                 return creation.run(self._summaries())
+            except sqlite3.Error as error:
+                raise storage_error(error) from error
             finally:
                 connection.close()
 
@@ -283,7 +287,8 @@ def copy_backup(source: BackupFolder, target: BackupFolder, name: str) -> None:
     summary = read_summary(source, name)
     assert summary.header is not None
     with target.changing():
-        target.place_ring(summary.header.store_id, source.ring(summary.header.store_id))
+        for _, data in source.rings(summary.header.store_id):
+            target.place_ring(data)
         for part in summary.parts:
             with source.open(part) as file:
                 check_whole(file, part)

@@ -26,9 +26,10 @@ class Ids(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def pack(cls, ids: Sequence[str | None]) -> "Ids":
         """``ids`` in the smallest exact form."""
-        width = len(ids[0]) if ids and ids[0] else 0
-        if width and width % 2 == 0 and all(one is not None and len(one) == width for one in ids):
-            joined = "".join(ids)  # type: ignore[arg-type]
+        texts = [one for one in ids if one is not None]
+        width = len(texts[0]) if texts else 0
+        if len(texts) == len(ids) and width and width % 2 == 0 and set(map(len, texts)) == {width}:
+            joined = "".join(texts)
             try:
                 packed = bytes.fromhex(joined)
             except ValueError:
@@ -98,9 +99,11 @@ def pack_rows(rows: Sequence[Recorded]) -> bytes:
 
     Raises Damaged for a row that its hash does not fit: a damaged log must not push good backups out.
     """
-    (_, epochs, streams, versions, event_ids, types, schemas, recorded, wall, boots, actors, correlations, causations,
-     data, _, _, _) = zip(*map(msgspec.structs.astuple, rows), strict=True)  # fmt: skip
-    _require_hashes(rows)
+    raw = [msgspec.structs.astuple(row) for row in rows]
+    _require_hashes(raw)
+    columns = list(zip(*raw, strict=True))
+    seqs, epochs, streams, versions, event_ids, types, schemas, recorded, wall = columns[:9]
+    boots, actors, correlations, causations, data, before, hashes = columns[9:16]
     kinds = list(zip(types, schemas, strict=True))
     numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
     kind_of = list(map(numbers.__getitem__, kinds))
@@ -109,7 +112,7 @@ def pack_rows(rows: Sequence[Recorded]) -> bytes:
         texts[kind].append(text)
     return _encoder.encode(
         Columns(
-            gaps=_gaps(rows),
+            gaps=_gaps(seqs, before, hashes),
             epochs=[(at, epoch) for at, epoch in enumerate(epochs) if at == 0 or epochs[at - 1] != epoch],
             streams=Repeated.pack(streams),
             version_steps=_version_steps(streams, versions),
@@ -138,21 +141,23 @@ def unpack_rows(packed: bytes) -> list[Recorded]:
         ) from error
 
 
-def _require_hashes(rows: Sequence[Recorded]) -> None:
-    for row in rows:
-        if row.computed_hash() != row.hash:
+def _require_hashes(raw: Iterable[tuple[Any, ...]]) -> None:
+    for row in raw:
+        if row_hash(row[14], row[:14]) != row[15]:
             raise Damaged(
-                f"The event log is damaged at event {row.seq}: its content does not fit its hash.",
+                f"The event log is damaged at event {row[0]}: its content does not fit its hash.",
                 hint="Restore the database from a backup; nothing was changed.",
             )
 
 
-def _gaps(rows: Sequence[Recorded]) -> list[tuple[int, int, bytes]]:
-    found = [(0, rows[0].seq, rows[0].prev_hash)]
-    for at in range(1, len(rows)):
-        before, row = rows[at - 1], rows[at]
-        if row.seq != before.seq + 1 or row.prev_hash != before.hash:
-            found.append((at, row.seq, row.prev_hash))
+def _gaps(seqs: Sequence[int], before: Sequence[bytes], hashes: Sequence[bytes]) -> list[tuple[int, int, bytes]]:
+    found = [(0, seqs[0], before[0])]
+    if before[1:] != hashes[:-1] or seqs[-1] - seqs[0] != len(seqs) - 1:
+        found += [
+            (at, seqs[at], before[at])
+            for at in range(1, len(seqs))
+            if seqs[at] != seqs[at - 1] + 1 or before[at] != hashes[at - 1]
+        ]
     return found
 
 

@@ -5,6 +5,7 @@ hash before the first row and the hash of the last one, the segment before it, t
 row of the range is in it.
 """
 
+import base64
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ _LARGE_LEVEL = 1
 
 
 class SegmentHeader(msgspec.Struct, frozen=True):
-    """See the module. ``previous`` is empty for a chain's first segment; hashes are hex."""
+    """See the module. ``previous`` is empty for a chain's first segment; hashes are base64."""
 
     kind: str
     format: int
@@ -68,9 +69,9 @@ def write_segment(
         first_seq=rows[0].seq,
         last_seq=rows[-1].seq,
         count=len(rows),
-        prev_hash=rows[0].prev_hash.hex(),
-        last_hash=rows[-1].hash.hex(),
-        previous=previous,
+        prev_hash=_short(rows[0].prev_hash),
+        last_hash=_short(rows[-1].hash),
+        previous=_short(bytes.fromhex(previous)),
         schema=schema,
         whole=whole,
     )
@@ -94,7 +95,7 @@ def read_segment(folder: BackupFolder, name: str, keys: Mapping[str, bytes]) -> 
     except zstandard.ZstdError as error:
         raise Damaged(f"The backup's part {name[:12]} cannot be unpacked.", hint="Use another backup.") from error
     rows = unpack_rows(packed)
-    found = (len(rows), rows[0].seq, rows[-1].seq, rows[0].prev_hash.hex(), rows[-1].hash.hex()) if rows else ()
+    found = (len(rows), rows[0].seq, rows[-1].seq, _short(rows[0].prev_hash), _short(rows[-1].hash)) if rows else ()
     if found != (header.count, header.first_seq, header.last_seq, header.prev_hash, header.last_hash):
         raise _does_not_fit(name, "its rows are not those that its header tells of")
     if header.whole and header.count != header.last_seq - header.first_seq + 1:
@@ -114,7 +115,7 @@ def read_chain(
         header, rows = read_segment(folder, name, keys)
         if header.store_id != store_id:
             raise _does_not_fit(name, "it belongs to another store")
-        if header.previous != previous or header.first_seq <= seq:
+        if header.previous != _short(bytes.fromhex(previous)) or header.first_seq <= seq:
             raise _does_not_fit(name, "it does not follow the part before it")
         if genesis is not None and (not header.whole or rows[0].prev_hash != digest or rows[0].seq != seq + 1):
             raise _does_not_fit(name, "its rows do not follow those of the part before it")
@@ -127,12 +128,14 @@ def parts_of(pages: Iterator[list[Recorded]]) -> Iterator[list[Recorded]]:
     held: list[Recorded] = []
     size_bytes = 0
     for page in pages:
-        for row in page:
-            held.append(row)
-            size_bytes += len(row.data_json)
-            if len(held) >= MAX_ROWS or size_bytes >= MAX_DATA_BYTES:
-                yield held
-                held, size_bytes = [], 0
+        held += page
+        size_bytes += sum(len(row.data_json) for row in page)
+        while len(held) >= MAX_ROWS:
+            yield held[:MAX_ROWS]
+            held, size_bytes = held[MAX_ROWS:], 0
+        if size_bytes >= MAX_DATA_BYTES:
+            yield held
+            held, size_bytes = [], 0
     if held:
         yield held
 
@@ -145,6 +148,10 @@ def _header(found: dict[str, Any], name: str) -> SegmentHeader:
     if header.kind != "segment" or header.format != FORMAT:
         raise _does_not_fit(name, "it is no segment that this btmd knows")
     return header
+
+
+def _short(digest: bytes) -> str:
+    return base64.b64encode(digest).decode().rstrip("=")
 
 
 def _does_not_fit(name: str, reason: str) -> Tampered:

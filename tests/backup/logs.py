@@ -131,11 +131,13 @@ class Place:
         self.target = root / "backups"
         self.repository = Repository(self.target, DECIDERS)
         self.keys = Keys(self.state / "keys")
+        self._store_id = ""
         self._moments = itertools.count(NOW_US, 3_600_000_000)
 
     @property
     def ring(self) -> KeyRing:
-        return self.keys.open(store_id_of(self.database), NOW_US)
+        self._store_id = self._store_id or store_id_of(self.database)
+        return self.keys.open(self._store_id, NOW_US)
 
     def backup(self, request: BackupRequest | None = None) -> Created:
         return self.repository.create(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.backup.logs import DECIDERS, NOW_US, Place, append, raw_rows, store_i
 
 PROOF = os.environ.get("BTMD_PROOF") == "1"
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.link", "sqlite3.connect"}
+FULL = (BackupFolderFull, BackupFolderUnusable, StoreFull, StoreFailed)
 KILLED, DONE, FAILED, OTHER_ERROR = -signal.SIGKILL, 0, 3, 4
 
 Operation = Callable[[Place], None]
@@ -140,7 +142,7 @@ def test_killed_before_any_change_of_a_file(prepared: Place, tmp_path: Path, ope
     for number in range(1, 200):
         place = fresh(prepared, tmp_path / f"{operation.__name__}{number}")
         outcome = Outcome(place)
-        ended = in_child(operation, place, lambda number=number: at_change(number))
+        ended = in_child(operation, place, partial(at_change, number))
         assert ended in (KILLED, DONE)
         outcome.require_before_or_after(operation)
         # The next one finds nothing in its way.
@@ -176,21 +178,14 @@ def limited_to(size_bytes: int) -> Callable[[], None]:
 
 @pytest.mark.parametrize("size_bytes", [0, 200, 1_000])
 def test_without_room_nothing_is_lost(prepared: Place, size_bytes: int) -> None:
-    outcome = Outcome(prepared)
-    before = prepared.files()
-    for operation in (back_up, prune, rotate, rebuild):
-        ended = in_child(
-            operation,
-            prepared,
-            limited_to(size_bytes),
-            (BackupFolderFull, BackupFolderUnusable, StoreFull, StoreFailed),
-        )
-        # With a little room, a rotation's small files fit; deleting old backups needs none.
+    assert prepared.ring
+    for operation in (back_up, rotate, rebuild, prune):
+        outcome, before = Outcome(prepared), prepared.files()
+        ended = in_child(operation, prepared, limited_to(size_bytes), FULL)
+        # A key file needs little room, and deleting none: what they get done stays done.
         assert ended == FAILED or (ended == DONE and operation in (rotate, prune))
-        done = outcome.require_before_or_after(operation)
-        assert operation is prune or not done
-        if operation is back_up:
-            assert prepared.files() == before
+        assert not outcome.require_before_or_after(operation) or operation is prune
+        assert operation is prune or prepared.files() == before
 
 
 @pytest.fixture

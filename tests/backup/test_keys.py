@@ -37,6 +37,11 @@ def keys(tmp_path: Path) -> Keys:
     return Keys(tmp_path / "keys")
 
 
+def ring_in(folder: BackupFolder) -> bytes:
+    ((_, data),) = folder.rings(STORE)
+    return data
+
+
 def test_key_and_ring_are_made_once_and_are_private(keys: Keys) -> None:
     ring = keys.open(STORE, NOW_US)
     assert keys.open(STORE, NOW_US + 1) == ring
@@ -190,17 +195,17 @@ def test_an_erased_dataset_key_goes_from_every_folder_within_reach(keys: Keys, t
     data = keys.save(ring)
     for folder in folders:
         with folder.changing():
-            folder.place_ring(STORE, data)
+            folder.place_ring(data)
     (tmp_path / "far").rename(tmp_path / "unplugged")
     assert keys.erase_dataset(ring, "faq") == 1
     assert hand_out(keys, ring) == [str(tmp_path / "far")]
-    near = open_ring(folders[0].ring(STORE), keys.secret())
+    near = open_ring(ring_in(folders[0]), keys.secret())
     assert key_id not in near.keys
     assert near.erased == {key_id: "faq"}
     assert not (tmp_path / "far").exists()
     (tmp_path / "unplugged").rename(tmp_path / "far")
     assert hand_out(keys, ring) == []
-    assert key_id not in open_ring(folders[1].ring(STORE), keys.secret()).keys
+    assert key_id not in open_ring(ring_in(folders[1]), keys.secret()).keys
 
 
 def test_an_older_ring_never_takes_the_place_of_a_newer_one(keys: Keys, tmp_path: Path) -> None:
@@ -209,9 +214,9 @@ def test_an_older_ring_never_takes_the_place_of_a_newer_one(keys: Keys, tmp_path
     new = keys.save(ring)
     folder = BackupFolder(tmp_path / "backups")
     with folder.changing():
-        folder.place_ring(STORE, new)
-        folder.place_ring(STORE, old)
-    assert read_head(folder.ring(STORE)).generation == ring.generation
+        folder.place_ring(new)
+        folder.place_ring(old)
+    assert read_head(ring_in(folder)).generation == ring.generation
 
 
 def test_errors_of_the_ring_have_their_exit_codes() -> None:

@@ -165,6 +165,42 @@ def test_a_rebuilt_database_opens_as_it_is(place: Place, tmp_path: Path) -> None
     connection.close()
 
 
+def test_with_the_ring_lost_old_and_new_backups_are_recovered_with_the_key_file(place: Place, tmp_path: Path) -> None:
+    older = place.backup()
+    append(place.database, 20, seed=2)
+    place.keys.ring_path.unlink()
+    newer = place.backup()
+    assert newer.new_events == 20, "the old keys came back from the folder"
+    for number, made in enumerate((older, newer)):
+        recovered(place, tmp_path / f"machine{number}", backup_id=made.name)
+
+
+def test_with_all_keys_lost_backups_go_on_and_the_old_ones_open_with_the_recovery_key(
+    place: Place, tmp_path: Path
+) -> None:
+    written_down = place.keys.new_recovery_key(place.ring, NOW_US)
+    older = place.backup()
+    shutil.rmtree(place.keys.folder)
+    newer = place.backup()
+    assert newer.new_events == 240, "nothing is built on what cannot be read"
+    assert recovered(place, tmp_path / "new").backup_id == newer.name[:16]
+    result = recovered(place, tmp_path / "old", recovery_secret(written_down), backup_id=older.name)
+    assert result.head.seq == 240
+
+
+def test_keys_put_back_from_an_old_copy_learn_what_they_missed(place: Place, tmp_path: Path) -> None:
+    place.backup()
+    old_ring = place.keys.ring_path.read_bytes()
+    place.keys.dataset_key(place.ring, "faq", NOW_US)
+    append(place.database, 20, seed=2)
+    place.backup()
+    place.keys.ring_path.write_bytes(old_ring)
+    append(place.database, 20, seed=3)
+    place.backup()
+    assert place.ring.dataset_key_id("faq") is not None
+    assert recovered(place, tmp_path / "machine").head.seq == 280
+
+
 def test_a_drill_proves_the_newest_backup_and_leaves_nothing(place: Place, tmp_path: Path) -> None:
     made = place.backup()
     tmp = tmp_path / "tmp"
