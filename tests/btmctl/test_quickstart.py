@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -16,6 +18,7 @@ from btmctl.__main__ import main
 from btmctl.errors import CommandError
 from btmctl.output import Output
 from btmctl.session import probe
+from tests.btmctl.small_server import rows_file
 from tests.fixtures.tiny_model import make_tiny_llama
 
 
@@ -119,3 +122,26 @@ def test_without_an_index_it_says_how_to_go_on_and_leaves_nothing_behind(
     assert "package index" in caught.value.what
     assert "btmctl quickstart --model" in caught.value.hint
     assert list((own_folders / "btmd").iterdir()) == []
+
+
+def test_a_watched_training_survives_the_death_of_its_daemon(
+    own_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_tiny_llama(tmp_path / "tiny")
+    rows = rows_file(tmp_path, rows=40)
+    daemon = private_daemon.start(os.environ, print)
+    line = ["train", str(tmp_path / "tiny"), str(rows), "--consent", "--preset", "quick_test", "--watch", "--json"]
+    for change in ("num_epochs=20", "threads=1", "sample_answers=0", "patience=0"):
+        line += ["--set", change]
+    watching = subprocess.Popen([sys.executable, "-m", "btmctl", *line], stdout=subprocess.PIPE, text=True)
+    assert watching.stdout is not None
+    for text in watching.stdout:
+        if json.loads(text)["current_step"] > 0:
+            break
+    os.kill(daemon.get("/health")["pid"], signal.SIGKILL)
+    rest = [json.loads(text) for text in watching.stdout]
+    assert watching.wait(timeout=60) == 0
+    assert rest[-1]["state"] == "completed"
+    assert main(["events", "--type", "AttemptStarted", "--json"]) == 0
+    starts = [json.loads(text) for text in capsys.readouterr().out.splitlines() if text.startswith("{")]
+    assert [event["data"]["attempt"] for event in starts] == [1]
