@@ -142,8 +142,11 @@ class Attempt:
         """Events of the job and ticks, in one transaction, each under the id that its frame has for ever."""
         stream = stream_name(self.job_id)
         while True:
-            state, version = await self._handler.state(stream)
-            decided = JOBS.decide(RecordFrames(self.job_id, self.number, tuple(events)), state)
+            decided, version = events, 0
+            # Ticks alone change no state and conflict with nothing: most batches need no look at the job's own stream.
+            if not all(one.IS_TICK for one in events):
+                state, version = await self._handler.state(stream)
+                decided = JOBS.decide(RecordFrames(self.job_id, self.number, tuple(events)), state)
             appends = []
             for name, expected, is_tick in ((stream, version, False), (f"ticks-{self.job_id}", None, True)):
                 chosen = tuple(one for one in decided if one.IS_TICK is is_tick)

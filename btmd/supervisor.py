@@ -28,6 +28,9 @@ log = logging.getLogger("btmd.supervisor")
 _ASKED = {PauseRequested.TYPE: "pause", StopRequested.TYPE: "stop", CancelRequested.TYPE: "cancel"}
 
 
+FOREIGN = "The job's folder belongs to another event log, so its trainer is left alone."
+
+
 class Supervisor:
     """One task for each job that a trainer belongs to. ``on_freed`` is called when one of them ends."""
 
@@ -62,8 +65,9 @@ class Supervisor:
         for row in running.values():
             folder = JobFolder(self._jobs_dir / row.job_id)
             if folder.plan_path.exists() and not self._is_ours(folder):
-                await self._refuse(row.job_id, "its folder belongs to another store")
-                folder = JobFolder(self._jobs_dir / ".missing" / row.job_id)
+                await self._refuse(row.job_id)
+                await self._fail(row.job_id, "foreign_folder", FOREIGN)
+                continue
             folder.spool_path(row.attempt).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             process = RunningTrainer.find(folder) if folder.is_alive() else None
             log.info("job %s: %s", row.job_id, "found its trainer again" if process else "its trainer is gone")
@@ -126,12 +130,17 @@ class Supervisor:
             await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
             return None
         folder = JobFolder(self._jobs_dir / job_id)
-        folder.create(plan)
+        if folder.plan_path.exists() and not self._is_ours(folder):
+            await self._refuse(job_id)
+            await self._fail(job_id, "foreign_folder", FOREIGN)
+            return None
+        folder.path.mkdir(mode=0o700, exist_ok=True)
         lock = folder.take_lock()
         if lock is None:
             await self._fail(job_id, "start", "A trainer that nobody knows of still works in the job's folder.")
             return None
         try:
+            folder.create(plan)
             folder.clear_control()
             folder.pid_path.unlink(missing_ok=True)
             # Recorded first: a trainer that nobody knows of must never be.
@@ -186,7 +195,7 @@ class Supervisor:
             if not folder.is_alive():
                 continue
             if not self._is_ours(folder):
-                await self._refuse(path.name, "its folder belongs to another store")
+                await self._refuse(path.name)
                 continue
             process = RunningTrainer.find(folder)
             log.warning("job %s: a trainer works on although the job does not run; it is stopped", path.name)
@@ -203,8 +212,8 @@ class Supervisor:
                     await process.gone()
                 process.close()
 
-    async def _refuse(self, job_id: str, why: str) -> None:
-        log.warning("job %s is not taken over: %s", job_id, why)
+    async def _refuse(self, job_id: str) -> None:
+        log.warning("job %s is not taken over: %s", job_id, FOREIGN)
         await self._handler.handle(RefuseOperation(f"adopt {job_id}", "foreign_job_folder"), actor=self._actor)
 
     async def _fail(self, job_id: str, reason: str, text: str, hint: str = "") -> None:
