@@ -9,7 +9,7 @@ PROOFS := log resume start-up memory daemon cli quickstart
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
-        $(addprefix proof-,$(PROOFS)) proof-speed proof-systemd proof-faults
+        $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-systemd proof-faults
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -19,7 +19,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) speed systemd faults"
+	@echo "make proof-NAME   one of: $(PROOFS) speed backup systemd faults"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -79,6 +79,9 @@ proof-cli: dev
 	$(BIN)/python -m benchmarks.cli_start
 proof-quickstart: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.quickstart
+# Compares with Debian's restic, which has to be installed.
+proof-backup: dev
+	$(BIN)/python -m benchmarks.backup
 # Rows of questions and answers as JSON lines: make proof-speed DATA=rows.jsonl
 proof-speed: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.training_speed $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -87,7 +90,7 @@ proof-systemd: dev
 	bash tests/systemd/run.sh
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
-	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .proof

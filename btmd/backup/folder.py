@@ -27,6 +27,7 @@ from btmd.backup.private_files import (
     open_private,
     place_file,
     read_private,
+    remove_left_overs,
     write_private,
 )
 from btmd.backup.sealed_file import Sealed, seal_into
@@ -62,6 +63,7 @@ class BackupFolder:
             with folder_errors(self.path):
                 for left_over in self._tmp.iterdir():
                     left_over.unlink()
+                remove_left_overs(self._rings)
                 yield
         finally:
             os.close(lock)

@@ -20,7 +20,7 @@ from btmd.backup.key_ring import (
     passphrase_secret,
     write_ring,
 )
-from btmd.backup.private_files import folder_errors, make_private_folder, read_private, write_private
+from btmd.backup.private_files import folder_errors, make_private_folder, read_private, remove_left_overs, write_private
 from btmd.backup.recovery_key import KEY_BYTES, read_recovery_key, write_recovery_key
 from btmd.errors import Damaged, PartMissing, WrongKey
 from btmd.job_folder import sync_folder
@@ -47,6 +47,7 @@ class Keys:
         """
         with folder_errors(self.folder):
             make_private_folder(self.folder)
+            remove_left_overs(self.folder)
             if not self.ring_path.exists():
                 return self._create(store_id, now_us)
             ring = open_ring(read_private(self.ring_path), self.secret())

@@ -81,6 +81,12 @@ def write_private(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def remove_left_overs(folder: Path) -> None:
+    """Take away what a killed :func:`write_private` left in ``folder``; call it where nobody else writes there."""
+    for left_over in folder.glob(".*.new"):
+        left_over.unlink(missing_ok=True)
+
+
 @contextmanager
 def open_private(path: Path) -> Iterator[BinaryIO]:
     """Open for reading. Raises PartMissing, and Tampered where anything but a plain file stands there."""
