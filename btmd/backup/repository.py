@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -75,14 +76,12 @@ class Repository:
         StoreFull and StoreFailed where the database cannot be read.
         """
         with self.folder.changing():
-            connection = connect_reader(database)
             try:
-                creation = Creation(self.folder, keys, ring, self._deciders, connection, request, now_us)
-                return creation.run(self._summaries())
+                with closing(connect_reader(database)) as connection:
+                    creation = Creation(self.folder, keys, ring, self._deciders, connection, request, now_us)
+                    return creation.run(self._summaries())
             except sqlite3.Error as error:
                 raise storage_error(error) from error
-            finally:
-                connection.close()
 
     # --- looking -------------------------------------------------------------------------------
 

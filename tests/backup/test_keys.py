@@ -177,6 +177,14 @@ def test_lost_damaged_planted_and_foreign_keys_are_told_apart(keys: Keys, tmp_pa
         read_key_file(keys.key_path)
 
 
+def test_a_passphrase_slot_with_its_real_cost_opens(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    ring = keys.open(STORE, NOW_US)
+    keys.set_passphrase(ring, "a long enough passphrase", NOW_US)
+    assert open_ring(keys.ring_path.read_bytes(), passphrase_secret("a long enough passphrase")) == ring
+    assert (key_ring.ARGON2_MEMORY_KIB, key_ring.ARGON2_PASSES) == (64 * 1024, 3)
+
+
 @pytest.mark.parametrize("short", ["", "1234567"])
 def test_short_secrets_are_refused(short: str) -> None:
     with pytest.raises(InvalidValue):

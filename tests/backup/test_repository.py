@@ -18,6 +18,7 @@ from btmd.errors import (
     Damaged,
     InvalidValue,
     PartMissing,
+    StoreFailed,
     Tampered,
     WrongKey,
 )
@@ -283,6 +284,14 @@ def test_a_folder_that_cannot_be_used_is_named(place: Place, tmp_path: Path) -> 
     place.repository = Repository(tmp_path / "file" / "backups", DECIDERS)
     with pytest.raises(BackupFolderUnusable):
         place.backup()
+
+
+def test_a_database_that_is_not_there_is_named_and_not_made(place: Place) -> None:
+    assert place.ring
+    place.database.unlink()
+    with pytest.raises(StoreFailed):
+        place.backup()
+    assert not place.database.exists()
 
 
 def test_a_full_disk_leaves_what_was_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
