@@ -15,7 +15,7 @@ from btmctl.session import Session
 DATASET_NAME = "btmd-demo"
 PURPOSE = "the quickstart's own demonstration"
 PRESET = "quick_test"
-OVERRIDES: Document = {"num_epochs": 5, "learning_rate": 1e-3, "held_out_limit": 0, "sample_tokens": 48}
+OVERRIDES: Document = {"num_epochs": 4, "learning_rate": 1e-3, "held_out_limit": 0, "sample_tokens": 48}
 SHOWN_ANSWERS = 3
 
 

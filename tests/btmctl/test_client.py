@@ -1,5 +1,7 @@
 """What btmctl makes of what a server sends: whole, in pieces, refused, cut off."""
 
+from typing import Any
+
 import pytest
 
 from btmctl.client import Client
@@ -90,7 +92,7 @@ def test_work_without_a_last_line_is_a_lost_connection(server: SmallServer) -> N
 def test_a_server_sent_event_over_several_pieces(server: SmallServer) -> None:
     pieces = [b": hello\n\nid: 7\nda", b'ta: {"seq": 7}\n', b'\nid: 8\ndata: {"seq": 8}\n\n']
     server.does("GET", "/events", lambda request: chunked(request, pieces, media_type="text/event-stream"))
-    seen = []
+    seen: list[dict[str, Any] | None] = []
     events = Client(server.socket_path).events(6, follow=True)
     with pytest.raises(ConnectionLost):
         seen.extend(event for event in events)
