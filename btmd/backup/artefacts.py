@@ -11,7 +11,7 @@ import zstandard
 
 from btmd.backup.folder import BackupFolder
 from btmd.backup.manifests import ArtefactKind, StoredArtefact
-from btmd.backup.private_files import open_private, place_file
+from btmd.backup.private_files import folder_errors, open_private, place_file
 from btmd.backup.sealed_file import Sealed, open_sealed
 from btmd.errors import Damaged, InvalidValue, Tampered
 
@@ -83,7 +83,8 @@ def bring_back(
             file.write(block)
         return stored.name, None
 
-    place_file(target, tmp, write)
+    with folder_errors(target):
+        place_file(target, tmp, write)
     return target / stored.name
 
 

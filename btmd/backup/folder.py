@@ -30,10 +30,12 @@ from btmd.backup.private_files import (
     remove_left_overs,
     write_private,
 )
-from btmd.backup.sealed_file import Sealed, seal_into
-from btmd.errors import BackupFolderUnusable, BtmdError
+from btmd.backup.sealed_file import Sealed, check_whole, seal_into
+from btmd.errors import BackupFolderUnusable, BtmdError, Damaged, PartMissing
+from btmd.job_folder import sync_folder
 
 LOCK_WAIT_S = 30.0
+COPY_BYTES = 1 << 20
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -83,9 +85,7 @@ class BackupFolder:
             make_private_folder(self._objects / sealed.id[:2])
             return f"{sealed.id[:2]}/{sealed.id}", sealed
 
-        sealed = place_file(self._objects, self._tmp, write)
-        _sync(self._objects / sealed.id[:2])
-        return sealed
+        return place_file(self._objects, self._tmp, write)
 
     def put_manifest(self, header: Mapping[str, Any], key: bytes, body: bytes, names: Sequence[str]) -> Sealed:
         """The last thing that a backup writes: with it, the backup is there."""
@@ -96,23 +96,37 @@ class BackupFolder:
 
         return place_file(self._manifests, self._tmp, write)
 
-    def copy_in(self, source: "BackupFolder", name: str, *, is_manifest: bool) -> None:
-        """Take over a file that the caller has checked, byte by byte."""
-        target = self._manifests if is_manifest else self._objects
-        within = name if is_manifest else f"{name[:2]}/{name}"
-        if (target / within).exists():
+    def copy_in(self, source: "BackupFolder", name: str, *, is_manifest: bool = False) -> None:
+        """Take over a file of another folder, unless it is here and whole. Raises PartMissing, Damaged, Tampered."""
+        if self._has_whole(name, is_manifest=is_manifest):
             return
+        with source.open(name, is_manifest=is_manifest) as original:
+            check_whole(original, name)
 
         def write(file: BinaryIO) -> tuple[str, None]:
-            with source.open(name, is_manifest=is_manifest) as original:
-                while block := original.read(1 << 20):
-                    file.write(block)
-            if not is_manifest:
-                make_private_folder(self._objects / name[:2])
-            return within, None
+            for block in source.blocks(name, is_manifest=is_manifest):
+                file.write(block)
+            check_whole(file, name)
+            if is_manifest:
+                return name, None
+            make_private_folder(self._objects / name[:2])
+            return f"{name[:2]}/{name}", None
 
-        place_file(target, self._tmp, write)
-        _sync((target / within).parent)
+        place_file(self._manifests if is_manifest else self._objects, self._tmp, write)
+
+    def blocks(self, name: str, *, is_manifest: bool = False) -> Iterator[bytes]:
+        """The file's bytes as they are. What fails where they are used is not taken for a failure of this folder."""
+        with self.open(name, is_manifest=is_manifest) as file:
+            while block := file.read(COPY_BYTES):
+                yield block
+
+    def _has_whole(self, name: str, *, is_manifest: bool) -> bool:
+        try:
+            with self.open(name, is_manifest=is_manifest) as file:
+                check_whole(file, name)
+        except (PartMissing, Damaged):
+            return False
+        return True
 
     @contextmanager
     def open(self, name: str, *, is_manifest: bool = False) -> Iterator[BinaryIO]:
@@ -141,7 +155,7 @@ class BackupFolder:
 
     def remove_manifest(self, name: str) -> None:
         (self._manifests / name).unlink(missing_ok=True)
-        _sync(self._manifests)
+        sync_folder(self._manifests)
 
     def remove_object(self, name: str) -> None:
         (self._objects / name[:2] / name).unlink(missing_ok=True)
@@ -214,11 +228,3 @@ def _lock(lock: int, path: Path) -> None:
                     f"Another program is changing {path}.", hint="Try again when that backup is done."
                 ) from None
             time.sleep(0.05)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

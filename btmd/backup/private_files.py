@@ -60,7 +60,7 @@ def place_file(folder: Path, tmp: Path, write: Callable[[BinaryIO], tuple[str, R
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    sync_folder(folder)
+    sync_folder((folder / name).parent)
     return result
 
 

@@ -289,9 +289,7 @@ def copy_backup(source: BackupFolder, target: BackupFolder, name: str) -> None:
         for _, data in source.rings(summary.header.store_id):
             target.place_ring(data)
         for part in summary.parts:
-            with source.open(part) as file:
-                check_whole(file, part)
-            target.copy_in(source, part, is_manifest=False)
+            target.copy_in(source, part)
         target.copy_in(source, name, is_manifest=True)
 
 

@@ -259,6 +259,10 @@ def test_a_backup_is_copied_with_all_it_needs(place: Place, tmp_path: Path) -> N
     assert other.folder.manifest_ids() == [made.name]
     assert other.verify(made.name, place.ring).events == 260
     part = place.object(made.manifest.segments[0])
+    there = tmp_path / "stick" / part.relative_to(place.target)
+    there.write_bytes(there.read_bytes()[:-1])
+    copy_backup(place.repository.folder, other.folder, made.name)
+    assert other.verify(made.name, place.ring).events == 260, "a copy that rotted is made whole"
     part.write_bytes(part.read_bytes()[:-1])
     with pytest.raises(Damaged):
         copy_backup(place.repository.folder, Repository(tmp_path / "third", DECIDERS).folder, made.name)
