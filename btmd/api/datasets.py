@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import earlier_id, key_of, stored_answer
 from btmd.api.permission import ActorOf, PartsOf, Permission, operation
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.api.work import heard
@@ -89,9 +89,9 @@ async def list_datasets(parts: PartsOf) -> Response:
 async def add_dataset(body: DatasetAddition, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
     """Read an uploaded content and register it. JSON lines with progress where they are accepted."""
     key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
+    earlier = await earlier_id(parts, key, "dataset_id")
     if earlier is not None:
-        return earlier
+        return json_answer(dataset_json(*await _found(parts, earlier)))
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:

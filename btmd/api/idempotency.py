@@ -38,6 +38,12 @@ async def earlier_answer(parts: Parts, key: IdempotencyKey | None) -> Response |
     return Response(bytes(body), status, {"Idempotency-Replayed": "true"}, media_type="application/json")
 
 
+async def earlier_id(parts: Parts, key: IdempotencyKey | None, name: str) -> str | None:
+    """The id that an earlier request with this key made; its answer is given anew. Raises IdempotencyMismatch."""
+    answer = await earlier_answer(parts, key)
+    return None if answer is None else str(msgspec.json.decode(answer.body)[name])
+
+
 def stored_answer(body: Any, status: int = 200) -> bytes:
     """An answer as it is kept with the events it belongs to."""
     return msgspec.json.encode((status, body))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import earlier_id, key_of, stored_answer
 from btmd.api.permission import ActorOf, PartsOf, Permission, operation
 from btmd.api.times import rfc3339
 from btmd.api.work import heard
@@ -50,9 +50,9 @@ async def list_models(parts: PartsOf) -> Response:
 async def add_model(body: ModelAddition, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
     """Register a model folder, or convert a GGUF file. JSON lines with progress where they are accepted."""
     key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
+    earlier = await earlier_id(parts, key, "model_id")
     if earlier is not None:
-        return earlier
+        return await get_model(earlier, parts)
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
