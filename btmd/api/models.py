@@ -52,7 +52,8 @@ async def add_model(body: ModelAddition, request: Request, parts: PartsOf, actor
     key = await key_of(request, actor)
     earlier = await earlier_id(parts, key, "model_id")
     if earlier is not None:
-        return await get_model(earlier, parts)
+        async with parts.store.session() as session:
+            return json_answer(model_json(await find_model(session, earlier)))
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
