@@ -15,7 +15,7 @@ from btmctl.session import Session
 DATASET_NAME = "btmd-demo"
 PURPOSE = "the quickstart's own demonstration"
 PRESET = "quick_test"
-OVERRIDES: Document = {"num_epochs": 4, "learning_rate": 1e-3, "held_out_limit": 0, "sample_tokens": 48}
+OVERRIDES: Document = {"num_epochs": 4, "learning_rate": 1e-3, "held_out_limit": 0, "sample_tokens": 32}
 SHOWN_ANSWERS = 3
 
 
@@ -145,7 +145,7 @@ def _show(report: Document, output: Output) -> None:
                 "held-out loss",
                 words.figure(report["held_out_loss_before"]),
                 words.figure(report["held_out_loss_after"]),
-                f"{-report['loss_fell_percent']:+.0f} %",
+                f"{-report['loss_fell_percent']:+.1f} %",
             ),
             (
                 "right facts",
