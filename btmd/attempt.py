@@ -29,6 +29,7 @@ BATCH_S = 0.45
 """Frames that arrive within this time share one transaction."""
 LOOK_AGAIN_S = 5.0
 """How long to wait for news before looking whether the trainer still lives."""
+LOOK_SOON_S = 1.0
 FULL_DISK_S = 2.0
 LEAVE_S = 20.0
 """How long a trainer may take to leave after its last word."""
@@ -63,6 +64,7 @@ class Attempt:
         self._sent = ""
         self._kill_at: float | None = None
         self._damaged = ""
+        self._is_watched = False
         self._news = anyio.Event()
 
     def wake(self) -> None:
@@ -73,17 +75,30 @@ class Attempt:
         """Return when the attempt has ended and its end is in the log."""
         async with self._store.session() as session:
             self._position = await spool_position(session, self.job_id, self.number)
-        watch = FolderWatch(self._spool.parent)
+        watch = self._watch()
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._wake_on_frames, watch)
+                if watch is not None:
+                    tasks.start_soon(self._wake_on_frames, watch)
                 if self._process is not None:
                     tasks.start_soon(self._wake_on_end, self._process)
                 last = await self._until_ended(tasks)
                 tasks.cancel_scope.cancel()
         finally:
-            watch.close()
+            self._is_watched = False
+            if watch is not None:
+                watch.close()
         await self._leave(last)
+
+    def _watch(self) -> FolderWatch | None:
+        try:
+            watch = FolderWatch(self._spool.parent)
+        except OSError as problem:
+            # Other programs may hold all the watches a user is granted: then it is looked at once a second.
+            log.warning("job %s: %s", self.job_id, problem)
+            return None
+        self._is_watched = True
+        return watch
 
     async def _until_ended(self, tasks: anyio.abc.TaskGroup) -> LastWord | None:
         """The trainer's last word, recorded; None when it ended without one."""
@@ -104,8 +119,8 @@ class Attempt:
                 await self._news.wait()
 
     def _patience_s(self) -> float:
-        if self._process is None:
-            return 1.0
+        if self._process is None or not self._is_watched:
+            return LOOK_SOON_S
         if self._kill_at is None:
             return LOOK_AGAIN_S
         return max(0.05, min(LOOK_AGAIN_S, self._kill_at - anyio.current_time()))

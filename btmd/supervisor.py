@@ -10,7 +10,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from btmd.attempt import FULL_DISK_S, Attempt
+from btmd.attempt import FULL_DISK_S, LOOK_AGAIN_S, Attempt
 from btmd.command_handler import CommandHandler
 from btmd.domain.event import Actor
 from btmd.domain.job import ENDED, FailJob, StartAttempt, stream_name
@@ -158,10 +158,23 @@ class Supervisor:
         state, _ = await self._handler.state(stream_name(attempt.job_id))
         attempt.asked = state.asked
         try:
-            await attempt.follow()
+            while not await self._followed(attempt):
+                await anyio.sleep(LOOK_AGAIN_S)  # noqa: ASYNC110 - a pause between tries, nothing to be woken by
         finally:
             self._attempts.pop(attempt.job_id, None)
             self.on_freed()
+
+    async def _followed(self, attempt: Attempt) -> bool:
+        """Whether the attempt was followed to its end; an error of our own costs one job a delay, not all of them."""
+        trouble = f"job {attempt.job_id}"
+        try:
+            await attempt.follow()
+        except Exception:
+            log.exception("job %s could not be followed; it is tried again", attempt.job_id)
+            self._troubles[trouble] = f"The job {attempt.job_id} cannot be followed; the daemon's log says why."
+            return False
+        self._troubles.pop(trouble, None)
+        return True
 
     def _attempt(
         self, job_id: str, number: int, asked: str, folder: JobFolder, process: RunningTrainer | None
