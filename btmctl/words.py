@@ -37,6 +37,25 @@ def moment(text: object) -> str:
         return text
 
 
+def at(text: str) -> str:
+    """A time as it was typed here, or the number of an event, for the daemon. Raises UsageError."""
+    from datetime import UTC, datetime, timedelta
+    from time import time_ns
+
+    from btmctl.errors import UsageError
+    from btmd.errors import InvalidValue
+    from btmd.moments import parse_moment
+
+    if text.strip().lower() == "now" or text.strip().isdigit():
+        return text.strip()
+    try:
+        moment_us = parse_moment(text, now_us=time_ns() // 1000)
+    except InvalidValue as error:
+        raise UsageError(error.detail, "", error.hint) from None
+    # What a person types without a zone is meant in theirs, and the daemon may live in another.
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment_us)).isoformat()
+
+
 def figure(number: object, digits: int = 4) -> str:
     """A loss or a rate with so many significant digits."""
     return f"{number:.{digits}g}" if isinstance(number, (int, float)) else ""

@@ -27,6 +27,7 @@ from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
 from btmd.errors import BtmdError
+from btmd.history import History
 from btmd.inspector import Inspector
 from btmd.models import ModelAdding
 from btmd.notify import Notifier
@@ -129,6 +130,7 @@ class Daemon:
             config=config,
             store=self.store,
             handler=self.handler,
+            history=History(self.store, clock_us),
             contents=contents,
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir),
             dataset_adding=datasets,
@@ -145,6 +147,7 @@ class Daemon:
             presets=presets,
             daemon=self.actor,
             clock=clock_us,
+            new_id=new_event_id,
             stopping=self.stopping,
             waiting_for=self.scheduler.waiting_for,
             troubles=troubles,

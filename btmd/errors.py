@@ -82,6 +82,18 @@ class Conflict(BtmdError):
     code, status, exit_code, title = "conflict", 409, 6, "Not possible in the present state"
 
 
+class MomentAmbiguous(Conflict):
+    code, title = "moment_ambiguous", "The clock showed this time more than once"
+
+
+class LogMovedOn(Conflict):
+    code, title = "log_moved_on", "Something changed since the preview"
+
+
+class ChangedSince(Conflict):
+    code, title = "changed_since", "It was changed again since"
+
+
 class JobEnded(Conflict):
     code, title = "job_ended", "The job has already ended"
 

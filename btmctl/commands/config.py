@@ -3,6 +3,8 @@
 import argparse
 
 from btmctl import words
+from btmctl.commands import settings_history
+from btmctl.commands.settings_history import tell_changed
 from btmctl.errors import DONE
 from btmctl.parser import Noun
 from btmctl.session import Session
@@ -10,9 +12,13 @@ from btmctl.session import Session
 
 def command() -> Noun:
     noun = Noun("config", "Every setting has a type, a range and a default; every change is recorded.")
-    noun.verb(
-        "list", show_all, "List all settings with their values.", ["btmctl config list", "btmctl config list --json"]
+    listing = noun.verb(
+        "list",
+        show_all,
+        "List all settings with their values, now or at a moment.",
+        ["btmctl config list", "btmctl config list --at 'yesterday 18:00'", "btmctl config list --json"],
     )
+    listing.add_argument("--at", metavar="T", type=words.at, help="as they were at this time, or after this event")
     noun.verb("get", show, "Show one setting.", ["btmctl config get training.seed"]).add_argument("key", metavar="KEY")
     change = noun.verb(
         "set",
@@ -25,12 +31,16 @@ def command() -> Noun:
     )
     change.add_argument("changes", nargs="+", metavar="KEY=VALUE")
     change.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
+    unset = noun.verb("unset", unset_some, "Take defaults again.", ["btmctl config unset training.seed"])
+    unset.add_argument("keys", nargs="+", metavar="KEY")
+    unset.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
+    settings_history.add_verbs(noun)
     return noun
 
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    settings = session.client.get("/settings")
+    settings = session.client.get("/settings", at=arguments.at)
     if output.as_json:
         output.document(settings)
         return DONE
@@ -69,15 +79,12 @@ def change_some(arguments: argparse.Namespace, session: Session) -> int:
     changes = {key: text for key, text in (one.split("=", 1) for one in _checked(arguments.changes))}
     output = session.output
     answer = session.client.patch("/settings", {"changes": changes, "why": arguments.why})
-    if output.as_json:
-        output.document(answer)
-        return DONE
-    for key in changes:
-        setting = session.client.get(f"/settings/{key}")
-        output.say(f"{key} is now {words.value(setting['value'])}.")
-        if setting.get("needs_restart"):
-            output.say("It takes effect when the daemon starts the next time.", "yellow")
-    return DONE
+    return tell_changed(answer, output)
+
+
+def unset_some(arguments: argparse.Namespace, session: Session) -> int:
+    changes = dict.fromkeys(arguments.keys)
+    return tell_changed(session.client.patch("/settings", {"changes": changes, "why": arguments.why}), session.output)
 
 
 def _checked(changes: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ def command() -> Single:
     add = single.parser.add_argument
     add("--follow", action="store_true", help="go on with new ones until Ctrl-C")
     add("--after", type=int, default=0, metavar="SEQ", help="only events with a greater number")
-    add("--since", metavar="TIME", help="only events from this time on (RFC 3339 or 2026-11-22 14:00)")
+    add("--since", metavar="TIME", help="only events from this time on (2 hours ago, 2026-11-22 14:00, RFC 3339)")
     add("--type", metavar="TYPE", help="only this type, such as JobSubmitted")
     add("--stream", metavar="STREAM", help="only this stream, such as settings or job-abc")
     return single
@@ -63,15 +63,13 @@ def show(event: Document, output: Output) -> None:
 def _since_us(text: str | None) -> int | None:
     if text is None:
         return None
-    from datetime import datetime
+    from time import time_ns
 
     from btmctl.errors import UsageError
+    from btmd.errors import InvalidValue
+    from btmd.moments import parse_moment
 
     try:
-        return round(datetime.fromisoformat(text).timestamp() * 1_000_000)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is not a time.",
-            "--since takes 2026-11-22 14:00 or RFC 3339.",
-            "btmctl events --since 2026-11-22",
-        ) from None
+        return parse_moment(text, now_us=time_ns() // 1000)
+    except InvalidValue as error:
+        raise UsageError(error.detail, error.hint, "btmctl events --since 2026-11-22") from None

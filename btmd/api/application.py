@@ -3,7 +3,20 @@
 from fastapi import FastAPI
 
 from btmd import __version__
-from btmd.api import chat, contents, datasets, events, health, jobs, models, presets, problems, settings, training
+from btmd.api import (
+    chat,
+    contents,
+    datasets,
+    events,
+    health,
+    history,
+    jobs,
+    models,
+    presets,
+    problems,
+    settings,
+    training,
+)
 from btmd.api.guard import Guard
 from btmd.api.parts import Parts
 
@@ -18,6 +31,7 @@ ROUTERS = (
     jobs.router,
     chat.router,
     settings.router,
+    history.router,
     events.router,
 )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from btmd.command_handler import CommandHandler
     from btmd.content import ContentStore
     from btmd.datasets import DatasetAdding
+    from btmd.history import History
     from btmd.models import ModelAdding
     from btmd.store.event_log import Store
     from btmd.submission import Submission
@@ -36,6 +37,7 @@ class Parts:
     config: Config
     store: "Store"
     handler: "CommandHandler"
+    history: "History"
     contents: "ContentStore"
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"
@@ -44,6 +46,7 @@ class Parts:
     presets: Mapping[str, Preset]
     daemon: Actor
     clock: Callable[[], int]
+    new_id: Callable[[], str]
     stopping: anyio.Event
     waiting_for: Mapping[str, str]
     """By job: what a queued job waits for, in words."""

@@ -1,19 +1,25 @@
 """Settings: what can be changed, and changing it."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
+from btmd.api.history import AT, change_json
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.permission import ActorOf, PartsOf, Permission, operation
 from btmd.domain import settings
-from btmd.domain.settings import ChangeSettings, SettingsState
+from btmd.domain.settings import ChangeSettings, SettingChanged, SettingsState
+from btmd.store.recorded import Recorded
 
 router = APIRouter(prefix="/settings", tags=["settings"])
 
 EXAMPLE = {"key": "training.seed", "value": 42, "default": 42, "is_default": True, "type": "whole number"}
+
+SCHEMA_EXAMPLE = {"key": "training.seed", "type": "whole number", "default": 42, "minimum": 0, "maximum": 2147483647}
+CHANGED_EXAMPLE = {"number": 17, "changed": ["training.seed"], "settings": [EXAMPLE]}
 
 
 class SettingsChange(BaseModel):
@@ -28,11 +34,53 @@ async def _state(parts: PartsOf) -> SettingsState:
     return state or SettingsState()
 
 
+class Undo(BaseModel):
+    """``number``: the change to take back, the newest when left out."""
+
+    number: int | None = Field(default=None, ge=1, le=2**62)
+    why: str = Field(default="", max_length=1000)
+    force: bool = False
+
+
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="every setting"))
-async def list_settings(parts: PartsOf) -> Response:
-    """Every setting with its value, its default, what is allowed, and what it means."""
-    state = await _state(parts)
+async def list_settings(parts: PartsOf, at: Annotated[str | None, AT] = None) -> Response:
+    """Every setting with its value, its default, what is allowed, and what it means; those of a moment with `at`."""
+    if at is None:
+        state = await _state(parts)
+    else:
+        state = await parts.history.settings_at((await parts.history.find(at)).seq)
     return json_answer([settings.describe(one, state) for one in settings.SCHEMA])
+
+
+@operation(router, "GET", "/schema", Permission.READ, **described([SCHEMA_EXAMPLE]))
+async def schema(parts: PartsOf) -> Response:
+    """What can be set: name, type, default, unit, range, meaning, and whether it takes a restart."""
+    return json_answer([settings.schema_entry(one) for one in settings.SCHEMA])
+
+
+@operation(router, "POST", "/undo", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404, 409)))
+async def undo(request: Request, parts: PartsOf, actor: ActorOf, body: Undo | None = None) -> Response:
+    """Take a change back: each setting that it changed gets the value it had before.
+
+    An undo is a change like any other, so it can be undone. A setting that was changed again since is refused, unless
+    `force` is true.
+    """
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+    body = body or Undo()
+    undone = await parts.history.change(body.number)
+    command = settings.UndoChange(undone.number, undone.before, undone.after, body.why, body.force)
+    keys = [one for one in undone.before if one in settings.BY_KEY]
+    handled = await parts.handler.handle(
+        command,
+        actor=actor,
+        correlation_id=parts.new_id(),
+        idempotency=key,
+        respond=lambda state, rows: stored_answer({**_changed(state, rows, keys), "undone": change_json(undone)}),
+    )
+    return json_answer({**_changed(handled.state, handled.events, keys), "undone": change_json(undone)})
 
 
 @operation(router, "GET", "/{key}", Permission.READ, **described(EXAMPLE, text="one setting"))
@@ -41,15 +89,20 @@ async def get_setting(key: str, parts: PartsOf) -> Response:
     return json_answer(settings.describe(settings.setting(key), await _state(parts)))
 
 
-@operation(router, "PATCH", "", Permission.ADMIN, **described({"changed": ["training.seed"], "settings": [EXAMPLE]}))
+@operation(router, "PATCH", "", Permission.ADMIN, **described(CHANGED_EXAMPLE))
 async def change_settings(body: SettingsChange, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
     """Change several settings at once: all of them or none."""
     command = ChangeSettings(body.changes, body.why)
-    handled = await parts.handler.handle(command, actor=actor)
-    state = handled.state or SettingsState()
-    return json_answer(
-        {
-            "changed": [recorded.data["key"] for recorded in handled.events],
-            "settings": [settings.describe(settings.setting(key), state) for key in body.changes],
-        }
-    )
+    handled = await parts.handler.handle(command, actor=actor, correlation_id=parts.new_id())
+    return json_answer(_changed(handled.state, handled.events, list(body.changes)))
+
+
+def _changed(state: SettingsState | None, rows: list[Recorded], keys: list[str]) -> dict[str, Any]:
+    """``number`` is the one that the change is found and undone by; None where nothing changed."""
+    present = state or SettingsState()
+    changed = [row for row in rows if isinstance(row.event, SettingChanged)]
+    return {
+        "number": changed[-1].seq if changed else None,
+        "changed": [row.data["key"] for row in changed],
+        "settings": [settings.describe(settings.setting(key), present) for key in keys],
+    }

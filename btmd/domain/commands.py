@@ -12,7 +12,7 @@ JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
 MACHINE = Decider("machine", machine.stream, machine.decide, machine.evolve, machine.MachineState)
 
 DECIDERS: dict[type[Any], Decider] = {
-    settings.ChangeSettings: SETTINGS,
+    **dict.fromkeys(get_args(settings.SettingsCommand), SETTINGS),
     **dict.fromkeys(get_args(model.ModelCommand), MODELS),
     **dict.fromkeys(get_args(dataset.DatasetCommand), DATASETS),
     **dict.fromkeys(get_args(job.JobCommand), JOBS),

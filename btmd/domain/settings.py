@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from btmd.domain.event import Event, event
-from btmd.errors import InvalidValue, UnknownKey
+from btmd.errors import ChangedSince, InvalidValue, UnknownKey
 
 STREAM = "settings"
 Value = int | float | bool | str
@@ -186,6 +186,24 @@ class ChangeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class UndoChange:
+    """Give the settings of change ``number`` the values they had before it, None being the default.
+
+    ``before`` and ``after`` are what the change found and left. Values that were changed again since are only touched
+    with ``force``.
+    """
+
+    number: int
+    before: Mapping[str, Value | None]
+    after: Mapping[str, Value | None]
+    why: str = ""
+    force: bool = False
+
+
+SettingsCommand = ChangeSettings | UndoChange
+
+
+@dataclass(frozen=True, slots=True)
 class SettingsState:
     """The values that were set; everything else has its default."""
 
@@ -198,21 +216,40 @@ class SettingsState:
         return {one.key: self.get(one.key) for one in SCHEMA}
 
 
-def stream(command: ChangeSettings) -> str:
+def stream(command: SettingsCommand) -> str:
     return STREAM
 
 
-def decide(command: ChangeSettings, state: SettingsState | None) -> list[Event]:
-    """All changes or none. Raises UnknownKey, InvalidValue."""
+def decide(command: SettingsCommand, state: SettingsState | None) -> list[Event]:
+    """All changes or none. Raises UnknownKey, InvalidValue, ChangedSince."""
     values = (state or SettingsState()).values
+    if isinstance(command, UndoChange):
+        return _undo(command, values)
+    return changes(values, command.changes, command.why)
+
+
+def changes(values: Mapping[str, Value], wanted: Mapping[str, object], why: str) -> list[Event]:
+    """What makes of ``values`` the wanted ones; keys that are not named stay. Raises UnknownKey, InvalidValue."""
     events: list[Event] = []
-    for key, given in command.changes.items():
+    for key, given in wanted.items():
         known = setting(key)
         after = None if given is None else known.parse(given)
         before = values.get(key)
         if after != before or type(after) is not type(before):
-            events.append(SettingChanged(key, before, after, command.why))
+            events.append(SettingChanged(key, before, after, why))
     return events
+
+
+def _undo(command: UndoChange, values: Mapping[str, Value]) -> list[Event]:
+    again = [key for key, after in command.after.items() if key in BY_KEY and values.get(key) != after]
+    if again and not command.force:
+        raise ChangedSince(
+            f"{', '.join(again)} changed again since change {command.number}.",
+            hint=f"`btmctl config undo {command.number} --force` takes the later change back too.",
+        )
+    # A setting that this release no longer has cannot be given a value.
+    wanted = {key: before for key, before in command.before.items() if key in BY_KEY}
+    return changes(values, wanted, command.why or f"undo of {command.number}")
 
 
 def evolve(state: SettingsState | None, happened: Event) -> SettingsState:
@@ -234,6 +271,22 @@ def describe(one: Setting, state: SettingsState) -> dict[str, Any]:
         "is_default": one.key not in state.values,
         "type": one.type_name,
         "unit": one.unit,
+        "allowed": one.range_text(),
+        "meaning": one.meaning,
+        "needs_restart": one.needs_restart,
+    }
+
+
+def schema_entry(one: Setting) -> dict[str, Any]:
+    """What a setting may be, for people and programs."""
+    return {
+        "key": one.key,
+        "type": one.type_name,
+        "default": one.default,
+        "unit": one.unit,
+        "minimum": one.minimum,
+        "maximum": one.maximum,
+        "choices": list(one.choices),
         "allowed": one.range_text(),
         "meaning": one.meaning,
         "needs_restart": one.needs_restart,

@@ -204,6 +204,10 @@ class Store:
 
         return await self._read(newest)
 
+    async def query(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Ask something of a read-only connection, in a reader's thread and for well under a second."""
+        return await self._read(query)
+
     def recent(self, after: int, limit: int) -> list[Recorded] | None:
         """Rows after ``after`` from memory; None where they reach further back than what is kept."""
         if not self._recent or after < self._recent[0].seq - 1:

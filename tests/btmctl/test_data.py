@@ -229,10 +229,10 @@ def test_settings_are_sent_as_typed(btmctl: Btmctl, server: SmallServer) -> None
 
     def change(request: Request) -> None:
         bodies.append(request.json())
-        reply(request, {"changed": ["training.seed"]})
+        setting = {"key": "training.seed", "value": 7, "is_default": False, "needs_restart": False}
+        reply(request, {"number": 3, "changed": ["training.seed"], "settings": [setting]})
 
     server.does("PATCH", "/settings", change)
-    server.answers("GET", "/settings/training.seed", {"key": "training.seed", "value": 7})
     assert btmctl("config", "set", "training.seed=7", "--why", "a test")[0] == 0
     assert bodies == [{"changes": {"training.seed": "7"}, "why": "a test"}]
 

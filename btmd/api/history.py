@@ -1,0 +1,119 @@
+"""The history of the settings: changes, differences between two moments, and who set what."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from btmd.api.answers import described, json_answer
+from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.times import rfc3339
+from btmd.domain import settings
+from btmd.domain.history import Change, ValueChange, difference
+from btmd.projections.settings import changed_settings
+from btmd.store.past import Position
+
+router = APIRouter(prefix="/history", tags=["settings"])
+
+AT = Query(max_length=100, description="a time (RFC 3339, or as a person types it) or the number of an event")
+CHANGE_EXAMPLE = {
+    "number": 17,
+    "recorded_at": "2026-11-22T14:00:00.000000Z",
+    "wall_at": "2026-11-22T14:00:00.000000Z",
+    "actor": {"uid": 1000, "name": "ada"},
+    "why": "a larger disk",
+    "changes": [{"key": "checkpoints.keep", "before": None, "after": 5}],
+}
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    """A change; a value of None is the default."""
+    return {
+        "number": change.number,
+        "recorded_at": rfc3339(change.recorded_at_us),
+        "wall_at": rfc3339(change.wall_at_us),
+        "actor": {"uid": change.actor.uid, "name": change.actor.name},
+        "why": change.why,
+        "changes": [value_json(one) for one in change.values],
+    }
+
+
+def value_json(one: ValueChange) -> dict[str, Any]:
+    return {"key": one.key, "before": one.before, "after": one.after}
+
+
+def position_json(position: Position) -> dict[str, Any]:
+    """A moment of the log; the times are None before the first event."""
+    begun = position.recorded_at_us > 0
+    return {
+        "seq": position.seq,
+        "wall_at": rfc3339(position.wall_at_us) if begun else None,
+        "recorded_at": rfc3339(position.recorded_at_us) if begun else None,
+    }
+
+
+@operation(router, "GET", "", Permission.READ, **described([CHANGE_EXAMPLE], text="newest first"))
+async def list_changes(
+    parts: PartsOf,
+    key: Annotated[str | None, Query(max_length=200)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+) -> Response:
+    """Changes of the settings: who, when, from what, to what, why.
+
+    Of one setting with `key`; older ones with `before`, the number of a change.
+    """
+    found = await parts.history.changes(key=key, limit=limit, before=before)
+    if key is not None and not found:
+        settings.setting(key)
+    return json_answer([change_json(one) for one in found])
+
+
+DIFF_EXAMPLE = {
+    "from": {"seq": 3, "wall_at": "2026-11-22T13:00:00.000000Z", "recorded_at": "2026-11-22T13:00:00.000000Z"},
+    "to": {"seq": 17, "wall_at": "2026-11-22T14:00:00.000000Z", "recorded_at": "2026-11-22T14:00:00.000000Z"},
+    "changes": CHANGE_EXAMPLE["changes"],
+}
+
+
+@operation(router, "GET", "/diff", Permission.READ, **described(DIFF_EXAMPLE, errors=(409,)))
+async def diff(
+    parts: PartsOf,
+    from_: Annotated[str, Query(alias="from", max_length=100, description=AT.description)] = "0",
+    to: Annotated[str, AT] = "now",
+) -> Response:
+    """What differs between two moments; without `from`, between the defaults and the second one."""
+    first, second = await parts.history.find(from_), await parts.history.find(to)
+    states = [await parts.history.settings_at(one.seq) for one in (first, second)]
+    return json_answer(
+        {
+            "from": position_json(first),
+            "to": position_json(second),
+            "changes": [value_json(one) for one in difference(states[0].values, states[1].values)],
+        }
+    )
+
+
+BLAME_EXAMPLE = {"key": "training.seed", "value": 7, "is_default": False, "set_by": CHANGE_EXAMPLE}
+
+
+@operation(router, "GET", "/blame", Permission.READ, **described([BLAME_EXAMPLE]))
+async def blame(parts: PartsOf, key: Annotated[str | None, Query(max_length=200)] = None) -> Response:
+    """For every setting, or one, the change that gave it its present value; None where it was never changed."""
+    wanted = settings.SCHEMA if key is None else (settings.setting(key),)
+    state, _ = await parts.handler.state(settings.STREAM)
+    present = state or settings.SettingsState()
+    async with parts.store.session() as session:
+        changed = {row.key: row.changed_seq for row in await changed_settings(session)}
+    answer = []
+    for one in wanted:
+        by = await parts.history.change(changed[one.key]) if one.key in changed else None
+        answer.append(
+            {
+                "key": one.key,
+                "value": present.get(one.key),
+                "is_default": one.key not in present.values,
+                "set_by": None if by is None else change_json(by),
+            }
+        )
+    return json_answer(answer)

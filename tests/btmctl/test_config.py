@@ -1,0 +1,85 @@
+"""btmctl config against a real daemon."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from btmctl.__main__ import main
+from tests.fixtures.daemon import ThreadedDaemon, config_of
+from tests.fixtures.short_folder import short_folder
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[ThreadedDaemon]:
+    with short_folder() as folder, ThreadedDaemon(config_of(folder)) as running:
+        yield running
+
+
+@pytest.fixture
+def run(daemon: ThreadedDaemon, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--socket", str(daemon.config.socket_path)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def value(run: Run, key: str, *more: str) -> object:
+    code, out, _ = run("config", "list", "--json", *more)
+    assert code == 0
+    return {one["key"]: one["value"] for one in json.loads(out)}[key]
+
+
+def test_a_change_is_seen_undone_and_unset(run: Run) -> None:
+    assert run("config", "set", "training.seed=7", "checkpoints.keep=3", "--why", "a trial")[0] == 0
+    assert run("config", "set", "training.seed=8")[0] == 0
+    code, out, _ = run("config", "history", "training.seed")
+    assert code == 0
+    assert "training.seed: 7 -> 8" in out
+    assert "training.seed: default -> 7" in out
+    assert '"a trial"' in out
+    assert run("config", "diff", "--from", "0")[1].splitlines() == [
+        "checkpoints.keep: default -> 3",
+        "training.seed: default -> 8",
+    ]
+    assert "training.seed" in run("config", "blame", "training.seed")[1]
+    code, _, err = run("config", "undo")
+    assert (code, "training.seed is now 7." in err) == (0, True)
+    assert value(run, "training.seed") == 7
+    assert run("config", "unset", "training.seed", "checkpoints.keep")[0] == 0
+    assert run("config", "diff")[2] == "Nothing differs.\n"
+    assert value(run, "training.seed", "--at", "now") == 42
+
+
+def test_an_old_state_is_looked_at_by_number(run: Run) -> None:
+    number = json.loads(run("config", "set", "training.seed=5", "--json")[1])["number"]
+    run("config", "unset", "training.seed")
+    assert value(run, "training.seed", "--at", str(number)) == 5
+    assert run("config", "diff", "--from", str(number), "--to", "now")[1] == "training.seed: 5 -> default\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "helps"),
+    [
+        (("config", "diff", "--from", "someday"), 2, "2 hours ago"),
+        (("config", "list", "--at", "3 years hence"), 2, "2 hours ago"),
+        (("config", "diff", "--to", "2099-01-01"), 2, "now"),
+        (("config", "history", "training.sed"), 2, "training.seed"),
+        (("config", "unset", "training.sed"), 2, "training.seed"),
+        (("config", "undo", "999999"), 5, "btmctl config history"),
+    ],
+)
+def test_refusals_say_what_helps(run: Run, arguments: tuple[str, ...], code: int, helps: str) -> None:
+    found, out, err = run(*arguments)
+    assert (found, out) == (code, "")
+    assert helps in err
+
+
+def test_the_schema_lists_every_setting(run: Run) -> None:
+    found = json.loads(run("config", "schema", "--json")[1])
+    assert {"key", "type", "default", "unit", "minimum", "maximum", "meaning", "needs_restart"} <= set(found[0])
+    assert "training.seed" in run("config", "schema")[1]
