@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from btmd.backup.key_ring import KeyRing
-from btmd.backup.manifests import newest, read_manifest
+from btmd.backup.manifests import ID_DIGITS, newest, read_manifest
 from btmd.backup.recover import rebuild_backup
 from btmd.backup.repository import Repository
 from btmd.backup.states import States
@@ -58,7 +58,7 @@ def drill(
     else:
         name = repository.find(backup_id)
     began_ns = time.monotonic_ns()
-    outcome = DrillResult(name[:16], False, now_us, 0, 0, 0, "", "unknown")
+    outcome = DrillResult(name[:ID_DIGITS], False, now_us, 0, 0, 0, "", "unknown")
     try:
         with TemporaryDirectory(dir=tmp, prefix="drill-") as place:
             outcome = _rebuilt(repository, ring, tuple(deciders), Path(place), name, now_us)
@@ -89,7 +89,7 @@ def _rebuilt(
         state = "matches" if f"{states.total():064x}" == manifest.state_hash else "differs"
     differs = state == "differs"
     return DrillResult(
-        backup_id=name[:16],
+        backup_id=name[:ID_DIGITS],
         proved=not differs,
         started_at_us=now_us,
         duration_us=0,

@@ -8,6 +8,7 @@ row. A part of the log (selected streams) has gaps: at each, the number and the 
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain, pairwise
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -90,6 +91,10 @@ class Columns(msgspec.Struct, frozen=True, array_like=True):
     """The events' JSON texts, one list for each of ``kinds``, in the order of the rows."""
 
 
+# The values of a row in the order of its canonical form.
+_ATTRIBUTES = tuple(map(attrgetter, Recorded.__struct_fields__[:14]))
+_PREV_HASH, _HASH = attrgetter("prev_hash"), attrgetter("hash")
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Columns)
 
@@ -99,11 +104,11 @@ def pack_rows(rows: Sequence[Recorded]) -> bytes:
 
     Raises Damaged for a row that its hash does not fit: a damaged log must not push good backups out.
     """
-    raw = [msgspec.structs.astuple(row) for row in rows]
-    _require_hashes(raw)
-    columns = list(zip(*raw, strict=True))
+    columns = [list(map(attribute, rows)) for attribute in _ATTRIBUTES]
+    before, hashes = list(map(_PREV_HASH, rows)), list(map(_HASH, rows))
+    _require_hashes(columns, before, hashes)
     seqs, epochs, streams, versions, event_ids, types, schemas, recorded, wall = columns[:9]
-    boots, actors, correlations, causations, data, before, hashes = columns[9:16]
+    boots, actors, correlations, causations, data = columns[9:]
     kinds = list(zip(types, schemas, strict=True))
     numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
     kind_of = list(map(numbers.__getitem__, kinds))
@@ -141,13 +146,14 @@ def unpack_rows(packed: bytes) -> list[Recorded]:
         ) from error
 
 
-def _require_hashes(raw: Iterable[tuple[Any, ...]]) -> None:
-    for row in raw:
-        if row_hash(row[14], row[:14]) != row[15]:
-            raise Damaged(
-                f"The event log is damaged at event {row[0]}: its content does not fit its hash.",
-                hint="Restore the database from a backup; nothing was changed.",
-            )
+def _require_hashes(columns: Sequence[Sequence[Any]], before: Sequence[bytes], hashes: Sequence[bytes]) -> None:
+    computed = list(map(row_hash, before, zip(*columns, strict=True)))
+    if computed != hashes:
+        at = next(at for at, digest in enumerate(computed) if digest != hashes[at])
+        raise Damaged(
+            f"The event log is damaged at event {columns[0][at]}: its content does not fit its hash.",
+            hint="Restore the database from a backup; nothing was changed.",
+        )
 
 
 def _gaps(seqs: Sequence[int], before: Sequence[bytes], hashes: Sequence[bytes]) -> list[tuple[int, int, bytes]]:

@@ -8,6 +8,7 @@ row of the range is in it.
 import base64
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ SMALL_BYTES = 256 << 10
 # smaller *and* three times faster than those up to 12 (100,000 events: 7.7 MB against 8.4 to 9.1).
 _SMALL = zstandard.ZstdCompressor(level=19, write_checksum=True)
 _LARGE_LEVEL = 1
+
+_DATA = attrgetter("data_json")
 
 
 class SegmentHeader(msgspec.Struct, frozen=True):
@@ -129,7 +132,7 @@ def parts_of(pages: Iterator[list[Recorded]]) -> Iterator[list[Recorded]]:
     size_bytes = 0
     for page in pages:
         held += page
-        size_bytes += sum(len(row.data_json) for row in page)
+        size_bytes += sum(map(len, map(_DATA, page)))
         while len(held) >= MAX_ROWS:
             yield held[:MAX_ROWS]
             held, size_bytes = held[MAX_ROWS:], 0
