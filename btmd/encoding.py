@@ -175,9 +175,7 @@ class Encoder:
             last = end
         return spans
 
-    def _end_of_turn(
-        self, text: str, start: int, content: str, until: Sequence[Message], is_last: bool
-    ) -> int | None:
+    def _end_of_turn(self, text: str, start: int, content: str, until: Sequence[Message], is_last: bool) -> int | None:
         """The character after the turn's end mark; None if the template hides where that is."""
         rendered = text if is_last else self._template.render(until)
         if rendered == text[: len(rendered)] and len(rendered) >= start:

@@ -80,9 +80,7 @@ def _columns(opened: Opened, first: list[Record]) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def _layout(
-    opened: Opened, first: list[Record], columns: tuple[str, ...], mapping: Mapping[str, str] | None
-) -> Layout:
+def _layout(opened: Opened, first: list[Record], columns: tuple[str, ...], mapping: Mapping[str, str] | None) -> Layout:
     if opened.format == "text":
         if mapping:
             raise UnknownLayout("A plain text has no columns to map.", hint="Leave --map out for .txt and .md files.")
@@ -93,9 +91,7 @@ def _layout(
     return mapped_layout(mapping, columns) if mapping else detect_layout(sample, columns)
 
 
-def _watched(
-    records: Iterator[Record], out: BinaryIO, scanned: Scanned, progress: Progress
-) -> Iterator[Record]:
+def _watched(records: Iterator[Record], out: BinaryIO, scanned: Scanned, progress: Progress) -> Iterator[Record]:
     for number, record in enumerate(records, 1):
         if number % _PROGRESS_EVERY == 0:
             # Rows are written about as large as they are read: near enough for a bar.

@@ -165,9 +165,7 @@ class _Values:
         return float(f"{value:.7g}") if isinstance(value, int | float) else otherwise
 
 
-def _rope_scaling(
-    values: _Values, theta: float, head_size: int, factors: list[float] | None
-) -> dict[str, Any] | None:
+def _rope_scaling(values: _Values, theta: float, head_size: int, factors: list[float] | None) -> dict[str, Any] | None:
     if factors is not None:
         return _llama_3_scaling(theta, head_size, factors)
     kind = values.get("rope.scaling.type")

@@ -234,9 +234,7 @@ def mapped_layout(mapping: Mapping[str, str], columns: Sequence[str]) -> Layout:
         if column not in columns and column.strip().lower() not in by_name:
             shown = ", ".join(f"'{name[:40]}'" for name in columns[:20])
             raise UnknownLayout(f"There is no column '{column}'. The columns are: {shown}.", hint="Check the spelling.")
-    named = {
-        role: column if column in columns else by_name[column.strip().lower()] for role, column in mapping.items()
-    }
+    named = {role: column if column in columns else by_name[column.strip().lower()] for role, column in mapping.items()}
     if set(named) == {"text"}:
         return Layout("mapped", text=named["text"], split=by_name.get("split"))
     if set(named) == {"prompt", "completion"}:

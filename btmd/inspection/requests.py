@@ -1,6 +1,5 @@
 """What the daemon may ask of an inspection child, and what comes back: JSON lines, one request in, one answer out."""
 
-
 import msgspec
 
 
@@ -90,5 +89,3 @@ def decode_request(line: bytes) -> AnyRequest:
     """Raises msgspec.ValidationError for anything but a known request."""
     decoded: AnyRequest = msgspec.json.decode(line, type=AnyRequest)
     return decoded
-
-
