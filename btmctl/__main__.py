@@ -22,6 +22,7 @@ COMMANDS = {
     "datasets": "data to train on",
     "presets": "ready-made sets of training values",
     "config": "settings of the daemon",
+    "restore": "bring an earlier state back, whole or in parts",
     "events": "everything that happened, as it was recorded",
     "daemon": "run the daemon, or see how it is doing",
     "version": "versions of btmctl and of the daemon",

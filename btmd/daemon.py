@@ -35,6 +35,7 @@ from btmd.presets import load_builtin_presets
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
+from btmd.restoring import Restoring
 from btmd.scheduler import Scheduler
 from btmd.state_folder import claim
 from btmd.store.event_log import Store
@@ -126,11 +127,13 @@ class Daemon:
         presets = load_builtin_presets()
         inspector = Inspector()
         datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
+        history = History(self.store, clock_us)
         self.parts = Parts(
             config=config,
             store=self.store,
             handler=self.handler,
-            history=History(self.store, clock_us),
+            history=history,
+            restoring=Restoring(self.store, self.handler, history, contents, new_event_id),
             contents=contents,
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir),
             dataset_adding=datasets,

@@ -14,6 +14,7 @@ from btmd.api import (
     models,
     presets,
     problems,
+    restores,
     settings,
     training,
 )
@@ -32,6 +33,7 @@ ROUTERS = (
     chat.router,
     settings.router,
     history.router,
+    restores.router,
     events.router,
 )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from btmd.datasets import DatasetAdding
     from btmd.history import History
     from btmd.models import ModelAdding
+    from btmd.restoring import Restoring
     from btmd.store.event_log import Store
     from btmd.submission import Submission
 
@@ -38,6 +39,7 @@ class Parts:
     store: "Store"
     handler: "CommandHandler"
     history: "History"
+    restoring: "Restoring"
     contents: "ContentStore"
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"

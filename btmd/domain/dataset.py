@@ -54,9 +54,10 @@ class ConsentRevoked(Event):
 
 @event("DatasetRemoved")
 class DatasetRemoved(Event):
-    """The registration ended; the history stays."""
+    """The registration ended; the history stays. ``contents_kept``: by a restore, which can be undone."""
 
     dataset_id: str
+    contents_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

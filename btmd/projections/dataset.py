@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, SQLModel, col, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from btmd.domain.dataset import (
@@ -36,6 +36,7 @@ class DatasetRow(SQLModel, table=True):
     consent_by_uid: int | None
     consent_us: int | None
     removed: bool = Field(index=True)
+    contents_kept: bool
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -83,6 +84,7 @@ def _added(connection: sqlite3.Connection, recorded: Recorded, happened: Dataset
         consent_by_uid=None,
         consent_us=None,
         removed=False,
+        contents_kept=False,
     )
 
 
@@ -122,12 +124,20 @@ def _revoked(connection: sqlite3.Connection, recorded: Recorded, happened: Conse
 
 
 def _removed(connection: sqlite3.Connection, recorded: Recorded, happened: DatasetRemoved) -> None:
-    update(connection, DatasetRow, "dataset_id", happened.dataset_id, removed=True, scopes_json="[]")
+    update(
+        connection,
+        DatasetRow,
+        "dataset_id",
+        happened.dataset_id,
+        removed=True,
+        contents_kept=happened.contents_kept,
+        scopes_json="[]",
+    )
 
 
 DATASETS_VIEW = View(
     "datasets",
-    1,
+    2,
     (DatasetRow, DatasetVersionRow),
     {
         DatasetAdded: _added,
@@ -160,10 +170,10 @@ async def version(session: AsyncSession, dataset_id: str, version_id: str) -> Da
 
 
 async def referenced_contents(session: AsyncSession) -> set[str]:
-    """The SHA-256 of every file that a registered dataset needs."""
+    """The SHA-256 of every file that a dataset needs: a registered one, or one that an undone restore gives back."""
     found = (
         select(DatasetVersionRow.source_sha256, DatasetVersionRow.rows_sha256)
         .join(DatasetRow, col(DatasetRow.dataset_id) == col(DatasetVersionRow.dataset_id))
-        .where(col(DatasetRow.removed).is_(False))
+        .where(or_(col(DatasetRow.removed).is_(False), col(DatasetRow.contents_kept)))
     )
     return {sha256 for pair in (await session.exec(found)).all() for sha256 in pair}

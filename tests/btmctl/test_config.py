@@ -1,4 +1,4 @@
-"""btmctl config against a real daemon."""
+"""btmctl config and restore against a real daemon."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -83,3 +83,30 @@ def test_the_schema_lists_every_setting(run: Run) -> None:
     found = json.loads(run("config", "schema", "--json")[1])
     assert {"key", "type", "default", "unit", "minimum", "maximum", "meaning", "needs_restart"} <= set(found[0])
     assert "training.seed" in run("config", "schema")[1]
+
+
+def test_a_restore_shows_what_it_would_do_and_is_taken_back(run: Run) -> None:
+    then = json.loads(run("config", "set", "training.seed=70", "--json")[1])["number"]
+    run("config", "set", "training.seed=71")
+    code, out, err = run("restore", "--seq", str(then), "--dry-run")
+    assert (code, out) == (0, "settings: training.seed: 71 -> 70\n")
+    assert f"--seq {then} --expect" in err
+    code, out, err = run("restore", "--seq", str(then), "--only", "settings")
+    assert (code, "--yes" in err) == (6, True)
+    assert value(run, "training.seed") == 71
+    code, out, err = run("restore", "--seq", str(then), "--yes")
+    assert code == 0
+    assert value(run, "training.seed") == 70
+    undo = next(line for line in err.splitlines() if "takes it back" in line).split()[3]
+    assert json.loads(run("restore", "--seq", undo, "--yes", "--json")[1])["changes"][0]["after"] == 71
+    assert value(run, "training.seed") == 71
+
+
+def test_a_restore_is_refused_when_something_changed_since_the_preview(run: Run) -> None:
+    then = json.loads(run("config", "set", "training.seed=80", "--json")[1])["number"]
+    run("config", "set", "training.seed=81")
+    assert run("restore", "--seq", str(then), "--expect", str(then))[0] == 6
+    assert run("restore", "--seq", str(then), "--expect", str(then), "--force")[0] == 0
+    assert value(run, "training.seed") == 80
+    assert run("restore")[0] == 2
+    assert run("restore", "--backup", "none", "--yes")[0] == 5

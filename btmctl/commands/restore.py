@@ -1,0 +1,99 @@
+"""btmctl restore: an earlier state brought back."""
+
+import argparse
+
+from btmctl import words
+from btmctl.client import Document
+from btmctl.errors import DONE, Refused
+from btmctl.output import Output
+from btmctl.parser import Single
+from btmctl.session import Session
+
+
+def command() -> Single:
+    single = Single(
+        "restore",
+        run,
+        "Brings back the state of a moment: settings and registrations; jobs are never touched. Shows first what would"
+        " change, and can be undone.",
+        [
+            "btmctl restore --at 'yesterday 18:00' --dry-run",
+            "btmctl restore --seq 41 --only settings --yes",
+            "btmctl restore --at '2 hours ago' --mode merge --prefer current",
+        ],
+    )
+    which = single.parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--at", metavar="TIME", type=words.at, help="2 hours ago, 2026-11-22 14:00, RFC 3339")
+    which.add_argument("--seq", metavar="N", type=int, help="the state after this event")
+    which.add_argument("--backup", metavar="ID", help="the state in this backup")
+    add = single.parser.add_argument
+    add("--only", metavar="PARTS", help="settings,presets,models,datasets,access,consent (default: all but consent)")
+    add("--mode", choices=("replace", "merge"), default="replace", help="merge only fills in what is missing")
+    add("--prefer", choices=("current", "restored"), help="with merge: who wins where both have a value")
+    add("--dry-run", action="store_true", help="only show what would change")
+    add("--expect", metavar="SEQ", type=int, help="refuse if something was changed after this event")
+    add("--force", action="store_true", help="also when something was changed since the preview")
+    return single
+
+
+def run(arguments: argparse.Namespace, session: Session) -> int:
+    output = session.output
+    body: Document = {
+        "at": arguments.at,
+        "seq": arguments.seq,
+        "backup_id": arguments.backup,
+        "only": [one.strip() for one in arguments.only.split(",")] if arguments.only else None,
+        "mode": arguments.mode,
+        "prefer": arguments.prefer,
+        "force": arguments.force,
+    }
+    body = {name: value for name, value in body.items() if value is not None}
+    preview = session.client.post("/restores", {**body, "dry_run": True})
+    if arguments.dry_run:
+        if output.as_json:
+            output.document(preview)
+        else:
+            show(preview, output)
+            output.say(f"btmctl restore --seq {preview['target']['seq']} --expect {preview['expected_head']} does it.")
+        return DONE
+    if not output.as_json:
+        show(preview, output)
+    expected = preview["expected_head"] if arguments.expect is None else arguments.expect
+    if (
+        preview["changes"]
+        and arguments.expect is None
+        and not session.confirm("Restore this?", otherwise="--yes restores it; --dry-run only shows it.")
+    ):
+        raise Refused("Nothing was restored.", "", "", code="declined")
+    # The moment that was shown, not what the same words would mean by now.
+    body = {name: value for name, value in body.items() if name != "at"} | {"expected_head": expected}
+    if arguments.backup is None:
+        body["seq"] = preview["target"]["seq"]
+    answer = session.client.post("/restores", body)
+    if output.as_json:
+        output.document(answer)
+    elif answer["undo_seq"] is not None:
+        output.say(answer["message"], "green")
+        output.say(f"btmctl restore --seq {answer['undo_seq']} takes it back.")
+    return DONE
+
+
+def show(preview: Document, output: Output) -> None:
+    """What a restore changes and what it leaves alone."""
+    target = preview["target"]
+    output.say(f"The state after event {target['seq']}, {words.moment(target['wall_at']) or 'before everything'}:")
+    if not preview["changes"] and not preview["conflicts"]:
+        output.say("Nothing would change.")
+    for one in preview["changes"]:
+        output.line(f"{one['component']}: {in_words(one)}")
+    for one in preview["conflicts"]:
+        output.line(f"conflict, {one['component']}: {in_words(one)}")
+    for text in preview["left_alone"]:
+        output.line(f"left alone, {text}")
+
+
+def in_words(one: Document) -> str:
+    """One thing that a restore changes."""
+    nothing = "default" if one["component"] == "settings" else "none"
+    before, after = (words.value(one[end]) if one[end] is not None else nothing for end in ("before", "after"))
+    return f"{one['subject']}: {before} -> {after}"

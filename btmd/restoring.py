@@ -1,0 +1,209 @@
+"""Restores: read then and now, plan, and apply in one transaction across all streams."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from btmd.command_handler import CommandHandler
+from btmd.content import ContentStore
+from btmd.domain import settings
+from btmd.domain.dataset import ConsentRevoked, DatasetVersionAdded
+from btmd.domain.event import Actor, Event
+from btmd.domain.model import ModelAdded
+from btmd.domain.restore import (
+    STREAM,
+    Manner,
+    Past,
+    Registration,
+    RestoreCompleted,
+    RestorePlan,
+    RestoreStarted,
+    plan_consent,
+    plan_registration,
+    plan_settings,
+    registration,
+)
+from btmd.domain.settings import SettingsState
+from btmd.errors import LogMovedOn
+from btmd.history import History
+from btmd.projections.job import unfinished_jobs
+from btmd.store.codec import RawEvent
+from btmd.store.errors import VersionConflict
+from btmd.store.event_log import IdempotencyKey, Recorded, Store, StreamAppend
+from btmd.store.past import newest_rows, streams_of
+
+MAX_ATTEMPTS = 20
+_PREFIXES = {"models": "model-", "datasets": "dataset-"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan and what it rests on: the head before it was made, and the version of each stream it read."""
+
+    target_seq: int
+    head_seq: int
+    manner: Manner
+    plan: RestorePlan
+    versions: dict[str, int]
+    newest_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a restore did; ``rows`` are empty where nothing had to change."""
+
+    prepared: Prepared
+    restore_id: str
+    rows: list[Recorded]
+
+
+class Restoring:
+    """Plans and applies restores; never touches a job or anything that one at work needs."""
+
+    def __init__(
+        self,
+        store: Store,
+        handler: CommandHandler,
+        history: History,
+        contents: ContentStore,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._handler = handler
+        self._history = history
+        self._contents = contents
+        self._new_id = new_id
+
+    async def prepare(self, target_seq: int, manner: Manner, by_uid: int) -> Prepared:
+        """What a restore to the state after event ``target_seq`` would do."""
+        head_seq = self._store.head.seq
+        plan, versions, newest = RestorePlan(), {}, 0
+        if "settings" in manner.components:
+            state, version = await self._handler.state(settings.STREAM)
+            versions[settings.STREAM] = version
+            newest = await self._newest_seq(settings.STREAM)
+            then = await self._history.settings_at(target_seq)
+            current = (state or SettingsState()).values
+            plan_settings(plan, current, then.values, manner, f"restore to event {target_seq}")
+        needed = await self._needed()
+        for component, prefix in _PREFIXES.items():
+            consent = component == "datasets" and "consent" in manner.components
+            if component not in manner.components and not consent:
+                continue
+            for stream in await self._store.query(lambda connection, p=prefix: streams_of(connection, p)):  # type: ignore[misc]
+                rows = await self._store.read_stream(stream)
+                versions[stream], newest = rows[-1].version, max(newest, rows[-1].seq)
+                past = _past(component, stream, stream.removeprefix(prefix), rows, target_seq, needed)
+                if component in manner.components:
+                    plan_registration(plan, past, manner, self._missing)
+                if consent:
+                    plan_consent(plan, past, manner, by_uid)
+        return Prepared(target_seq, head_seq, manner, plan, versions, newest)
+
+    async def restore(
+        self,
+        target_seq: int,
+        manner: Manner,
+        *,
+        actor: Actor,
+        expected_head: int | None = None,
+        force: bool = False,
+        idempotency: IdempotencyKey | None = None,
+        respond: Callable[[Done], bytes] | None = None,
+    ) -> Done:
+        """Plan and apply. With ``expected_head``, only if nothing of it changed after that event, or with ``force``.
+
+        Raises LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things.
+        """
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            prepared = await self.prepare(target_seq, manner, actor.uid)
+            if expected_head is not None and prepared.newest_seq > expected_head and not force:
+                raise LogMovedOn(
+                    f"Something was changed after event {expected_head}, at event {prepared.newest_seq}.",
+                    hint="Look at a new preview with --dry-run, or give --force.",
+                )
+            prepared.plan.require_settled()
+            try:
+                return await self._apply(prepared, actor, expected_head, force, idempotency, respond)
+            except VersionConflict:
+                # Changed between the plan and its transaction: planned again on what is there now.
+                if attempt == MAX_ATTEMPTS:
+                    raise
+        raise AssertionError("not reached")
+
+    async def _apply(
+        self,
+        prepared: Prepared,
+        actor: Actor,
+        expected_head: int | None,
+        force: bool,
+        idempotency: IdempotencyKey | None,
+        respond: Callable[[Done], bytes] | None,
+    ) -> Done:
+        plan, manner, restore_id = prepared.plan, prepared.manner, self._new_id()[:10]
+        changed: dict[str, int] = {}
+        for one in plan.changes:
+            changed[one.component] = changed.get(one.component, 0) + 1
+        started = RestoreStarted(
+            restore_id, prepared.target_seq, manner.components, manner.mode, manner.prefer, expected_head, force
+        )
+        completed = RestoreCompleted(restore_id, changed, tuple(plan.left_alone))
+        appends = [
+            StreamAppend(STREAM, (started,)),
+            *(
+                StreamAppend(stream, tuple(events), prepared.versions[stream])
+                for stream, events in plan.events.items()
+                if events
+            ),
+            StreamAppend(STREAM, (completed,)),
+        ]
+        appended = await self._store.commit(
+            appends if plan.changes else [],
+            actor=actor,
+            correlation_id=restore_id,
+            idempotency=idempotency,
+            response=None if respond is None else lambda rows: respond(Done(prepared, restore_id, rows)),
+        )
+        return Done(prepared, restore_id, appended.events)
+
+    async def _newest_seq(self, stream: str) -> int:
+        rows = await self._store.query(lambda connection: newest_rows(connection, stream, 1))
+        return rows[0].seq if rows else 0
+
+    async def _needed(self) -> dict[tuple[str, str], str]:
+        """By component and id, the unfinished job that needs it."""
+        async with self._store.session() as session:
+            jobs = await unfinished_jobs(session)
+        return {key: job.job_id for job in jobs for key in (("models", job.model_id), ("datasets", job.dataset_id))}
+
+    def _missing(self, then: Registration) -> str:
+        """Which files of a registration are gone, in words."""
+        for one in then.events:
+            if isinstance(one, ModelAdded) and not Path(one.folder).is_dir():
+                return f"its folder {one.folder} is gone"
+            if isinstance(one, DatasetVersionAdded) and not self._contents.has(one.rows_sha256):
+                return "its contents are gone"
+        return ""
+
+
+def _past(
+    component: str,
+    stream: str,
+    subject: str,
+    rows: list[Recorded],
+    target_seq: int,
+    needed: dict[tuple[str, str], str],
+) -> Past:
+    def known(upto: int | None) -> list[Event]:
+        wanted = [row for row in rows if upto is None or row.seq <= upto]
+        return [row.event for row in wanted if not isinstance(row.event, RawEvent)]
+
+    return Past(
+        component=component,
+        subject=subject,
+        stream=stream,
+        then=registration(known(target_seq)),
+        now=registration(known(None)),
+        revoked=any(row.seq > target_seq and isinstance(row.event, ConsentRevoked) for row in rows),
+        needed_by=needed.get((component, subject), ""),
+    )
