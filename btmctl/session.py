@@ -69,15 +69,17 @@ class Session:
         What it was doing goes on without it. Raises Unreachable after ``patience_s``.
         """
         path = self.client.socket_path
-        if path == places.quickstart_socket(self.environment):
-            from btmctl import private_daemon
-
-            private_daemon.start(self.environment, announce)
+        is_private = path == places.quickstart_socket(self.environment)
         deadline = time.monotonic() + patience_s
         pause_s = 0.1
         # A daemon that is just ending still takes connections: without a pause we would ask it again and again.
         time.sleep(pause_s)
         while (problem := probe(path)) is not None:
+            if is_private:
+                from btmctl import private_daemon
+
+                private_daemon.start(self.environment, announce)
+                return
             if time.monotonic() > deadline:
                 raise Unreachable(
                     "The daemon went away and did not come back.",
