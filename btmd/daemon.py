@@ -188,6 +188,9 @@ class Daemon:
                 tasks.start_soon(self._end_when_idle, self.config.idle_exit_s)
             tasks.start_soon(self._serve, server, listener)
             self._notify(READY=1, STATUS=f"Listening at {self.config.socket_path}")
+            head = self.store.head
+            # Kept by the journal, where nobody who rewrites the log can change it.
+            log.info("the event log ends with event %d, hash %s", head.seq, head.hash.hex())
             log.info("ready: listening at %s", self.config.socket_path)
             await self.stopping.wait()
             self._notify(STOPPING=1)

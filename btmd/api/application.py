@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from btmd import __version__
 from btmd.api import (
+    audit,
     chat,
     contents,
     datasets,
@@ -34,6 +35,7 @@ ROUTERS = (
     settings.router,
     history.router,
     restores.router,
+    audit.router,
     events.router,
 )
 

@@ -1,4 +1,4 @@
-"""btmctl config and restore against a real daemon."""
+"""btmctl config, restore and audit against a real daemon."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -110,3 +110,13 @@ def test_a_restore_is_refused_when_something_changed_since_the_preview(run: Run)
     assert value(run, "training.seed") == 80
     assert run("restore")[0] == 2
     assert run("restore", "--backup", "none", "--yes")[0] == 5
+
+
+def test_the_audit_checks_the_log_and_says_who_did_what(run: Run) -> None:
+    code, out, _ = run("audit", "verify")
+    assert code == 0
+    assert "as they were written" in out
+    run("config", "set", "training.seed=90", "--why", "audited")
+    code, out, _ = run("audit", "log", "--limit", "1")
+    assert (code, '-> 90, "audited"' in out) == (0, True)
+    assert json.loads(run("audit", "log", "--user", "nobody-here", "--json")[1]) == []

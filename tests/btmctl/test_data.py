@@ -279,3 +279,15 @@ def test_a_file_that_changed_is_not_silently_used(btmctl: Btmctl, server: SmallS
     code, _, err = btmctl("train", "tiny", str(path), "--consent")
     assert code == 6
     assert "btmctl datasets add" in err
+
+
+@pytest.mark.parametrize(("verdict", "exit_code"), [("tampered", 9), ("damaged", 7)])
+def test_a_log_that_does_not_fit_has_its_exit_code(
+    btmctl: Btmctl, server: SmallServer, verdict: str, exit_code: int
+) -> None:
+    found = {"verdict": verdict, "checked": 4, "first_bad": 5, "reason": "its content does not fit its hash"}
+    server.answers("GET", "/audit/verification", found)
+    code, out, err = btmctl("audit", "verify")
+    assert code == exit_code
+    assert "event 5" in out
+    assert "event 5" in err
