@@ -286,8 +286,14 @@ def test_tokens_named_only_in_the_configuration_are_marks_as_in_transformers(tmp
     folder = model_folder(tmp_path, CHATML_TEMPLATE)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config["added_tokens_decoder"] = {
-        "480": {"content": "<|extra|>", "special": True, "normalized": False, "lstrip": False, "rstrip": False,
-                "single_word": False}
+        "480": {
+            "content": "<|extra|>",
+            "special": True,
+            "normalized": False,
+            "lstrip": False,
+            "rstrip": False,
+            "single_word": False,
+        }
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     row: Row = {"line": 1, "messages": [{"role": "user", "content": "a<|extra|>b"}, TALK[1]]}

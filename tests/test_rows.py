@@ -60,9 +60,10 @@ def test_the_share_is_about_what_was_asked_for() -> None:
     keys = [row_key(asked(str(number))) for number in range(4000)]
     share = sum(split_rows(keys, [None] * 4000, fraction=0.1, seed=1).held_out) / 4000
     assert 0.08 < share < 0.12
-    assert split_rows(keys, [None] * 4000, fraction=0.1, seed=2).held_out != split_rows(
-        keys, [None] * 4000, fraction=0.1, seed=1
-    ).held_out
+    assert (
+        split_rows(keys, [None] * 4000, fraction=0.1, seed=2).held_out
+        != split_rows(keys, [None] * 4000, fraction=0.1, seed=1).held_out
+    )
 
 
 def test_a_split_made_by_the_source_is_obeyed_and_its_leaks_counted() -> None:

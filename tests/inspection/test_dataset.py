@@ -97,7 +97,7 @@ def test_plain_text_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_json_list_is_read_with_the_lines_its_rows_begin_at(indent: int | None, tmp_path: Path) -> None:
-    data = [{"question": f"q{number}", "answer": "[,]}{\\\"\n"} for number in range(3)]
+    data = [{"question": f"q{number}", "answer": '[,]}{\\"\n'} for number in range(3)]
     facts, rows = inspected(tmp_path, "\ufeff" + json.dumps(data, indent=indent), "data.json")
     assert facts.format == "json"
     assert [row["line"] for row in rows] == ([1, 1, 1] if indent is None else [2, 6, 10])

@@ -114,8 +114,13 @@ def test_stretched_positions_are_recovered(original: Path, tmp_path: Path) -> No
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     config = json.loads((original / "config.json").read_text())
-    wanted = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-              "original_max_position_embeddings": 8192}
+    wanted = {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
     (tmp_path / "config.json").write_text(json.dumps({**config, "rope_theta": 500000.0, "rope_scaling": wanted}))
     stretched: Any = AutoConfig.from_pretrained(tmp_path)
     frequencies, _ = ROPE_INIT_FUNCTIONS["llama3"](stretched, torch.device("cpu"))
