@@ -57,32 +57,10 @@ class ConvertGgufRequest(Request, frozen=True, tag="convert_gguf"):
 AnyRequest = DatasetRequest | TokensRequest | ModelRequest | ConvertGgufRequest
 
 
-class ErrorAnswer(msgspec.Struct, frozen=True):
-    """A refusal, as in btmd.errors."""
-
-    code: str
-    detail: str
-    hint: str = ""
-
-
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of a child: progress (0..1 with a sentence), or at the end a result or an error."""
-
-    progress: float | None = None
-    text: str = ""
-    result: msgspec.Raw = msgspec.Raw()
-    """Empty while there is none: a union with None would not take an object."""
-    error: ErrorAnswer | None = None
-
-
 def aside(path: str) -> str:
     """The name under which an output is written before it is whole; always the same, so that it can be cleared."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.part"
-
-
-def encode_request(request: AnyRequest) -> bytes:
-    return msgspec.json.encode(request) + b"\n"
 
 
 def decode_request(line: bytes) -> AnyRequest:
