@@ -56,6 +56,17 @@ def at(text: str) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment_us)).isoformat()
 
 
+def duration_s(text: str) -> float:
+    """``10m``, ``90s``, ``2h``, ``1d`` in seconds. Raises UsageError."""
+    from btmctl.errors import UsageError
+
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    number, unit = text.strip()[:-1], text.strip()[-1:]
+    if unit not in units or not number.isascii() or not number.isdigit():
+        raise UsageError(f"{text!r} is no time span.", "It is a number and s, m, h or d.", "--confirm 10m")
+    return float(int(number) * units[unit])
+
+
 def figure(number: object, digits: int = 4) -> str:
     """A loss or a rate with so many significant digits."""
     return f"{number:.{digits}g}" if isinstance(number, (int, float)) else ""

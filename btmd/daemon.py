@@ -21,6 +21,7 @@ from btmd.api.server import HttpServer, bind_socket
 from btmd.chat import Chats
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
+from btmd.confirmations import Confirmations
 from btmd.content import ContentStore
 from btmd.datasets import DatasetAdding
 from btmd.domain import settings
@@ -78,6 +79,7 @@ class Daemon:
         self.handler: CommandHandler
         self.supervisor: Supervisor
         self.scheduler: Scheduler
+        self.confirmations: Confirmations
         self.parts: Parts
         self._listener: socket.socket | None = None
         self._notifier = Notifier(config.systemd.notify_socket)
@@ -127,6 +129,7 @@ class Daemon:
         presets = load_builtin_presets()
         inspector = Inspector()
         datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
+        self.confirmations = Confirmations(self.store, self.handler, clock_us, new_event_id, self.actor)
         history = History(self.store, clock_us)
         self.parts = Parts(
             config=config,
@@ -159,6 +162,7 @@ class Daemon:
 
     async def recover(self) -> None:
         """Set the log's level, remove left-overs, note the start, find running trainers again."""
+        await self.confirmations.take_back()
         state, _ = await self.handler.state(settings.STREAM)
         if self.config.log_level is None and state is not None:
             logging.getLogger().setLevel(str(state.get("log.level")).upper())
@@ -181,6 +185,7 @@ class Daemon:
             tasks.start_soon(self.supervisor.run)
             tasks.start_soon(self.scheduler.run)
             tasks.start_soon(self.parts.chats.run)
+            tasks.start_soon(self.confirmations.run)
             tasks.start_soon(self._reopen_failed_log)
             if self.config.systemd.watchdog_s is not None:
                 tasks.start_soon(self._answer_watchdog, self.config.systemd.watchdog_s / 2)

@@ -27,10 +27,14 @@ def command() -> Noun:
         [
             "btmctl config set training.seed=7",
             'btmctl config set checkpoints.keep=1 disk.reserve_gb=2 --why "small disk"',
+            "btmctl config set training.threads=2 --confirm 10m",
         ],
     )
     change.add_argument("changes", nargs="+", metavar="KEY=VALUE")
     change.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
+    change.add_argument(
+        "--confirm", metavar="TIME", type=words.duration_s, help="taken back after this (10m, 90s, 2h) unless confirmed"
+    )
     unset = noun.verb("unset", unset_some, "Take defaults again.", ["btmctl config unset training.seed"])
     unset.add_argument("keys", nargs="+", metavar="KEY")
     unset.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
@@ -78,7 +82,12 @@ def change_some(arguments: argparse.Namespace, session: Session) -> int:
     # Sent as typed: the setting's own type decides what "1" or "yes" means.
     changes = {key: text for key, text in (one.split("=", 1) for one in _checked(arguments.changes))}
     output = session.output
-    answer = session.client.patch("/settings", {"changes": changes, "why": arguments.why})
+    body = {"changes": changes, "why": arguments.why}
+    if arguments.confirm is not None:
+        body["confirm_s"] = arguments.confirm
+    answer = session.client.patch("/settings", body)
+    if answer.get("confirm_by") and not output.as_json:
+        output.say(f"Taken back at {words.moment(answer['confirm_by'])}, unless: btmctl config confirm", "yellow")
     return tell_changed(answer, output)
 
 

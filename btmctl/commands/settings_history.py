@@ -40,6 +40,13 @@ def add_verbs(noun: Noun) -> None:
     undo.add_argument("number", nargs="?", type=int, metavar="N", help="its number in the history")
     undo.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     undo.add_argument("--force", action="store_true", help="also when a setting was changed again since")
+    confirm = noun.verb(
+        "confirm",
+        confirm_change,
+        "Keep a change that was made with --confirm.",
+        ["btmctl config confirm", "btmctl config confirm 41"],
+    )
+    confirm.add_argument("number", nargs="?", type=int, metavar="N", help="its number (default: the newest that waits)")
     noun.verb("schema", show_schema, "Show what can be set, to what.", ["btmctl config schema --json"])
 
 
@@ -54,7 +61,8 @@ def show_history(arguments: argparse.Namespace, session: Session) -> int:
     for change in found:
         said = f'  "{change["why"]}"' if change["why"] else ""
         by = change["actor"]["name"] or change["actor"]["uid"]
-        output.line(f"{change['number']:>6}  {words.moment(change['wall_at'])}  by {by}{said}")
+        waits = f"  (taken back at {words.moment(change['confirm_by'])})" if change.get("confirm_by") else ""
+        output.line(f"{change['number']:>6}  {words.moment(change['wall_at'])}  by {by}{said}{waits}")
         for one in change["changes"]:
             output.line("        " + in_words(one))
     return DONE
@@ -94,6 +102,15 @@ def undo_change(arguments: argparse.Namespace, session: Session) -> int:
     if not session.output.as_json:
         session.output.say(f"Took back change {answer['undone']['number']}.")
     return tell_changed(answer, session.output)
+
+
+def confirm_change(arguments: argparse.Namespace, session: Session) -> int:
+    answer = session.client.post("/settings/confirm", {"number": arguments.number})
+    if session.output.as_json:
+        session.output.document(answer)
+    else:
+        session.output.say(answer["message"], "green")
+    return DONE
 
 
 def show_schema(arguments: argparse.Namespace, session: Session) -> int:

@@ -30,7 +30,7 @@ EXAMPLE = {
     "actor": {"uid": 1000, "gid": 1000, "pid": 4711, "groups": [1000], "name": "ada"},
     "correlation_id": None,
     "causation_id": None,
-    "data": {"key": "training.seed", "before": None, "after": 7, "why": ""},
+    "data": {"key": "training.seed", "before": None, "after": 7, "why": "", "change_id": ""},
 }
 
 

@@ -61,12 +61,15 @@ async def list_changes(
 ) -> Response:
     """Changes of the settings: who, when, from what, to what, why.
 
-    Of one setting with `key`; older ones with `before`, the number of a change.
+    Of one setting with `key`; older ones with `before`, the number of a change. `confirm_by` is when a change is taken
+    back that nobody has confirmed yet.
     """
     found = await parts.history.changes(key=key, limit=limit, before=before)
     if key is not None and not found:
         settings.setting(key)
-    return json_answer([change_json(one) for one in found])
+    state, _ = await parts.handler.state(settings.STREAM)
+    waiting = {one.change_id: rfc3339(one.deadline_us) for one in (state.unconfirmed if state else ())}
+    return json_answer([{**change_json(one), "confirm_by": waiting.get(one.correlation_id or "")} for one in found])
 
 
 DIFF_EXAMPLE = {

@@ -10,23 +10,26 @@ from btmd.api.answers import described, json_answer
 from btmd.api.history import AT, change_json
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.times import rfc3339
 from btmd.domain import settings
-from btmd.domain.settings import ChangeSettings, SettingChanged, SettingsState
+from btmd.domain.settings import ChangeSettings, ConfirmChange, SettingChanged, SettingsState
 from btmd.store.recorded import Recorded
 
 router = APIRouter(prefix="/settings", tags=["settings"])
 
 EXAMPLE = {"key": "training.seed", "value": 42, "default": 42, "is_default": True, "type": "whole number"}
 
+LONGEST_CONFIRMATION_S = 7 * 24 * 3600
 SCHEMA_EXAMPLE = {"key": "training.seed", "type": "whole number", "default": 42, "minimum": 0, "maximum": 2147483647}
 CHANGED_EXAMPLE = {"number": 17, "changed": ["training.seed"], "settings": [EXAMPLE]}
 
 
 class SettingsChange(BaseModel):
-    """New values by key; null takes the default again."""
+    """New values by key; null takes the default again. Unconfirmed after ``confirm_s`` seconds, all goes back."""
 
     changes: dict[str, Any] = Field(min_length=1, max_length=200)
-    why: str = Field("", max_length=1000)
+    why: str = Field(default="", max_length=1000)
+    confirm_s: float | None = Field(default=None, gt=0, le=LONGEST_CONFIRMATION_S)
 
 
 async def _state(parts: PartsOf) -> SettingsState:
@@ -91,10 +94,32 @@ async def get_setting(key: str, parts: PartsOf) -> Response:
 
 @operation(router, "PATCH", "", Permission.ADMIN, **described(CHANGED_EXAMPLE))
 async def change_settings(body: SettingsChange, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
-    """Change several settings at once: all of them or none."""
-    command = ChangeSettings(body.changes, body.why)
-    handled = await parts.handler.handle(command, actor=actor, correlation_id=parts.new_id())
-    return json_answer(_changed(handled.state, handled.events, list(body.changes)))
+    """Change several settings at once: all of them or none.
+
+    With `confirm_s` they are taken back after so many seconds, unless `POST /settings/confirm` keeps them.
+    """
+    change_id = parts.new_id()
+    deadline_us = None if body.confirm_s is None else parts.clock() + round(body.confirm_s * 1e6)
+    command = ChangeSettings(body.changes, body.why, deadline_us, change_id)
+    handled = await parts.handler.handle(command, actor=actor, correlation_id=change_id)
+    answer = _changed(handled.state, handled.events, list(body.changes))
+    waits = answer["number"] is not None and deadline_us is not None
+    return json_answer({**answer, "confirm_by": rfc3339(deadline_us) if waits and deadline_us else None})
+
+
+class Confirmation(BaseModel):
+    """``number``: the change to keep, the newest that waits for it when left out."""
+
+    number: int | None = Field(default=None, ge=1, le=2**62)
+
+
+@operation(router, "POST", "/confirm", Permission.ADMIN, **described({"message": "..."}, errors=(404, 409)))
+async def confirm(parts: PartsOf, actor: ActorOf, body: Confirmation | None = None) -> Response:
+    """Keep a change that is taken back otherwise."""
+    number = None if body is None else body.number
+    change_id = None if number is None else (await parts.history.change(number)).correlation_id or ""
+    await parts.handler.handle(ConfirmChange(change_id), actor=actor, correlation_id=parts.new_id())
+    return json_answer({"message": "The change stays."})
 
 
 def _changed(state: SettingsState | None, rows: list[Recorded], keys: list[str]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def test_the_request_is_recorded_with_who_asked(client: Client, daemon: Threaded
 
     client.patch("/settings", {"changes": {"training.seed": 5}, "why": "luck"}).ok()
     changed = client.events(type="SettingChanged")[-1]
-    assert changed["data"] == {"key": "training.seed", "before": None, "after": 5, "why": "luck"}
+    assert changed["data"] == {"key": "training.seed", "before": None, "after": 5, "why": "luck", "change_id": ""}
     assert changed["actor"]["uid"] == os.getuid()
     assert changed["actor"]["pid"] == os.getpid()
     assert client.get("/settings/training.seed").ok()["value"] == 5

@@ -120,3 +120,13 @@ def test_the_audit_checks_the_log_and_says_who_did_what(run: Run) -> None:
     code, out, _ = run("audit", "log", "--limit", "1")
     assert (code, '-> 90, "audited"' in out) == (0, True)
     assert json.loads(run("audit", "log", "--user", "nobody-here", "--json")[1]) == []
+
+
+def test_a_change_waits_to_be_confirmed(run: Run) -> None:
+    code, _, err = run("config", "set", "training.seed=95", "--confirm", "10m")
+    assert (code, "btmctl config confirm" in err) == (0, True)
+    assert "taken back at" in run("config", "history", "--limit", "1")[1]
+    assert run("config", "confirm")[0] == 0
+    assert run("config", "confirm")[0] == 6
+    assert run("config", "set", "training.seed=96", "--confirm", "soon")[0] == 2
+    assert value(run, "training.seed") == 95
