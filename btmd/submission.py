@@ -44,6 +44,8 @@ class Wish:
     allow: frozenset[str] = frozenset()
     consent: bool = False
     """Grant the consent that is missing, for training."""
+    purpose: str = ""
+    """What the data may be used for; goes with a consent that is granted here."""
     name: str = ""
     custom_description: str = ""
     priority: int = 0
@@ -172,7 +174,7 @@ class Submission:
             submitted_us=self._clock(),
         )
         if prepared.grants_consent:
-            granted = GrantConsent(prepared.dataset.dataset_id, actor.uid, "training")
+            granted = GrantConsent(prepared.dataset.dataset_id, actor.uid, wish.purpose)
             await self._handler.handle(granted, actor=actor)
         submitted = JobSubmitted(
             job_id=job_id,

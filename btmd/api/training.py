@@ -31,6 +31,7 @@ class StartRequest(BaseModel):
     allow: list[str] | None = Field(None, max_length=20)
     dry_run: bool = False
     consent: bool = False
+    purpose: str = Field("", max_length=1000)
     accept_personal_data: bool = False
     name: str | None = Field(None, max_length=200)
     priority: int = Field(0, ge=-100, le=100)
@@ -43,6 +44,7 @@ class StartRequest(BaseModel):
             overrides=self.overrides or {},
             allow=frozenset(self.allow or ()),
             consent=self.consent,
+            purpose=self.purpose,
             name=self.name or "",
             custom_description=self.custom_description or "",
             priority=self.priority,

@@ -158,3 +158,11 @@ def test_what_cannot_succeed_is_refused_before_any_work(
     client.post("/plans", body).refused(status, code)
     assert client.events(before) == []
     assert set(daemon.config.jobs_dir.iterdir()) == folders
+
+
+def test_consent_given_with_the_start_keeps_its_purpose(client: Client) -> None:
+    client.add_dataset(rows(25), "asked-later", consent=False)
+    job_id = client.start(dataset_id="asked-later", consent=True, purpose="the museum's guide", overrides=LONG)
+    client.post(f"/jobs/{job_id}/cancel").ok()
+    dataset = client.get("/datasets/asked-later").ok()
+    assert (dataset["consent"], dataset["purpose"]) == (["train"], "the museum's guide")
