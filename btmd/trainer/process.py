@@ -22,6 +22,7 @@ def prepare_environment(folder: JobFolder) -> None:
     os.environ["HF_DATASETS_OFFLINE"] = "1"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
+    share_processors()
     os.umask(0o077)
     empty_temporary_folder(folder)
     os.environ["TMPDIR"] = str(folder.tmp)
@@ -31,6 +32,17 @@ def prepare_environment(folder: JobFolder) -> None:
     except PermissionError as error:
         # Already above it and not allowed to go down: the order we want holds anyway.
         print(f"oom_score_adj stays as it is: {error}", file=sys.stderr)
+
+
+def share_processors() -> None:
+    """Let threads that wait for each other sleep. Has to be called before torch is loaded.
+
+    OpenMP's way is to spin for milliseconds. Where anything else wants the processors the spinning threads take them
+    from the one they wait for: a step took 20 s of processor time in place of 2.5 s beside one other busy process
+    (two cores). A setting of the person's own holds.
+    """
+    if "GOMP_SPINCOUNT" not in os.environ:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def empty_temporary_folder(folder: JobFolder) -> None:

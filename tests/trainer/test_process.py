@@ -141,3 +141,21 @@ def test_a_diverging_run_fails_as_not_a_number_at_its_step(tmp_path: Path) -> No
     failed = failure_of(folder)
     assert failed.reason == "not_a_number"
     assert failed.step >= 1
+
+
+def test_threads_that_wait_sleep_unless_the_person_wants_otherwise() -> None:
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in _openmp_settings()
+    assert "OMP_WAIT_POLICY = 'ACTIVE'" in _openmp_settings(OMP_WAIT_POLICY="ACTIVE")
+
+
+def _openmp_settings(**own: str) -> str:
+    """What OpenMP itself says it has understood, in the trainer's process."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    found = subprocess.run(
+        [sys.executable, "-c", "from btmd.trainer.process import share_processors; share_processors(); import torch"],
+        env={**inherited, "OMP_DISPLAY_ENV": "true", **own},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return found.stderr
