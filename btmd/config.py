@@ -62,6 +62,15 @@ class Config:
         return self.state_dir / "cache"
 
     @property
+    def settings_path(self) -> Path:
+        return self.config_dir / "settings.toml"
+
+    @property
+    def settings_memory_path(self) -> Path:
+        """What log and settings file agreed on last."""
+        return self.state_dir / "settings-file.json"
+
+    @property
     def presets_dir(self) -> Path:
         return self.config_dir / "presets"
 

@@ -38,6 +38,7 @@ from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.restoring import Restoring
 from btmd.scheduler import Scheduler
+from btmd.settings_watcher import SettingsWatcher
 from btmd.state_folder import claim
 from btmd.store.event_log import Store
 from btmd.submission import Submission
@@ -80,6 +81,7 @@ class Daemon:
         self.supervisor: Supervisor
         self.scheduler: Scheduler
         self.confirmations: Confirmations
+        self.settings_watcher: SettingsWatcher
         self.parts: Parts
         self._listener: socket.socket | None = None
         self._notifier = Notifier(config.systemd.notify_socket)
@@ -131,6 +133,15 @@ class Daemon:
         datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
         self.confirmations = Confirmations(self.store, self.handler, clock_us, new_event_id, self.actor)
         history = History(self.store, clock_us)
+        self.settings_watcher = SettingsWatcher(
+            store=self.store,
+            handler=self.handler,
+            history=history,
+            path=config.settings_path,
+            memory_path=config.settings_memory_path,
+            new_id=new_event_id,
+            troubles=troubles,
+        )
         self.parts = Parts(
             config=config,
             store=self.store,
@@ -186,6 +197,7 @@ class Daemon:
             tasks.start_soon(self.scheduler.run)
             tasks.start_soon(self.parts.chats.run)
             tasks.start_soon(self.confirmations.run)
+            tasks.start_soon(self.settings_watcher.run)
             tasks.start_soon(self._reopen_failed_log)
             if self.config.systemd.watchdog_s is not None:
                 tasks.start_soon(self._answer_watchdog, self.config.systemd.watchdog_s / 2)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from btmd.domain.event import Event, event
+from btmd.domain.settings_file import RejectFile, SettingsFileRejected, SettingsFileSaved, TakeFile
 from btmd.errors import ChangedSince, Conflict, InvalidValue, UnknownKey
 
 STREAM = "settings"
@@ -243,7 +244,7 @@ class UndoChange:
     force: bool = False
 
 
-SettingsCommand = ChangeSettings | UndoChange | ConfirmChange | TakeBackUnconfirmed
+SettingsCommand = ChangeSettings | UndoChange | ConfirmChange | TakeBackUnconfirmed | TakeFile | RejectFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,11 @@ def decide(command: SettingsCommand, state: SettingsState | None) -> list[Event]
             return _confirm(command, state)
         case TakeBackUnconfirmed():
             return _take_back(command, state)
+        case RejectFile():
+            return [SettingsFileRejected(command.sha256, command.line, command.reason)]
+        case TakeFile():
+            saved = SettingsFileSaved(command.sha256, command.took_back)
+            return [saved, *changes(state.values, command.changes, command.why)]
     made = changes(state.values, command.changes, command.why)
     if command.confirm_by_us is None or not made:
         return [*made]

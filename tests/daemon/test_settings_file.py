@@ -1,0 +1,222 @@
+"""settings.toml edited by hand while the daemon runs, and while it does not."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from btmd.settings_file import read_values
+from tests.fixtures.daemon import PATIENCE_S, ThreadedDaemon, config_of
+from tests.fixtures.short_folder import short_folder
+
+
+class Edited:
+    """A daemon and its settings file."""
+
+    def __init__(self, daemon: ThreadedDaemon) -> None:
+        self.client = daemon.client
+        self.path = daemon.config.settings_path
+
+    def wait(self, wanted: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not wanted():
+            assert time.monotonic() < end, (self.path.read_text(), self.client.events(stream="settings"))
+            time.sleep(0.02)
+
+    def set(self, key: str, value: object) -> None:
+        self.client.patch("/settings", {"changes": {key: value}}).ok()
+
+    def value(self, key: str) -> Any:
+        return self.client.get(f"/settings/{key}").ok()["value"]
+
+    def in_file(self) -> dict[str, Any]:
+        return dict(read_values(self.path.read_bytes()))
+
+    def wait_for_value(self, key: str, value: object) -> None:
+        self.wait(lambda: bool(self.value(key) == value))
+
+    def wait_for_file(self, **values: object) -> None:
+        """Wait until the file sets exactly these values of ``training``."""
+        self.wait(lambda: self.in_file() == {f"training.{key}": value for key, value in values.items()})
+
+    def trouble(self) -> str:
+        return str(self.client.get("/health").ok()["problems"].get("settings file", ""))
+
+    def events(self, type_name: str) -> list[dict[str, Any]]:
+        return self.client.events(type=type_name)
+
+
+@contextmanager
+def edited(folder: Path) -> Iterator[Edited]:
+    with ThreadedDaemon(config_of(folder)) as daemon:
+        it = Edited(daemon)
+        it.wait(it.path.exists)
+        yield it
+
+
+@pytest.fixture
+def it() -> Iterator[Edited]:
+    with short_folder() as folder, edited(folder) as found:
+        yield found
+
+
+def test_both_ways_lead_to_the_same(it: Edited) -> None:
+    assert it.path.stat().st_mode & 0o777 == 0o600
+    it.set("training.seed", 7)
+    it.wait_for_file(seed=7)
+    it.path.write_text(it.path.read_text().replace("seed = 7", "seed = 8 # lucky\npatience = 2"))
+    it.wait_for_value("training.seed", 8)
+    assert it.value("training.patience") == 2
+    change = it.client.get("/history").ok()[0]
+    assert (change["actor"], change["why"]) == ({"uid": os.getuid(), "name": "file"}, "saved in the settings file")
+    assert len(change["changes"]) == 2
+    it.set("training.seed", 9)
+    it.wait_for_file(seed=9, patience=2)
+    assert "# lucky" in it.path.read_text()
+    # Each change is one event: neither side takes the other's answer for a new wish.
+    assert [event["data"]["after"] for event in it.events("SettingChanged")] == [7, 2, 8, 9]
+    assert len(it.events("SettingsFileSaved")) == 1
+    it.client.post("/settings/undo").ok()
+    it.wait_for_file(seed=8, patience=2)
+
+
+def test_a_line_taken_out_gives_the_default_again(it: Edited) -> None:
+    it.set("training.seed", 7)
+    it.wait_for_file(seed=7)
+    it.path.write_text(it.path.read_text().replace("seed = 7\n", ""))
+    it.wait_for_value("training.seed", 42)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [("[training]\nseed = -5\n", 2, "training.seed"), ("[training\n", 1, "TOML"), ("", None, "empty")],
+)
+def test_a_wrong_edit_changes_nothing_and_is_told(it: Edited, text: str, line: int | None, reason: str) -> None:
+    it.set("training.seed", 7)
+    it.wait_for_file(seed=7)
+    good = it.path.read_text()
+    it.path.write_text(text)
+    it.wait(lambda: reason in it.trouble())
+    rejected = it.events("SettingsFileRejected")
+    assert (len(rejected), rejected[0]["data"]["line"], rejected[0]["actor"]["name"]) == (1, line, "file")
+    assert it.value("training.seed") == 7
+    # What a person is still mending is not written over.
+    it.set("training.patience", 9)
+    time.sleep(0.1)
+    assert it.path.read_text() == text
+    it.path.write_text(good.replace("seed = 7", "seed = 11"))
+    it.wait_for_value("training.seed", 11)
+    it.wait_for_file(seed=11, patience=9)
+    it.wait(lambda: it.trouble() == "")
+
+
+def test_the_save_of_a_stale_copy_is_recorded_told_and_undone(it: Edited) -> None:
+    it.set("training.seed", 7)
+    it.wait_for_file(seed=7)
+    stale = it.path.read_text()
+    it.set("training.seed", 8)
+    it.wait_for_file(seed=8)
+    it.path.write_text(stale + "\n# a comment only\n")
+    it.wait_for_value("training.seed", 7)
+    assert it.events("SettingsFileSaved")[-1]["data"]["took_back"] == ["training.seed"]
+    assert "took back" in it.client.get("/history").ok()[0]["why"]
+    it.client.post("/settings/undo").ok()
+    it.wait_for_file(seed=8)
+
+
+@pytest.mark.parametrize("editor", ["sed", "replace", "truncate", "slow"])
+def test_editors_as_people_use_them(it: Edited, editor: str) -> None:
+    it.set("training.seed", 7)
+    it.wait_for_file(seed=7)
+    text = it.path.read_text().replace("seed = 7", "seed = 8")
+    if editor == "sed":
+        subprocess.run(["sed", "-i", "s/seed = 7/seed = 8/", str(it.path)], check=True)
+    elif editor == "replace":
+        beside = it.path.with_name("settings.toml~")
+        beside.write_text(text)
+        beside.rename(it.path)
+    elif editor == "truncate":
+        with it.path.open("w") as file:
+            time.sleep(0.1)
+            file.write(text)
+    else:
+        with it.path.open("w") as file:
+            for piece in (text[:300], text[300:700], text[700:]):
+                file.write(piece)
+                file.flush()
+                time.sleep(0.1)
+    it.wait_for_value("training.seed", 8)
+    assert {event["data"]["after"] for event in it.events("SettingChanged")} == {7, 8}
+    assert it.events("SettingsFileRejected") == []
+
+
+def test_a_setting_changed_while_a_person_saves_another_stays(it: Edited) -> None:
+    it.set("training.seed", 7)
+    it.wait_for_file(seed=7)
+    it.path.write_text(it.path.read_text().replace("seed = 7", "seed = 7\npatience = 2"))
+    it.set("training.evaluations", 3)
+    it.wait_for_file(seed=7, patience=2, evaluations=3)
+    it.wait_for_value("training.patience", 2)
+    assert it.value("training.evaluations") == 3
+
+
+def test_a_link_in_its_place_is_not_followed(it: Edited) -> None:
+    other = it.path.with_name("other.toml")
+    other.write_text("[training]\nseed = 1\n")
+    it.path.unlink()
+    it.path.symlink_to(other)
+    it.wait(lambda: "link" in it.trouble())
+    it.set("training.patience", 2)
+    assert other.read_text() == "[training]\nseed = 1\n"
+    assert it.value("training.seed") == 42
+
+
+def test_a_folder_that_cannot_be_used_is_told_and_the_settings_work() -> None:
+    with short_folder() as folder:
+        (folder / "config").write_text("in the way")
+        with ThreadedDaemon(config_of(folder)) as daemon:
+            it = Edited(daemon)
+            it.wait(lambda: "config" in it.trouble())
+            it.set("training.seed", 7)
+            assert it.value("training.seed") == 7
+
+
+def test_edits_and_left_overs_of_while_the_daemon_was_away() -> None:
+    with short_folder() as folder:
+        with edited(folder) as it:
+            it.set("training.seed", 7)
+            it.wait_for_file(seed=7)
+        path = folder / "config" / "settings.toml"
+        path.write_text(path.read_text().replace("seed = 7", "seed = 8"))
+        with edited(folder) as it:
+            it.wait_for_value("training.seed", 8)
+        # A daemon that died between log and file: the file is old, but nobody's edit.
+        old = path.read_bytes()
+        with edited(folder) as it:
+            it.set("training.patience", 5)
+            it.wait_for_file(seed=8, patience=5)
+            memory = (folder / "state" / "settings-file.json").read_bytes()
+        assert memory
+        new = path.read_bytes()
+        memory_of_both = _both(memory, old)
+        (folder / "state" / "settings-file.json").write_bytes(memory_of_both)
+        path.write_bytes(old)
+        with edited(folder) as it:
+            it.wait_for_file(seed=8, patience=5)
+            assert it.value("training.patience") == 5
+        assert read_values(path.read_bytes()) == read_values(new)
+
+
+def _both(memory: bytes, old: bytes) -> bytes:
+    """The memory as it is around a write: the content that comes and the one that goes."""
+    import hashlib
+    import json
+
+    known = json.loads(memory)["known"]
+    gone = {"sha256": hashlib.sha256(old).hexdigest(), "values": read_values(old)}
+    return json.dumps({"known": [*known, gone]}).encode()
