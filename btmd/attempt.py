@@ -216,6 +216,11 @@ class Attempt:
     async def _leave(self, last: LastWord | None) -> None:
         """See the process off; record an end that it could not tell itself."""
         process = self._process
+        if last is None and not self._folder.path.is_dir():
+            # It still computes, but nothing it writes can reach anybody any more.
+            self._damaged = "Its folder was removed while it was training."
+            if process is not None:
+                process.kill_group()
         if process is not None:
             with anyio.move_on_after(LEAVE_S):
                 await process.gone()

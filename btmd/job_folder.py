@@ -163,8 +163,11 @@ class JobFolder:
         return file
 
     def is_alive(self) -> bool:
-        """Whether a trainer holds the lock."""
-        file = self.take_lock()
+        """Whether a trainer holds the lock; in a folder that was removed nobody can."""
+        try:
+            file = self.take_lock()
+        except FileNotFoundError:
+            return False
         if file is None:
             return True
         os.close(file)
