@@ -3,7 +3,7 @@
 import argparse
 
 from btmctl import words
-from btmctl.commands import settings_history
+from btmctl.commands import settings_edit, settings_history
 from btmctl.commands.settings_history import tell_changed
 from btmctl.errors import DONE
 from btmctl.parser import Noun
@@ -38,6 +38,10 @@ def command() -> Noun:
     unset = noun.verb("unset", unset_some, "Take defaults again.", ["btmctl config unset training.seed"])
     unset.add_argument("keys", nargs="+", metavar="KEY")
     unset.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
+    editing = noun.verb(
+        "edit", settings_edit.edit, "Change settings in $EDITOR, as one change.", ["EDITOR=nano btmctl config edit"]
+    )
+    editing.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     settings_history.add_verbs(noun)
     return noun
 

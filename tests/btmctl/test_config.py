@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from btmctl.__main__ import main
+from btmctl.session import Session
 from tests.fixtures.daemon import ThreadedDaemon, config_of
 from tests.fixtures.short_folder import short_folder
 
@@ -130,3 +132,31 @@ def test_a_change_waits_to_be_confirmed(run: Run) -> None:
     assert run("config", "confirm")[0] == 6
     assert run("config", "set", "training.seed=96", "--confirm", "soon")[0] == 2
     assert value(run, "training.seed") == 95
+
+
+def editor(folder: Path, *scripts: str) -> str:
+    """An editor that runs the next sed script each time it is called."""
+    for number, script in enumerate(scripts):
+        (folder / f"script-{number}").write_text(script)
+    program = folder / "editor"
+    program.write_text(
+        f'#!/bin/sh\ncd {folder} && next=$(ls script-* | head -1) && sed -i -f "$next" "$1" && rm "$next"\n'
+    )
+    program.chmod(0o700)
+    return str(program)
+
+
+def test_settings_are_edited_as_one_change(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("config", "set", "chat.idle_s=50", "chat.temperature=1")
+    monkeypatch.setattr(Session, "can_ask", True)
+    wrong, right = "s/^idle_s = .*/idle_s = -1/", "s/^idle_s = .*/idle_s = 70/;s/^temperature/# temperature/"
+    monkeypatch.setenv("EDITOR", editor(tmp_path, wrong, right))
+    monkeypatch.delenv("VISUAL", raising=False)
+    code, _, err = run("config", "edit", "--yes", "--why", "by hand")
+    assert (code, "chat.idle_s cannot be -1" in err) == (0, True)
+    assert (value(run, "chat.idle_s"), value(run, "chat.temperature")) == (70, 0)
+    assert json.loads(run("config", "history", "--limit", "1", "--json")[1])[0]["why"] == "by hand"
+    monkeypatch.setenv("EDITOR", "false")
+    assert run("config", "edit")[0] == 6
+    monkeypatch.setattr(Session, "can_ask", False)
+    assert run("config", "edit")[0] == 6
