@@ -34,6 +34,8 @@ class ModelFacts:
     quantised: str = ""
     """The format of a base that had been quantised before it was converted, such as ``Q4_1``."""
     license: str = ""
+    linear_layers: tuple[str, ...] = ()
+    """Last parts of the names of a block's matrices, ``q_proj`` say; empty where they are not known."""
 
 
 @event("ModelAdded")

@@ -121,6 +121,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     license: str | None
     quantised: str | None
     """How the weights were quantised before they came here, ``Q4_1`` say; None if they were not."""
+    linear_layers: tuple[str, ...]
+    """Last parts of the names of a block's matrices, sorted; empty where blocks are named in an unusual way."""
     warnings: tuple[str, ...]
 
 

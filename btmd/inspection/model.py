@@ -21,7 +21,7 @@ from btmd.errors import (
 )
 from btmd.inspection.facts import ModelFacts
 from btmd.inspection.safetensors_header import Header, Tensor
-from btmd.inspection.weights import check_layers, main_dtype, read_headers
+from btmd.inspection.weights import check_layers, linear_layers, main_dtype, read_headers
 
 _SLOW_TOKENIZERS: Final = (
     "tokenizer.model",
@@ -97,6 +97,7 @@ def inspect_model(folder: Path, *, tokenizer_folder: Path | None, progress: Prog
         fingerprint=_fingerprint(folder, headers),
         license=_license(folder),
         quantised=_quantised(folder),
+        linear_layers=linear_layers(tensors),
         warnings=(*_warnings(config, shape, encoder), *_noted_warnings(folder)),
     )
 

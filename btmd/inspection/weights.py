@@ -12,6 +12,7 @@ from btmd.inspection.safetensors_header import Header, Tensor, read_header
 
 _DTYPES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_BLOCK: Final = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 
 def read_headers(folder: Path) -> dict[str, Header]:
@@ -71,12 +72,22 @@ def _refuse_no_weights(folder: Path) -> None:
 
 def check_layers(tensors: Mapping[str, Tensor], layers: int) -> None:
     """Raises ModelDamaged unless the tensors' names count exactly this many layers."""
-    found = {int(match[1]) for name in tensors if (match := re.search(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.", name))}
+    found = {int(match[1]) for name in tensors if (match := _BLOCK.search(name))}
     if found and found != set(range(layers)):
         raise ModelDamaged(
             f"The configuration promises {layers} layers, but the weights hold {len(found)}.",
             hint="The folder mixes files of two models, or a weight file is missing: fetch it again.",
         )
+
+
+def linear_layers(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The last parts of the names of the blocks' matrices, sorted: what an adapter can be put on."""
+    found = {
+        name.removesuffix(".weight").rpartition(".")[2]
+        for name, tensor in tensors.items()
+        if len(tensor.shape) == 2 and name.endswith(".weight") and _BLOCK.search(name)
+    }
+    return tuple(sorted(found))
 
 
 def main_dtype(tensors: Mapping[str, Tensor]) -> str:

@@ -28,6 +28,7 @@ def make_plan(request: PlanRequest) -> Plan:
     _refuse_idle_adapter_values(request, fit)
     choices = Choices(request, chosen)
     choose_shape(choices, fit, wished)
+    _refuse_unknown_layers(choices)
     _choose_learning(choices, fit)
     share = share_data(choices, fit.length.max_length)
     total_steps = choose_schedule(choices, fit, share)
@@ -57,6 +58,19 @@ def _refuse_idle_adapter_values(request: PlanRequest, fit: Fit) -> None:
                 f"{key} has no effect here: all weights are trained, without an adapter.",
                 hint="Add training_type=lora_adaptation to train an adapter.",
             )
+
+
+def _refuse_unknown_layers(choices: Choices) -> None:
+    """A misspelt layer among others would be left out without a word, and one alone fail the training."""
+    known = choices.request.model.linear_layers
+    names = choices.values["target_modules"].value
+    assert isinstance(names, tuple)
+    unknown = [name for name in names if name not in known]
+    if known and unknown and choices.values["training_type"].value == "lora_adaptation":
+        raise InvalidValue(
+            f"target_modules cannot name {', '.join(map(str, unknown))}: the model has no such linear layer.",
+            hint=f"It has: {', '.join(known)}.",
+        )
 
 
 def _choose_learning(choices: Choices, fit: Fit) -> None:

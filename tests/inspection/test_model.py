@@ -68,6 +68,7 @@ def test_the_facts_are_those_of_the_files(tiny: Path) -> None:
     assert facts.tokenizer == "fast"
     assert facts.license is None
     assert facts.quantised is None
+    assert facts.linear_layers == ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
     assert facts.warnings == ()
 
 

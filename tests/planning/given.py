@@ -29,6 +29,7 @@ SMALL = ModelFacts(
     is_chat=True,
     is_code=False,
     fingerprint="f",
+    linear_layers=("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"),
 )
 SEVEN_BILLION = ModelFacts(
     architecture="MistralForCausalLM",

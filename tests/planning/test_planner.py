@@ -234,6 +234,8 @@ def test_an_unknown_key_names_the_nearest() -> None:
         ("gradient_checkpointing", "perhaps"),
         ("device", "cuda:0"),
         ("target_modules", "../x"),
+        ("target_modules", "nonsense"),
+        ("target_modules", "q_proj,nonsense"),
         ("seed", -1),
         ("held_out_fraction", 1),
         ("lr_scheduler", ["cosine"]),
