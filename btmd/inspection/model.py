@@ -21,7 +21,7 @@ from btmd.errors import (
 )
 from btmd.inspection.facts import ModelFacts
 from btmd.inspection.safetensors_header import Header, Tensor
-from btmd.inspection.weights import check_layers, linear_layers, main_dtype, read_headers
+from btmd.inspection.weights import check_embedding, check_layers, linear_layers, main_dtype, read_headers
 
 _SLOW_TOKENIZERS: Final = (
     "tokenizer.model",
@@ -73,6 +73,8 @@ def inspect_model(folder: Path, *, tokenizer_folder: Path | None, progress: Prog
     encoder = Encoder.load(readable) if readable is not None else None
     shape = _shape(config, tensors)
     check_layers(tensors, shape.layers)
+    # OPT's embedding is narrower than its layers in one of its sizes.
+    check_embedding(tensors, shape.vocab_size, {shape.hidden_size, _number(config, "word_embed_proj_dim")} - {0})
     has_template = encoder is not None and encoder.template_kind == "model"
     return ModelFacts(
         architecture=architecture,

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from btmd.inspection.safetensors_header import Header, Tensor, read_header
 
 _DTYPES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_EMBEDDINGS: Final = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 _BLOCK: Final = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 
@@ -78,6 +79,20 @@ def check_layers(tensors: Mapping[str, Tensor], layers: int) -> None:
             f"The configuration promises {layers} layers, but the weights hold {len(found)}.",
             hint="The folder mixes files of two models, or a weight file is missing: fetch it again.",
         )
+
+
+def check_embedding(tensors: Mapping[str, Tensor], vocab_size: int, widths: Collection[int]) -> None:
+    """Raises ModelDamaged unless the embedding has a row for every token and one of these widths."""
+    for name, tensor in tensors.items():
+        if not name.endswith(_EMBEDDINGS) or len(tensor.shape) != 2:
+            continue
+        rows, width = tensor.shape
+        if rows != vocab_size or width not in widths:
+            raise ModelDamaged(
+                f"The configuration promises {vocab_size:,} tokens of width {min(widths):,}, "
+                f"but the weights hold {rows:,} of width {width:,}.",
+                hint="The folder mixes files of two models: fetch it again.",
+            )
 
 
 def linear_layers(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -192,6 +192,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], type[ModelRefused]]] = {
     "a missing index": (lose_the_index, ModelDamaged),
     "an index that leads outside": (lead_outside, ModelDamaged),
     "layers missing": (rewrite("config.json", num_hidden_layers=3), ModelDamaged),
+    "a configuration of a wider model": (rewrite("config.json", hidden_size=128), ModelDamaged),
+    "a configuration of another vocabulary": (rewrite("config.json", vocab_size=600), ModelDamaged),
     "no tokenizer": (remove("tokenizer.json"), TokenizerMissing),
     "a damaged tokenizer": (lambda folder: os.truncate(folder / "tokenizer.json", 500), TokenizerMissing),
     "a broken template": (rewrite("tokenizer_config.json", chat_template="{% for"), BadTemplate),
