@@ -19,7 +19,16 @@ from btmd.errors import Conflict, InvalidValue, MomentAmbiguous, NotFound
 from btmd.moments import parse_moment
 from btmd.store.codec import RawEvent
 from btmd.store.event_log import Store
-from btmd.store.past import Position, newest_rows, position_of, positions_at, state_rows, version_at
+from btmd.store.past import (
+    Jump,
+    Position,
+    clock_jumps,
+    newest_rows,
+    position_of,
+    positions_at,
+    state_rows,
+    version_at,
+)
 
 PAGE_ROWS = 200
 MOST_TOGETHER = 1000
@@ -37,6 +46,7 @@ class History:
     def __init__(self, store: Store, clock: Callable[[], int]) -> None:
         self._store = store
         self._clock = clock
+        self._jumps: tuple[list[Jump], int] = ([], 0)
 
     async def find(self, text: str) -> Position:
         """The event that a person means by a time, or by an event's number. Raises InvalidValue, MomentAmbiguous."""
@@ -60,7 +70,15 @@ class History:
         """The newest event at a moment of the clock on the wall. Raises InvalidValue, MomentAmbiguous."""
         if moment_us > self._clock():
             raise InvalidValue("This time is yet to come.", hint="`now` is the newest there is.")
-        found = await self._store.query(lambda connection: positions_at(connection, moment_us))
+
+        def read(connection: sqlite3.Connection) -> list[Position]:
+            known, version = self._jumps
+            more, newest = clock_jumps(connection, version)
+            # Whole and at once: another reader's thread may be doing the same.
+            self._jumps = jumps, _ = ([*known, *more], newest)
+            return positions_at(connection, moment_us, jumps)
+
+        found = await self._store.query(read)
         if not found:
             raise InvalidValue("At this time there was no log yet.", hint="`--seq 0` is the state before everything.")
         if len(found) > 1:

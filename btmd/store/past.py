@@ -1,6 +1,7 @@
 """Reading what was: the state of a stream at an event, its newest rows, and the events of a moment."""
 
 import sqlite3
+from collections.abc import Sequence
 
 import msgspec
 
@@ -75,22 +76,36 @@ def position_of(connection: sqlite3.Connection, seq: int) -> Position:
     return Position(*row) if row is not None else Position(0, 0, 0)
 
 
-def positions_at(connection: sqlite3.Connection, moment_us: int) -> list[Position]:
+Jump = tuple[int, int]
+"""An event's seq, and by how many microseconds the clock on the wall was moved just before it."""
+
+
+def clock_jumps(connection: sqlite3.Connection, after_version: int = 0) -> tuple[list[Jump], int]:
+    """The jumps of the clock above a version of the machine's stream, and its newest version.
+
+    No index knows the types of events, so whoever asks often goes on from the version of the time before.
+    """
+    newest = connection.execute("SELECT max(version) FROM events WHERE stream = ?", (MACHINE_STREAM,)).fetchone()[0]
+    found = connection.execute(
+        "SELECT seq, json_extract(data, '$.jump_us') FROM events"
+        " WHERE stream = ? AND version > ? AND version <= ? AND type = ? ORDER BY version",
+        (MACHINE_STREAM, after_version, newest or 0, ClockJumped.TYPE),
+    )
+    return [(seq, jump_us or 0) for seq, jump_us in found], newest or 0
+
+
+def positions_at(connection: sqlite3.Connection, moment_us: int, jumps: Sequence[Jump] | None = None) -> list[Position]:
     """The newest event at the moment, as the clock on the wall showed it; several where the clock was set back.
 
-    A moment that a clock set forward has skipped is the last one before it. Empty before the first event.
+    A moment that a clock set forward has skipped is the last one before it. Empty before the first event. ``jumps`` are
+    all that there are, where they are known.
     """
     # Asked for together in one SELECT, SQLite reads the whole table.
     first = connection.execute("SELECT (SELECT min(seq) FROM events), (SELECT max(seq) FROM events)").fetchone()
     if first[0] is None:
         return []
     # Between two jumps the clock grows, so each stretch is searched by halving.
-    starts: list[tuple[int, int | None]] = [(first[0], None)]
-    for seq, jump_us in connection.execute(
-        "SELECT seq, json_extract(data, '$.jump_us') FROM events WHERE stream = ? AND type = ? ORDER BY version",
-        (MACHINE_STREAM, ClockJumped.TYPE),
-    ):
-        starts.append((seq, jump_us))
+    starts = [(first[0], 0), *(clock_jumps(connection)[0] if jumps is None else jumps)]
     found: list[Position] = []
     skipped: Position | None = None
     for number, (start, _) in enumerate(starts):
@@ -106,10 +121,10 @@ def positions_at(connection: sqlite3.Connection, moment_us: int) -> list[Positio
     return found or ([skipped] if skipped is not None else [])
 
 
-def _clock_before_jump(connection: sqlite3.Connection, jump: tuple[int, int | None]) -> int:
+def _clock_before_jump(connection: sqlite3.Connection, jump: Jump) -> int:
     """What the clock would have shown at the jump's event without it."""
     wall_at_us: int = connection.execute("SELECT wall_at FROM events WHERE seq = ?", (jump[0],)).fetchone()[0]
-    return wall_at_us - (jump[1] or 0)
+    return wall_at_us - jump[1]
 
 
 def _last_at(connection: sqlite3.Connection, first: int, last: int, moment_us: int) -> Position | None:
