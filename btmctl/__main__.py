@@ -23,6 +23,7 @@ COMMANDS = {
     "presets": "ready-made sets of training values",
     "config": "settings of the daemon",
     "restore": "bring an earlier state back, whole or in parts",
+    "backup": "make, check, prove and delete backups",
     "audit": "is the log the one that was written, and who did what",
     "events": "everything that happened, as it was recorded",
     "daemon": "run the daemon, or see how it is doing",

@@ -29,6 +29,9 @@ class Client:
     def patch(self, path: str, body: Document) -> Any:
         return self._document("PATCH", path, body=body)
 
+    def delete(self, path: str) -> Any:
+        return self._document("DELETE", path)
+
     def text(self, path: str, **query: object) -> Iterator[str]:
         """A text answer in pieces, as they come."""
         with self._send("GET", _target(path, query), accept="text/plain", timeout_s=None) as response:

@@ -10,6 +10,7 @@ from btmd import __version__
 from btmd.errors import InvalidValue
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+BACKUP_CREDENTIAL = "btmd-backup-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class SystemdContext:
     notify_socket: str = ""
     watchdog_s: float | None = None
     """The watchdog's limit in seconds; None when it does not watch this process."""
+    credentials_dir: str = ""
     journal: bool = False
     """Standard error goes to the journal, which has a clock of its own."""
 
@@ -69,6 +71,20 @@ class Config:
     def settings_memory_path(self) -> Path:
         """What log and settings file agreed on last."""
         return self.state_dir / "settings-file.json"
+
+    @property
+    def backups_dir(self) -> Path:
+        return self.state_dir / "backups"
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.state_dir / "keys"
+
+    @property
+    def backup_credential_path(self) -> Path | None:
+        """The credential that opens the keys in place of the key file, where the service manager gives one."""
+        path = Path(self.systemd.credentials_dir) / BACKUP_CREDENTIAL
+        return path if self.systemd.credentials_dir and path.is_file() else None
 
     @property
     def presets_dir(self) -> Path:
@@ -140,6 +156,7 @@ def _systemd(environment: Mapping[str, str]) -> SystemdContext:
     watched = watchdog_us.isdigit() and int(watchdog_us) > 0 and watched_pid in ("", str(os.getpid()))
     return SystemdContext(
         notify_socket=environment.get("NOTIFY_SOCKET", ""),
+        credentials_dir=environment.get("CREDENTIALS_DIRECTORY", ""),
         watchdog_s=int(watchdog_us) / 1e6 if watched else None,
         journal="JOURNAL_STREAM" in environment,
     )

@@ -18,6 +18,8 @@ from btmd.api.application import build_application
 from btmd.api.parts import Parts
 from btmd.api.peer import own_actor
 from btmd.api.server import HttpServer, bind_socket
+from btmd.backup_child import BackupChild
+from btmd.backups import Backups
 from btmd.chat import Chats
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
@@ -142,12 +144,23 @@ class Daemon:
             new_id=new_event_id,
             troubles=troubles,
         )
+        backup_child = BackupChild(config, self.store, clock_us)
+        backups = Backups(
+            config=config,
+            store=self.store,
+            handler=self.handler,
+            contents=contents,
+            child=backup_child,
+            daemon=self.actor,
+            troubles=troubles,
+        )
         self.parts = Parts(
             config=config,
             store=self.store,
             handler=self.handler,
             history=history,
             restoring=Restoring(self.store, self.handler, history, contents, new_event_id),
+            backups=backups,
             contents=contents,
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir),
             dataset_adding=datasets,

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from btmd.errors import Conflict, DatasetNotFound, InvalidValue, JobNotFound, ModelNotFound, NotFound
+from btmd.errors import BackupNotFound, Conflict, DatasetNotFound, InvalidValue, JobNotFound, ModelNotFound, NotFound
+from btmd.projections.backup import BackupRow
 from btmd.projections.dataset import DatasetRow, datasets
 from btmd.projections.job import JobRow, job, jobs_named, newest_job
 from btmd.projections.model import ModelRow, models
@@ -64,6 +65,25 @@ async def find_job(session: AsyncSession, text: str) -> JobRow:
     return _one(
         named or found, text, lambda row: (row.job_id, row.name), JobNotFound("", hint=""), "job", "btmctl jobs list"
     )
+
+
+def find_backup(rows: Sequence[BackupRow], text: str, own_folder: str) -> BackupRow:
+    """By id, description or ``last``; ``rows`` are newest first, and one in ``own_folder`` is meant before its copy.
+
+    Raises BackupNotFound, Ambiguous.
+    """
+    if text == "last":
+        if not rows:
+            raise BackupNotFound("There is no backup yet.", hint="`btmctl backup create` makes one.")
+        return rows[0]
+    different: dict[str, BackupRow] = {}
+    for row in sorted(rows, key=lambda row: row.folder != own_folder):
+        different.setdefault(row.name, row)
+    found = [row for row in rows if different[row.name] is row]
+    # A whole name of 64 digits begins with the id.
+    text = text[:16] if text in different else text
+    missing = BackupNotFound("", hint="")
+    return _one(found, text, lambda row: (row.backup_id, row.description), missing, "backup", "btmctl backup list")
 
 
 def _one(

@@ -3,6 +3,7 @@
 import argparse
 
 from btmctl import words
+from btmctl.client import Document
 from btmctl.errors import DONE
 from btmctl.parser import Single
 from btmctl.session import Session
@@ -36,8 +37,15 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
             ("mixed precision", words.value(hardware.get("supports_mixed_precision"))),
             ("active trainings", status.get("active_training_jobs")),
             ("presets", status.get("available_presets")),
+            ("backups", _backups(status)),
+            ("last proved restore", words.moment(status.get("last_proved_restore_at")) or "never"),
         ]
     )
     for about, problem in (status.get("problems") or {}).items():
         output.say(f"{about}: {problem}", "yellow")
     return DONE
+
+
+def _backups(status: Document) -> str:
+    last = words.moment(status.get("last_backup_at"))
+    return f"{status['system_backups']}, the last {last}" if last else "none yet"

@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from btmd import __version__
 from btmd.api import (
     audit,
+    backups,
     chat,
     contents,
     datasets,
@@ -35,6 +36,7 @@ ROUTERS = (
     settings.router,
     history.router,
     restores.router,
+    backups.router,
     audit.router,
     events.router,
 )

@@ -11,7 +11,9 @@ from btmd import __version__
 from btmd.api.answers import described, json_answer
 from btmd.api.parts import Parts
 from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.times import rfc3339
 from btmd.hardware import probe
+from btmd.projections.backup import backups, last_drill
 from btmd.projections.job import count_active
 
 router = APIRouter(tags=["machine"])
@@ -77,6 +79,8 @@ STATUS_EXAMPLE = {
     "active_training_jobs": 0,
     "available_presets": 4,
     "system_backups": 0,
+    "last_backup_at": None,
+    "last_proved_restore_at": None,
 }
 
 
@@ -87,6 +91,8 @@ async def status(parts: PartsOf) -> Response:
     problems = degraded_reasons(parts)
     async with parts.store.session() as session:
         active = await count_active(session)
+        found_backups = await backups(session)
+        proved = await last_drill(session, proved=True)
     body: dict[str, Any] = {
         "status": "degraded" if problems else "operational",
         "hardware": {
@@ -98,7 +104,9 @@ async def status(parts: PartsOf) -> Response:
         },
         "active_training_jobs": active,
         "available_presets": len(parts.presets),
-        "system_backups": 0,
+        "system_backups": len(found_backups),
+        "last_backup_at": rfc3339(found_backups[0].created_us) if found_backups else None,
+        "last_proved_restore_at": None if proved is None else rfc3339(proved.at_us),
         "problems": problems,
         "version": __version__,
         "pid": os.getpid(),

@@ -12,6 +12,7 @@ from btmd.domain.event import Actor
 from btmd.domain.preset import Preset
 
 if TYPE_CHECKING:
+    from btmd.backups import Backups
     from btmd.chat import Chats
     from btmd.command_handler import CommandHandler
     from btmd.content import ContentStore
@@ -40,6 +41,7 @@ class Parts:
     handler: "CommandHandler"
     history: "History"
     restoring: "Restoring"
+    backups: "Backups"
     contents: "ContentStore"
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"

@@ -2,13 +2,14 @@
 
 from typing import Any, get_args
 
-from btmd.domain import dataset, job, machine, model, settings
+from btmd.domain import backup, dataset, job, machine, model, settings
 from btmd.domain.decider import Decider
 
 SETTINGS = Decider("settings", settings.stream, settings.decide, settings.evolve, settings.SettingsState)
 MODELS = Decider("model", model.stream, model.decide, model.evolve, model.ModelState)
 DATASETS = Decider("dataset", dataset.stream, dataset.decide, dataset.evolve, dataset.DatasetState)
 JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
+BACKUPS = Decider("backups", backup.stream, backup.decide, backup.evolve, backup.BackupsState)
 MACHINE = Decider("machine", machine.stream, machine.decide, machine.evolve, machine.MachineState)
 
 DECIDERS: dict[type[Any], Decider] = {
@@ -16,7 +17,8 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(model.ModelCommand), MODELS),
     **dict.fromkeys(get_args(dataset.DatasetCommand), DATASETS),
     **dict.fromkeys(get_args(job.JobCommand), JOBS),
+    **dict.fromkeys(get_args(backup.BackupCommand), BACKUPS),
     **dict.fromkeys(get_args(machine.MachineCommand), MACHINE),
 }
 
-__all__ = ["DATASETS", "DECIDERS", "JOBS", "MACHINE", "MODELS", "SETTINGS"]
+__all__ = ["BACKUPS", "DATASETS", "DECIDERS", "JOBS", "MACHINE", "MODELS", "SETTINGS"]

@@ -147,6 +147,11 @@ SCHEMA: tuple[Setting, ...] = (
     Setting("chat.max_new_tokens", 256, "Length of an answer in a chat at most.", "tokens", 1, 8192),
     Setting("chat.temperature", 0.0, "0 gives the most likely answer; higher values vary more.", "", 0, 2),
     Setting("chat.idle_s", 120.0, "How long a model stays loaded after the last question.", "seconds", 1, 86_400),
+    Setting("backup.keep_last", 7, "Newest backups of each kind that are kept.", "", 1, 10_000),
+    Setting("backup.keep_daily", 7, "Days for which the newest backup is kept.", "days", 0, 10_000),
+    Setting("backup.keep_weekly", 4, "Weeks for which the newest backup is kept.", "weeks", 0, 10_000),
+    Setting("backup.keep_monthly", 6, "Months for which the newest backup is kept.", "months", 0, 10_000),
+    Setting("backup.max_gb", 0.0, "Room for backups in the state folder; 0 sets no bound.", "GB", 0, 1_000_000),
     Setting(
         "log.level",
         "info",

@@ -19,6 +19,9 @@ FIXED = {
     ("get", "/progress/{job_id}"),
     ("get", "/result/{job_id}"),
     ("post", "/cancel/{job_id}"),
+    ("post", "/backup"),
+    ("get", "/backups"),
+    ("delete", "/backup/{backup_id}"),
     ("get", "/status"),
 }
 

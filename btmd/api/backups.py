@@ -1,0 +1,252 @@
+"""Backups: make, list, look into, check, prove by a drill, delete, let old ones go."""
+
+import os
+from typing import Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from btmd.api.answers import Progress, described, json_answer, working_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.times import optional_rfc3339, rfc3339
+from btmd.api.work import heard
+from btmd.backup.requests import CheckAnswer
+from btmd.backups import Made, Wish, fault_of
+from btmd.domain.backup import STREAM, BackupFacts, BackupsState
+from btmd.projections.backup import BackupRow
+
+router = APIRouter(tags=["backups"])
+
+EXAMPLE = {
+    "backup_id": "9f86d081884c7d65",
+    "created_at": "2026-11-22T14:00:00.000000Z",
+    "description": "Manual backup",
+    "backup_path": "/home/ada/.local/state/btmd/backups/manifests/9f86d081884c7d65...",
+    "size_mb": 0.42,
+    "kind": "full",
+    "cause": "manual",
+    "events": 812,
+    "head_seq": 812,
+    "epoch": 1,
+    "artefacts": 0,
+    "components": ["settings", "presets", "models", "datasets", "access", "jobs"],
+}
+CREATED_EXAMPLE = {**EXAMPLE, "new_events": 20, "new_mb": 0.004, "frees_mb": 0.004, "notices": []}
+LISTED_EXAMPLE = {**EXAMPLE, "frees_mb": 0.004, "reachable": True, "verified_at": None, "drilled_at": None, "fault": ""}
+CHECK_EXAMPLE = {"backup_id": "9f86d081884c7d65", "ok": True, "events": 812, "artefacts": 0, "state": "matches"}
+ONLY_THE_KEY = (
+    "Backups are sealed. Only the keys in this machine's state folder open them: if the disk is lost, so is every"
+    " backup, wherever it lies. `btmctl backup key show-recovery` gives a key to write down."
+)
+
+
+class BackupCreation(BaseModel):
+    """``only`` names parts of the log; ``to`` is a folder on this machine, for the daemon's own user."""
+
+    description: str = Field("Manual backup", max_length=1000)
+    kind: Literal["config", "full", "selective"] | None = None
+    only: list[str] | None = Field(None, max_length=50)
+    with_artefacts: bool = False
+    to: str | None = Field(None, min_length=1, max_length=4096)
+
+    def wish(self) -> Wish:
+        kind = self.kind or ("selective" if self.only else "full")
+        return Wish(kind, tuple(self.only or ()), self.description, "manual", self.with_artefacts, self.to)
+
+
+def backup_json(folder: str, facts: BackupFacts) -> dict[str, Any]:
+    return {
+        "backup_id": facts.backup_id,
+        "created_at": rfc3339(facts.created_at_us),
+        "description": facts.description,
+        "backup_path": os.path.join(folder, "manifests", facts.name),
+        "size_mb": _mb(facts.size_bytes),
+        "kind": facts.kind,
+        "cause": facts.cause,
+        "events": facts.events,
+        "head_seq": facts.head_seq,
+        "epoch": facts.epoch,
+        "artefacts": facts.artefacts,
+        "components": facts.components,
+    }
+
+
+def row_json(row: BackupRow, freed_bytes: int | None) -> dict[str, Any]:
+    """``frees_mb`` is what deleting it would free; None where its folder is out of reach."""
+    return {
+        **backup_json(row.folder, row.facts),
+        "new_mb": None if row.written_bytes is None else _mb(row.written_bytes),
+        "frees_mb": None if freed_bytes is None else _mb(freed_bytes),
+        "reachable": freed_bytes is not None,
+        "verified_at": optional_rfc3339(row.verified_us),
+        "drilled_at": optional_rfc3339(row.drilled_us),
+        "fault": row.fault,
+    }
+
+
+def made_json(made: Made, state: BackupsState) -> dict[str, Any]:
+    return {
+        **backup_json(made.folder, made.facts),
+        "new_events": made.new_events,
+        "new_mb": _mb(made.written_bytes),
+        "frees_mb": _mb(made.freed_bytes),
+        "notices": [] if state.opens_elsewhere else [ONLY_THE_KEY],
+    }
+
+
+def check_json(row: BackupRow, check: CheckAnswer) -> dict[str, Any]:
+    values = msgspec.structs.asdict(check)
+    del values["name"]
+    return {"backup_id": row.backup_id, "ok": not check.code, **values}
+
+
+def _mb(size_bytes: int) -> float:
+    return round(size_bytes / 1e6, 6)
+
+
+@operation(
+    router, "POST", "/backup", Permission.ADMIN, **described(CREATED_EXAMPLE, text="Backup", errors=(400, 404, 409))
+)
+async def create_backup(
+    request: Request, parts: PartsOf, actor: ActorOf, body: BackupCreation | None = None
+) -> Response:
+    """Make a backup; only what is new since the one before is written. JSON lines where they are accepted."""
+    key = await key_of(request, actor)
+    wish = Wish() if body is None else body.wish()
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            made = await parts.backups.create(
+                wish,
+                actor=actor,
+                on_progress=on_progress,
+                idempotency=key,
+                respond=lambda made, state: stored_answer(made_json(made, state)),
+            )
+        if made is None:
+            earlier = await earlier_answer(parts, key)
+            assert earlier is not None
+            return dict(msgspec.json.decode(earlier.body))
+        state, _ = await parts.handler.state(STREAM)
+        return made_json(made, state)
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "GET", "/backups", Permission.READ, **described([LISTED_EXAMPLE], text="newest first"))
+async def list_backups(parts: PartsOf) -> Response:
+    """Every backup that is known: those in the state folder, and those that were made into other folders."""
+    return json_answer([row_json(row, freed_bytes) for row, freed_bytes in await parts.backups.listed()])
+
+
+@operation(router, "DELETE", "/backup/{backup_id}", Permission.ADMIN, **described({"message": "..."}, errors=(404,)))
+async def delete_backup(backup_id: str, parts: PartsOf, actor: ActorOf) -> Response:
+    """Delete one backup; every other one stays whole."""
+    row = await parts.backups.find(backup_id)
+    freed_bytes = await parts.backups.delete(row, actor=actor)
+    return json_answer(
+        {
+            "message": f"The backup {row.backup_id} is deleted; that freed {freed_bytes / 1e6:.3g} MB.",
+            "backup_id": row.backup_id,
+            "freed_mb": _mb(freed_bytes),
+        }
+    )
+
+
+PRUNED_EXAMPLE = {"message": "...", "deleted": ["9f86d081884c7d65"], "freed_mb": 1.2, "over_mb": 0.0}
+
+
+@operation(router, "POST", "/backups/prune", Permission.ADMIN, **described(PRUNED_EXAMPLE))
+async def prune_backups(request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Let go the backups in the state folder that the settings `backup.keep_*` and `backup.max_gb` do not keep."""
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            pruned = await parts.backups.prune(actor=actor, on_progress=on_progress)
+        count = "1 backup" if len(pruned.names) == 1 else f"{len(pruned.names)} backups"
+        return {
+            "message": f"{count} went; that freed {pruned.freed_bytes / 1e6:.3g} MB.",
+            "deleted": [name[:16] for name in pruned.names],
+            "freed_mb": _mb(pruned.freed_bytes),
+            "over_mb": _mb(pruned.over_bytes),
+        }
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "POST", "/backups/verify", Permission.ADMIN, **described({"backups": [CHECK_EXAMPLE]}))
+async def verify_backups(request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Read every backup within reach through; what is wrong with one stands in its entry."""
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        rows = [row for row, freed_bytes in await parts.backups.listed() if freed_bytes is not None or row.fault]
+        async with heard(progress) as on_progress:
+            checked = await parts.backups.verify(rows, actor=actor, on_progress=on_progress)
+        return {"backups": [check_json(row, check) for row, check in checked]}
+
+    return await working_answer(request, work, parts.stopping)
+
+
+SHOWN_EXAMPLE = {
+    **LISTED_EXAMPLE,
+    "contents": [{"kind": "adapter", "owner": "k3q7zv2m5a", "name": "adapter_model.safetensors", "size_bytes": 4711}],
+    "omissions": [{"what": "base models", "count": 1, "size_bytes": 538090408, "then": "Keep a copy of the folders."}],
+}
+
+
+@operation(router, "GET", "/backups/{backup_id}", Permission.READ, **described(SHOWN_EXAMPLE, errors=(404,)))
+async def show_backup(backup_id: str, parts: PartsOf) -> Response:
+    """One backup: what is in it, and what a restore from it would miss."""
+    row = await parts.backups.find(backup_id)
+    shown = await parts.backups.show(row)
+    values = msgspec.structs.asdict(shown)
+    return json_answer(
+        {
+            **row_json(row, parts.backups.freed_bytes(row)),
+            **{name: value for name, value in values.items() if name != "artefacts"},
+            "contents": shown.artefacts,
+        }
+    )
+
+
+@operation(router, "POST", "/backups/{backup_id}/verify", Permission.ADMIN, **described(CHECK_EXAMPLE, errors=(404,)))
+async def verify_backup(backup_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Read one backup through: checksums, seals, links, the hash chain, the state. 503 names what is wrong with it."""
+    row = await parts.backups.find(backup_id)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            ((_, check),) = await parts.backups.verify([row], actor=actor, on_progress=on_progress)
+        if check.code:
+            raise fault_of(check.code, check.detail, check.hint)
+        return check_json(row, check)
+
+    return await working_answer(request, work, parts.stopping)
+
+
+DRILL_EXAMPLE = {"backup_id": "9f86d081884c7d65", "proved": True, "events": 812, "duration_s": 0.4, "state": "matches"}
+
+
+@operation(router, "POST", "/backups/{backup_id}/drill", Permission.ADMIN, **described(DRILL_EXAMPLE, errors=(404,)))
+async def drill_backup(backup_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Restore a full backup (`last`: the newest) into a temporary place and compare the state. 503 says what failed."""
+    row = await parts.backups.newest_full() if backup_id == "last" else await parts.backups.find(backup_id)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            done = await parts.backups.drill(row, actor=actor, on_progress=on_progress)
+        if done.code:
+            raise fault_of(done.code, done.detail)
+        return {
+            "backup_id": row.backup_id,
+            "proved": True,
+            "events": done.events,
+            "head_seq": done.head_seq,
+            "duration_s": done.duration_us / 1e6,
+            "state": done.state,
+        }
+
+    return await working_answer(request, work, parts.stopping)

@@ -1,0 +1,17 @@
+"""The backup child: what needs keys and compression is done here, so that the daemon carries neither in memory."""
+
+import sys
+
+import msgspec
+
+from btmd.backup.perform import perform
+from btmd.backup.requests import decode_request
+from btmd.child.answering import Progress, answer_one
+
+
+def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
+    return perform(decode_request(line), progress)
+
+
+if __name__ == "__main__":
+    sys.exit(answer_one(_perform))

@@ -1,0 +1,243 @@
+"""What may be asked of a backup child, and what comes back. Imports nothing heavy: the daemon reads this file too.
+
+Every path is absolute; times are microseconds UTC; sizes are bytes.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
+    """``folder`` holds the backups, ``keys`` is the state folder's; ``credential``: a file in place of the key file."""
+
+    folder: str
+    keys: str
+    credential: str | None = None
+    store_id: str
+    now_us: int
+
+
+class NamedFile(msgspec.Struct, frozen=True):
+    """A file by what it is called in a backup; ``sha256`` is empty where it has to be measured."""
+
+    name: str
+    path: str
+    sha256: str = ""
+
+
+class DatasetFiles(msgspec.Struct, frozen=True):
+    """``allowed``: a consent is in force."""
+
+    dataset_id: str
+    allowed: bool
+    files: tuple[NamedFile, ...]
+
+
+class JobFiles(msgspec.Struct, frozen=True):
+    job_id: str
+    dataset_id: str
+    result: str
+    answers: str
+    checkpoints: str
+    """Empty where the job has ended and needs none."""
+
+
+class Inventory(msgspec.Struct, frozen=True):
+    """What there is beside the log. ``models_bytes`` is what the weights of the ``models`` registered ones take."""
+
+    datasets: tuple[DatasetFiles, ...] = ()
+    jobs: tuple[JobFiles, ...] = ()
+    models: int = 0
+    models_bytes: int = 0
+
+
+class CreateRequest(Request, frozen=True, tag="create"):
+    """Back up what is new. Answer: CreatedAnswer."""
+
+    database: str
+    kind: Literal["config", "full", "selective"] = "full"
+    only: tuple[str, ...] = ()
+    description: str = ""
+    cause: str = "manual"
+    with_artefacts: bool = False
+    inventory: Inventory = Inventory()
+
+
+class ListRequest(Request, frozen=True, tag="list"):
+    """All backups of the store in the folder. Answer: ListAnswer."""
+
+
+class ShowRequest(Request, frozen=True, tag="show"):
+    """What is in one backup. Answer: ShowAnswer."""
+
+    name: str
+
+
+class VerifyRequest(Request, frozen=True, tag="verify"):
+    """Read these backups through. Answer: VerifyAnswer."""
+
+    names: tuple[str, ...]
+
+
+class DeleteRequest(Request, frozen=True, tag="delete"):
+    """Answer: DeletedAnswer."""
+
+    names: tuple[str, ...]
+
+
+class PruneRequest(Request, frozen=True, tag="prune"):
+    """Let go what the policy does not keep. Answer: DeletedAnswer."""
+
+    last: int
+    daily: int
+    weekly: int
+    monthly: int
+    max_size_bytes: int | None = None
+
+
+class DrillRequest(Request, frozen=True, tag="drill"):
+    """Restore into a temporary place under ``tmp`` and compare. Answer: DrillAnswer."""
+
+    name: str
+    tmp: str
+
+
+class StatesRequest(Request, frozen=True, tag="states"):
+    """The states of a backup's streams whose names begin with one of ``prefixes``. Answer: StatesAnswer."""
+
+    name: str
+    prefixes: tuple[str, ...]
+
+
+AnyRequest = (
+    CreateRequest
+    | ListRequest
+    | ShowRequest
+    | VerifyRequest
+    | DeleteRequest
+    | PruneRequest
+    | DrillRequest
+    | StatesRequest
+)
+
+
+class ListedBackup(msgspec.Struct, frozen=True):
+    """A backup as its manifest tells; without a key, what is sealed stays empty. ``freed_bytes``: by deleting it."""
+
+    name: str
+    kind: str
+    created_at_us: int
+    epoch: int
+    head_seq: int
+    segments: int
+    size_bytes: int
+    freed_bytes: int
+    description: str = ""
+    cause: str = ""
+    head_hash: str = ""
+    events: int = 0
+    artefacts: int = 0
+    components: tuple[str, ...] = ()
+
+
+class ListAnswer(msgspec.Struct, frozen=True):
+    """``unreadable``: names of manifests that are damaged, by the error's code."""
+
+    backups: tuple[ListedBackup, ...]
+    unreadable: dict[str, str] = {}
+
+
+class CreatedAnswer(msgspec.Struct, frozen=True):
+    name: str
+    new_events: int
+    written_bytes: int
+    rewritten_log: tuple[str, ...]
+    listing: ListAnswer
+
+
+class ShownArtefact(msgspec.Struct, frozen=True):
+    kind: str
+    owner: str
+    name: str
+    size_bytes: int
+    erased: bool
+
+
+class ShownOmission(msgspec.Struct, frozen=True):
+    what: str
+    count: int
+    size_bytes: int
+    then: str
+
+
+class ShowAnswer(msgspec.Struct, frozen=True):
+    store_id: str
+    head_hash: str
+    state_hash: str
+    btmd_version: str
+    schema: int
+    artefacts: tuple[ShownArtefact, ...]
+    omissions: tuple[ShownOmission, ...]
+
+
+class CheckAnswer(msgspec.Struct, frozen=True):
+    """``code`` is empty where everything fits. ``erased`` artefacts cannot be read, on purpose."""
+
+    name: str
+    events: int = 0
+    artefacts: int = 0
+    erased: int = 0
+    size_bytes: int = 0
+    state: str = ""
+    code: str = ""
+    detail: str = ""
+    hint: str = ""
+
+
+class VerifyAnswer(msgspec.Struct, frozen=True):
+    checks: tuple[CheckAnswer, ...]
+
+
+class DeletedAnswer(msgspec.Struct, frozen=True):
+    """``made_anew`` is the name of one that took the place of a deleted one. ``swept``: parts were cleared away."""
+
+    names: tuple[str, ...]
+    freed_bytes: int
+    swept: bool
+    listing: ListAnswer
+    made_anew: str = ""
+    over_bytes: int = 0
+
+
+class DrillAnswer(msgspec.Struct, frozen=True):
+    name: str
+    events: int
+    head_seq: int
+    duration_us: int
+    state: str
+    code: str = ""
+    detail: str = ""
+
+
+class PastEvent(msgspec.Struct, frozen=True):
+    """An event as it was recorded; ``data_json`` is the stored text."""
+
+    type: str
+    schema_version: int
+    data_json: str
+
+
+class StatesAnswer(msgspec.Struct, frozen=True):
+    """By stream, its events in order: a state is what they fold to."""
+
+    head_seq: int
+    head_hash: str
+    epoch: int
+    streams: dict[str, tuple[PastEvent, ...]]
+
+
+def decode_request(line: bytes) -> AnyRequest:
+    """Raises msgspec.ValidationError for anything but a known request."""
+    decoded: AnyRequest = msgspec.json.decode(line, type=AnyRequest)
+    return decoded

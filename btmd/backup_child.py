@@ -1,0 +1,39 @@
+"""The process that does the work of backups: no key ever comes into the daemon's memory."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+
+from btmd.backup.requests import Request
+from btmd.child.caller import OnProgress, ask_child, ignore_progress
+from btmd.config import Config
+from btmd.store.event_log import Store
+
+DEADLINE_S = 24 * 3600.0
+
+Result = TypeVar("Result", bound=msgspec.Struct)
+
+
+class BackupChild:
+    """Asks a backup child. Hold ``turn`` for what changes a folder or reads through it: one at a time."""
+
+    def __init__(self, config: Config, store: Store, clock: Callable[[], int]) -> None:
+        self._config, self._store, self._clock = config, store, clock
+        self.turn = anyio.Lock()
+
+    def place(self, folder: str) -> dict[str, Any]:
+        """The fields that every request has."""
+        credential = self._config.backup_credential_path
+        return {
+            "folder": folder,
+            "keys": str(self._config.keys_dir),
+            "credential": None if credential is None else str(credential),
+            "store_id": self._store.store_id,
+            "now_us": self._clock(),
+        }
+
+    async def ask(self, request: Request, kind: type[Result], on_progress: OnProgress = ignore_progress) -> Result:
+        """Raises what the library raises, and ChildFailed."""
+        return await ask_child("btmd.backup", request, kind, on_progress, deadline_s=DEADLINE_S)

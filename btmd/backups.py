@@ -1,0 +1,391 @@
+"""The daemon's side of backups: a child does the work, what came of it is recorded, the folders are looked after."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from btmd.backup.requests import (
+    CheckAnswer,
+    CreatedAnswer,
+    CreateRequest,
+    DeletedAnswer,
+    DeleteRequest,
+    DrillAnswer,
+    DrillRequest,
+    ListAnswer,
+    ListedBackup,
+    ListRequest,
+    PruneRequest,
+    ShowAnswer,
+    ShowRequest,
+    StatesAnswer,
+    StatesRequest,
+    VerifyAnswer,
+    VerifyRequest,
+)
+from btmd.backup_child import BackupChild
+from btmd.backup_inventory import take_inventory
+from btmd.child.caller import OnProgress, ignore_progress
+from btmd.command_handler import CommandHandler
+from btmd.config import Config
+from btmd.content import ContentStore
+from btmd.domain import settings
+from btmd.domain.backup import (
+    BackupFacts,
+    BackupsState,
+    CheckedBackup,
+    CompareFolder,
+    RecordBackup,
+    RecordBackupFailure,
+    RecordChecks,
+    RecordDeletion,
+    RecordDrill,
+)
+from btmd.domain.commands import DECIDERS
+from btmd.domain.event import Actor, Event
+from btmd.domain.settings import SettingsState
+from btmd.domain.units import GIB
+from btmd.errors import BackupNotFound, BtmdError, FileMissing, InvalidValue, NotPermitted, all_errors
+from btmd.naming import find_backup
+from btmd.projections.backup import BackupRow, backups
+from btmd.store.codec import RawEvent, decode_event
+from btmd.store.event_log import IdempotencyKey, Store
+
+log = logging.getLogger("btmd.backups")
+
+MANIFEST_NAME = re.compile(r"[0-9a-f]{64}")
+_DECIDERS = {decider.noun: decider for decider in DECIDERS.values()}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A backup to make; ``to`` names a folder other than the state folder's own."""
+
+    kind: Literal["config", "full", "selective"] = "full"
+    only: tuple[str, ...] = ()
+    description: str = "Manual backup"
+    cause: str = "manual"
+    with_artefacts: bool = False
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A backup that was made. ``freed_bytes``: by deleting it now."""
+
+    folder: str
+    facts: BackupFacts
+    new_events: int
+    written_bytes: int
+    freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastStream:
+    """A stream as a backup holds it: its events, and the state that they fold to (None: it has none of its own)."""
+
+    events: tuple[Event, ...]
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PastStates:
+    """The end of the log that was backed up, and the streams by name."""
+
+    head_seq: int
+    head_hash: str
+    epoch: int
+    streams: dict[str, PastStream]
+
+
+class Backups:
+    """Makes, lists, checks, proves and deletes backups; one child at a time changes or reads through a folder."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        handler: CommandHandler,
+        contents: ContentStore,
+        child: BackupChild,
+        daemon: Actor,
+        troubles: dict[str, str],
+    ) -> None:
+        self._config, self._store, self._handler, self._contents = config, store, handler, contents
+        self._child, self._daemon, self._troubles = child, daemon, troubles
+        self.own_folder = str(config.backups_dir)
+        self._looked_at: dict[str, frozenset[str]] = {}
+        """By folder, the manifests' names when a child last looked: nothing is new while they are the same."""
+        self._freed: dict[tuple[str, str], int] = {}
+
+    # --- making --------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        wish: Wish,
+        *,
+        actor: Actor,
+        on_progress: OnProgress = ignore_progress,
+        idempotency: IdempotencyKey | None = None,
+        respond: Callable[[Made, BackupsState], bytes] | None = None,
+    ) -> Made | None:
+        """Make a backup; None where an earlier request with the same idempotency key made it.
+
+        Raises NotPermitted, FileMissing, InvalidValue, IdempotencyMismatch, and what the library raises.
+        """
+        async with self._child.turn:
+            if idempotency is not None and await self._store.earlier(idempotency) is not None:
+                return None
+            folder = self._target(wish.to, actor)
+            try:
+                answer = await self._made(wish, folder, on_progress)
+            except BtmdError as error:
+                await self._note_failure(wish, folder, error, actor)
+                raise
+            listed = next(one for one in answer.listing.backups if one.name == answer.name)
+            made = Made(folder, facts_of(listed), answer.new_events, answer.written_bytes, listed.freed_bytes)
+            command = RecordBackup(folder, made.facts, made.new_events, made.written_bytes, answer.rewritten_log)
+            await self._handler.handle(
+                command,
+                actor=actor,
+                idempotency=idempotency,
+                respond=None if respond is None else lambda state, rows: respond(made, state),
+            )
+            self._troubles.pop("backup", None)
+            await self._take(folder, answer.listing)
+            return made
+
+    async def _made(self, wish: Wish, folder: str, on_progress: OnProgress) -> CreatedAnswer:
+        request = CreateRequest(
+            **self._child.place(folder),
+            database=str(self._config.database_path),
+            kind=wish.kind,
+            only=wish.only,
+            description=wish.description,
+            cause=wish.cause,
+            with_artefacts=wish.with_artefacts,
+            inventory=await take_inventory(self._store, self._contents, self._config.jobs_dir),
+        )
+        return await self._child.ask(request, CreatedAnswer, on_progress)
+
+    def _target(self, to: str | None, actor: Actor) -> str:
+        if to is None:
+            return self.own_folder
+        if actor.uid != os.getuid():
+            raise NotPermitted("The daemon writes to a path only for the user that it runs as.")
+        path = Path(os.path.normpath(to))
+        if not path.is_absolute() or "\0" in to:
+            raise InvalidValue("The folder for the backup must be an absolute path.")
+        if not path.is_dir() and not path.parent.is_dir():
+            # A stick that is not there must not become a folder on the disk it would have protected from.
+            raise FileMissing(f"There is no folder {path.parent}.", hint="Is the disk or stick there?")
+        return str(path)
+
+    async def _note_failure(self, wish: Wish, folder: str, error: BtmdError, actor: Actor) -> None:
+        if isinstance(error, InvalidValue):
+            return
+        self._troubles["backup"] = f"The last backup failed: {error.detail}"
+        try:
+            await self._handler.handle(RecordBackupFailure(folder, wish.cause, error.code, error.detail), actor=actor)
+        except BtmdError as problem:
+            # The first failure is the one to tell.
+            log.error("a failed backup could not be recorded: %s", problem.detail)
+
+    # --- looking -------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Compare what the folders hold with what is known, where anything changed since the last look."""
+        async with self._store.session() as session:
+            known = {row.folder for row in await backups(session)}
+        for folder in sorted(known | {self.own_folder}):
+            names = _names_in(folder)
+            if names is None:
+                self._looked_at.pop(folder, None)
+                self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
+            if names is None or self._looked_at.get(folder) == names:
+                continue
+            async with self._child.turn:
+                try:
+                    answer = await self._child.ask(ListRequest(**self._child.place(folder)), ListAnswer)
+                except BtmdError as error:
+                    # One folder that cannot be read hides nothing of the others.
+                    self._troubles[f"backup folder {folder}"] = error.detail
+                    continue
+                self._troubles.pop(f"backup folder {folder}", None)
+                await self._take(folder, answer)
+
+    async def _take(self, folder: str, listing: ListAnswer) -> None:
+        """Record what a listing shows to be new, gone or unreadable."""
+        self._looked_at[folder] = _names_in(folder) or frozenset()
+        self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
+        self._freed |= {(folder, one.name): one.freed_bytes for one in listing.backups}
+        there = tuple(facts_of(one) for one in listing.backups)
+        await self._handler.handle(CompareFolder(folder, there, tuple(listing.unreadable)), actor=self._daemon)
+        async with self._store.session() as session:
+            rows = {row.name: row for row in await backups(session, folder)}
+        faulty = tuple(
+            CheckedBackup(name, code=code, detail="Its manifest cannot be read.")
+            for name, code in listing.unreadable.items()
+            if name in rows and not rows[name].fault
+        )
+        await self._handler.handle(RecordChecks(folder, faulty), actor=self._daemon)
+
+    async def listed(self) -> list[tuple[BackupRow, int | None]]:
+        """Every known backup, newest first, with what deleting it would free; None where its folder is out of reach."""
+        await self.look()
+        async with self._store.session() as session:
+            return [(row, self._freed.get((row.folder, row.name))) for row in await backups(session)]
+
+    async def find(self, text: str) -> BackupRow:
+        """The backup with this id, beginning of an id, or ``last``. Raises BackupNotFound, Ambiguous."""
+        await self.look()
+        async with self._store.session() as session:
+            return find_backup(await backups(session), text, self.own_folder)
+
+    async def newest_full(self) -> BackupRow:
+        """The newest backup that a database can be made from. Raises BackupNotFound."""
+        for row, freed_bytes in await self.listed():
+            if row.kind == "full" and freed_bytes is not None:
+                return row
+        raise BackupNotFound("There is no full backup within reach.", hint="`btmctl backup create` makes one.")
+
+    def freed_bytes(self, row: BackupRow) -> int | None:
+        return self._freed.get((row.folder, row.name))
+
+    async def show(self, row: BackupRow) -> ShowAnswer:
+        """What is in a backup, and what is not. Raises PartMissing, Damaged, Tampered, WrongKey."""
+        _require_reach(row)
+        return await self._child.ask(ShowRequest(**self._child.place(row.folder), name=row.name), ShowAnswer)
+
+    async def state_of_backup(self, text: str, prefixes: Sequence[str] = ("settings", "preset-")) -> PastStates:
+        """The streams of a backup whose names begin with one of ``prefixes``: their events, folded to states.
+
+        All of the backup's events are checked before. Raises BackupNotFound, PartMissing, Damaged, Tampered, WrongKey.
+        """
+        row = await self.find(text)
+        _require_reach(row)
+        request = StatesRequest(**self._child.place(row.folder), name=row.name, prefixes=tuple(prefixes))
+        async with self._child.turn:
+            answer = await self._child.ask(request, StatesAnswer)
+        streams = {}
+        for stream, past in answer.streams.items():
+            decoded = (decode_event(one.type, one.schema_version, one.data_json) for one in past)
+            events = tuple(event for event in decoded if not isinstance(event, RawEvent))
+            decider = _DECIDERS.get(stream.partition("-")[0])
+            streams[stream] = PastStream(events, None if decider is None else decider.fold(None, events))
+        return PastStates(answer.head_seq, answer.head_hash, answer.epoch, streams)
+
+    # --- proving -------------------------------------------------------------------------------
+
+    async def verify(
+        self, rows: Sequence[BackupRow], *, actor: Actor, on_progress: OnProgress = ignore_progress
+    ) -> list[tuple[BackupRow, CheckAnswer]]:
+        """Read backups through; what is wrong with one is told in its answer and recorded."""
+        checked: list[tuple[BackupRow, CheckAnswer]] = []
+        for folder in dict.fromkeys(row.folder for row in rows):
+            mine = {row.name: row for row in rows if row.folder == folder}
+            _require_reach(next(iter(mine.values())))
+            request = VerifyRequest(**self._child.place(folder), names=tuple(mine))
+            async with self._child.turn:
+                answer = await self._child.ask(request, VerifyAnswer, on_progress)
+                checks = tuple(
+                    CheckedBackup(one.name, one.events, one.artefacts, one.state, one.code, one.detail)
+                    for one in answer.checks
+                )
+                await self._handler.handle(RecordChecks(folder, checks), actor=actor)
+            checked += [(mine[one.name], one) for one in answer.checks]
+        return checked
+
+    async def drill(self, row: BackupRow, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DrillAnswer:
+        """Restore a backup into a temporary place, replay it, compare the state; a failure is told and recorded."""
+        _require_reach(row)
+        request = DrillRequest(**self._child.place(row.folder), name=row.name, tmp=str(self._config.cache_dir))
+        async with self._child.turn:
+            answer = await self._child.ask(request, DrillAnswer, on_progress)
+            command = RecordDrill(
+                row.folder,
+                row.name,
+                answer.events,
+                answer.head_seq,
+                answer.duration_us,
+                answer.state,
+                answer.code,
+                answer.detail,
+            )
+            await self._handler.handle(command, actor=actor)
+        if answer.code:
+            self._troubles["restore drill"] = f"The backup {row.backup_id} could not be restored: {answer.detail}"
+        else:
+            self._troubles.pop("restore drill", None)
+        return answer
+
+    # --- taking away ---------------------------------------------------------------------------
+
+    async def delete(self, row: BackupRow, *, actor: Actor) -> int:
+        """Delete one backup; returns how many bytes that freed. No other backup needs what goes."""
+        _require_reach(row)
+        async with self._child.turn:
+            request = DeleteRequest(**self._child.place(row.folder), names=(row.name,))
+            answer = await self._child.ask(request, DeletedAnswer)
+            await self._handler.handle(RecordDeletion(row.folder, answer.names, "asked"), actor=actor)
+            await self._take(row.folder, answer.listing)
+        return answer.freed_bytes
+
+    async def prune(self, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DeletedAnswer:
+        """Let go what the settings do not keep, in the state folder's own backups."""
+        if _names_in(self.own_folder) is None:
+            return DeletedAnswer((), 0, True, ListAnswer(()))
+        state, _ = await self._handler.state(settings.STREAM)
+        value = (state or SettingsState()).get
+        max_gb = float(value("backup.max_gb"))
+        request = PruneRequest(
+            **self._child.place(self.own_folder),
+            last=int(value("backup.keep_last")),
+            daily=int(value("backup.keep_daily")),
+            weekly=int(value("backup.keep_weekly")),
+            monthly=int(value("backup.keep_monthly")),
+            max_size_bytes=int(max_gb * GIB) if max_gb else None,
+        )
+        async with self._child.turn:
+            answer = await self._child.ask(request, DeletedAnswer, on_progress)
+            anew = next((facts_of(one) for one in answer.listing.backups if one.name == answer.made_anew), None)
+            await self._handler.handle(RecordDeletion(self.own_folder, answer.names, "prune", anew), actor=actor)
+            await self._take(self.own_folder, answer.listing)
+        return answer
+
+
+def facts_of(listed: ListedBackup) -> BackupFacts:
+    """A listed backup as the domain keeps it."""
+    values = msgspec.structs.asdict(listed)
+    del values["freed_bytes"]
+    return BackupFacts(**values)
+
+
+def fault_of(code: str, detail: str, hint: str = "") -> BtmdError:
+    """The error that a check or a drill told of."""
+    kind = all_errors().get(code, all_errors()["damaged"])
+    return kind(detail, hint=hint or "`btmctl backup list` shows the others; nothing was changed.")
+
+
+def _names_in(folder: str) -> frozenset[str] | None:
+    """The manifests that stand there; None where the folder is out of reach."""
+    try:
+        return frozenset(
+            name for name in os.listdir(os.path.join(folder, "manifests")) if MANIFEST_NAME.fullmatch(name)
+        )
+    except OSError:
+        return None
+
+
+def _require_reach(row: BackupRow) -> None:
+    if _names_in(row.folder) is None:
+        raise BackupNotFound(
+            f"The backup {row.backup_id} is in {row.folder}, which is out of reach.", hint="Is the disk or stick there?"
+        )

@@ -1,0 +1,349 @@
+"""Backups: which there are and were, whether they were proved, and what was done with their keys.
+
+A backup is made, checked and deleted by a process of its own; a command here records what came of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from btmd.domain.event import Event, event
+
+STREAM = "backups"
+KeyAction = Literal["shown", "confirmed", "rotated", "passphrase_set", "key_file_renewed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFacts:
+    """What a manifest says of its backup. Sizes in bytes, shared parts included.
+
+    ``name`` is the manifest's: the SHA-256 of its file, whose first 16 digits are the backup's id. ``cause`` is manual,
+    schedule, or before which operation it was made.
+    """
+
+    name: str
+    kind: str
+    created_at_us: int
+    description: str
+    cause: str
+    epoch: int
+    head_seq: int
+    head_hash: str
+    events: int
+    segments: int
+    artefacts: int
+    components: tuple[str, ...]
+    size_bytes: int
+
+    @property
+    def backup_id(self) -> str:
+        return self.name[:16]
+
+
+@event("BackupCreated")
+class BackupCreated(Event):
+    """``written_bytes`` is what it added to the folder; ``new_events`` how many events the one before did not hold."""
+
+    folder: str
+    backup: BackupFacts
+    new_events: int
+    written_bytes: int
+
+
+@event("BackupFailed")
+class BackupFailed(Event):
+    """None was made; the ones before stand as they were."""
+
+    folder: str
+    cause: str
+    code: str
+    detail: str
+
+
+@event("BackupFound")
+class BackupFound(Event):
+    """The folder holds a backup of this store that the log did not know: put there, or made after what it restored."""
+
+    folder: str
+    backup: BackupFacts
+
+
+@event("BackupLost")
+class BackupLost(Event):
+    """A backup is not in its folder any more, and it was not deleted through us."""
+
+    folder: str
+    name: str
+
+
+@event("BackupDeleted")
+class BackupDeleted(Event):
+    """``cause``: asked, or prune."""
+
+    folder: str
+    name: str
+    cause: str
+
+
+@event("BackupVerified")
+class BackupVerified(Event):
+    """Everything was read and fits. ``state``: matches, or other_code where another release cannot compare it."""
+
+    folder: str
+    name: str
+    events: int
+    artefacts: int
+    state: str
+
+
+@event("BackupFaulty")
+class BackupFaulty(Event):
+    """A check found the backup damaged, tampered with, incomplete, or under another key."""
+
+    folder: str
+    name: str
+    code: str
+    detail: str
+
+
+@event("LogRewritten")
+class LogRewritten(Event):
+    """Earlier backups of this epoch end in an event that the log does not hold: another log stands in its place."""
+
+    folder: str
+    backup_ids: tuple[str, ...]
+
+
+@event("DrillPassed")
+class DrillPassed(Event):
+    """The backup was restored into a temporary place, replayed, and gave the state that was backed up."""
+
+    folder: str
+    name: str
+    events: int
+    head_seq: int
+    duration_us: int
+    state: str
+
+
+@event("DrillFailed")
+class DrillFailed(Event):
+    folder: str
+    name: str
+    duration_us: int
+    code: str
+    detail: str
+
+
+@event("RecoveryKeyShown")
+class RecoveryKeyShown(Event):
+    """A new recovery key was made and shown once; an earlier one opens nothing any more."""
+
+
+@event("RecoveryKeyConfirmed")
+class RecoveryKeyConfirmed(Event):
+    """Somebody typed the recovery key back, so it was written down."""
+
+
+@event("KeyRotated")
+class KeyRotated(Event):
+    """New backups are sealed with a new key. ``unreached``: folders that get the new key ring with their next one."""
+
+    unreached: tuple[str, ...]
+
+
+@event("PassphraseSet")
+class PassphraseSet(Event):
+    unreached: tuple[str, ...]
+
+
+@event("KeyFileRenewed")
+class KeyFileRenewed(Event):
+    """The key ring was opened without the key file, and this machine has a new one."""
+
+    unreached: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBackup:
+    folder: str
+    backup: BackupFacts
+    new_events: int
+    written_bytes: int
+    rewritten_log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBackupFailure:
+    folder: str
+    cause: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompareFolder:
+    """``backups`` is all that can be read there of this store; ``unreadable``: names that stand there besides."""
+
+    folder: str
+    backups: tuple[BackupFacts, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDeletion:
+    folder: str
+    names: tuple[str, ...]
+    cause: str
+    made_anew: BackupFacts | None = None
+    """The one that took the place of a deleted one, with the same contents in fewer parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBackup:
+    """What a check of one backup gave; ``code`` is empty where all of it was right."""
+
+    name: str
+    events: int = 0
+    artefacts: int = 0
+    state: str = ""
+    code: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChecks:
+    folder: str
+    checks: tuple[CheckedBackup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDrill:
+    """``code`` is empty where the restore was proved."""
+
+    folder: str
+    name: str
+    events: int
+    head_seq: int
+    duration_us: int
+    state: str
+    code: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKeyAction:
+    action: KeyAction
+    unreached: tuple[str, ...] = ()
+
+
+BackupCommand = (
+    RecordBackup | RecordBackupFailure | CompareFolder | RecordDeletion | RecordChecks | RecordDrill | RecordKeyAction
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupsState:
+    """What is decided on: the backups by folder and name, and whether somebody could open them without this machine."""
+
+    created_at_us: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By folder, then by the manifest's name."""
+    recovery_key: Literal["none", "shown", "confirmed"] = "none"
+    passphrase: bool = False
+
+    def holds(self, folder: str, name: str) -> bool:
+        return name in self.created_at_us.get(folder, {})
+
+    @property
+    def opens_elsewhere(self) -> bool:
+        """Whether the loss of this machine leaves a way to open its backups."""
+        return self.passphrase or self.recovery_key == "confirmed"
+
+
+def stream(command: BackupCommand) -> str:
+    return STREAM
+
+
+def decide(command: BackupCommand, state: BackupsState | None) -> list[Event]:
+    """What happened is recorded; only what is known already is left out."""
+    state = state or BackupsState()
+    match command:
+        case RecordBackup():
+            made = BackupCreated(command.folder, command.backup, command.new_events, command.written_bytes)
+            rewritten = [LogRewritten(command.folder, command.rewritten_log)] if command.rewritten_log else []
+            return [made, *rewritten]
+        case RecordBackupFailure():
+            return [BackupFailed(command.folder, command.cause, command.code, command.detail)]
+        case CompareFolder():
+            return _compare(command, state)
+        case RecordDeletion():
+            anew = command.made_anew
+            deleted = [BackupDeleted(command.folder, name, command.cause) for name in command.names]
+            return [*([BackupFound(command.folder, anew)] if anew else []), *deleted]
+        case RecordChecks():
+            return [_check(command.folder, one) for one in command.checks]
+        case RecordDrill():
+            return [_drill(command)]
+        case RecordKeyAction():
+            return [_key_event(command)]
+
+
+def _compare(command: CompareFolder, state: BackupsState) -> list[Event]:
+    names = {backup.name for backup in command.backups} | set(command.unreadable)
+    lost = sorted(state.created_at_us.get(command.folder, {}).keys() - names)
+    new = [backup for backup in command.backups if not state.holds(command.folder, backup.name)]
+    new.sort(key=lambda backup: backup.created_at_us)
+    return [
+        *(BackupFound(command.folder, backup) for backup in new),
+        *(BackupLost(command.folder, name) for name in lost),
+    ]
+
+
+def _check(folder: str, one: CheckedBackup) -> Event:
+    if one.code:
+        return BackupFaulty(folder, one.name, one.code, one.detail)
+    return BackupVerified(folder, one.name, one.events, one.artefacts, one.state)
+
+
+def _drill(command: RecordDrill) -> Event:
+    if command.code:
+        return DrillFailed(command.folder, command.name, command.duration_us, command.code, command.detail)
+    return DrillPassed(
+        command.folder, command.name, command.events, command.head_seq, command.duration_us, command.state
+    )
+
+
+def _key_event(command: RecordKeyAction) -> Event:
+    match command.action:
+        case "shown":
+            return RecoveryKeyShown()
+        case "confirmed":
+            return RecoveryKeyConfirmed()
+        case "rotated":
+            return KeyRotated(command.unreached)
+        case "passphrase_set":
+            return PassphraseSet(command.unreached)
+        case "key_file_renewed":
+            return KeyFileRenewed(command.unreached)
+
+
+def evolve(state: BackupsState | None, happened: Event) -> BackupsState:
+    state = state or BackupsState()
+    match happened:
+        case BackupCreated() | BackupFound():
+            there = {
+                **state.created_at_us.get(happened.folder, {}),
+                happened.backup.name: happened.backup.created_at_us,
+            }
+            return replace(state, created_at_us={**state.created_at_us, happened.folder: there})
+        case BackupDeleted() | BackupLost():
+            folder = state.created_at_us.get(happened.folder, {})
+            left = {name: at_us for name, at_us in folder.items() if name != happened.name}
+            return replace(state, created_at_us={**state.created_at_us, happened.folder: left})
+        case RecoveryKeyShown():
+            return replace(state, recovery_key="shown")
+        case RecoveryKeyConfirmed():
+            return replace(state, recovery_key="confirmed")
+        case PassphraseSet():
+            return replace(state, passphrase=True)
+    return state

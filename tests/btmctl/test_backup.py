@@ -1,0 +1,126 @@
+"""btmctl backup against a real daemon: what is printed, and the exit codes that scripts go by."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from btmctl.__main__ import main
+from btmd.backup.keys import Keys
+from tests.fixtures.daemon import ThreadedDaemon, config_of
+from tests.fixtures.short_folder import short_folder
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[ThreadedDaemon]:
+    with short_folder() as folder, ThreadedDaemon(config_of(folder)) as running:
+        yield running
+
+
+@pytest.fixture
+def run(daemon: ThreadedDaemon, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments, "--socket", str(daemon.config.socket_path)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def as_json(run: Run, *arguments: str) -> Any:
+    code, out, err = run(*arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def create(run: Run, *arguments: str) -> dict[str, Any]:
+    return dict(as_json(run, "backup", "create", *arguments))
+
+
+def test_the_only_full_one_is_not_deleted_by_accident(run: Run) -> None:
+    assert run("backup", "list")[2].startswith("There is no backup yet.")
+    code, out, err = run("backup", "create")
+    assert (code, "show-recovery" in err) == (0, True)
+    assert as_json(run, "backup", "list")[0]["backup_id"] == out.strip()
+    code, _, err = run("backup", "delete", out.strip())
+    assert (code, "--yes" in err) == (6, True)
+    code, _, err = run("backup", "delete", "last", "--yes")
+    assert (code, "is deleted" in err) == (0, True)
+    assert as_json(run, "backup", "list") == []
+
+
+def test_made_listed_shown_verified_and_proved(run: Run) -> None:
+    made = create(run, "--description", "before the experiment")
+    code, out, _ = run("backup", "list")
+    assert code == 0
+    assert made["backup_id"] in out
+    assert "before the experiment" in out
+    assert "history of jobs" in run("backup", "show", create(run, "--kind", "config")["backup_id"])[1]
+    code, out, _ = run("backup", "verify", made["backup_id"][:10])
+    assert (code, out.split()[1]) == (0, "whole:")
+    assert len(as_json(run, "backup", "verify")) == 2
+    code, _, err = run("backup", "drill")
+    assert (code, "Proved: " + made["backup_id"] in err) == (0, True)
+    status = run("status")[1]
+    assert "last proved restore  2" in status
+    assert "backups              2, the last 2" in status
+
+
+def test_parts_and_other_folders(run: Run, tmp_path: Path) -> None:
+    made = create(run, "--only", "settings,models", "--to", str(tmp_path / "stick"))
+    assert (made["kind"], made["components"]) == ("selective", ["settings", "models"])
+    assert str(tmp_path / "stick") in run("backup", "list")[1]
+    assert run("backup", "delete", made["backup_id"])[0] == 0
+
+
+def test_what_cannot_be_is_refused(run: Run) -> None:
+    assert run("backup", "show", "nothing")[0] == 5
+    assert run("backup", "create", "--only", "everything")[0] == 2
+    assert run("backup", "create", "--kind", "half")[0] == 2
+    assert run("backup", "create", "--to", "/nowhere/at/all")[0] == 5
+
+
+def test_the_exit_code_says_what_is_wrong_with_a_backup(run: Run, daemon: ThreadedDaemon, tmp_path: Path) -> None:
+    folder = daemon.config.backups_dir
+    create(run)
+    older = sorted((folder / "objects").glob("*/*"))
+    run("config", "set", "training.seed=3")
+    made = create(run)
+    (part,) = set((folder / "objects").glob("*/*")) - set(older)
+    whole = part.read_bytes()
+
+    def code(*arguments: str) -> int:
+        return run("backup", *arguments)[0]
+
+    part.write_bytes(whole[:-1] + b"!")
+    assert code("verify", made["backup_id"]) == 7
+    part.write_bytes(older[0].read_bytes())
+    assert code("verify", made["backup_id"]) == 9
+    part.unlink()
+    assert code("verify", made["backup_id"]) == 10
+    assert code("verify", "--json") == 10
+    assert code("drill", made["backup_id"]) == 10
+    part.write_bytes(whole)
+    key, others = daemon.config.keys_dir / "key", Keys(tmp_path / "keys")
+    others.open("another store", 0)
+    mine = key.read_bytes()
+    key.write_bytes(others.key_path.read_bytes())
+    assert code("verify", made["backup_id"]) == 8
+    key.write_bytes(mine)
+    assert code("verify") == 0
+
+
+def test_pruning_tells_what_went(run: Run) -> None:
+    create(run)
+    create(run)
+    run(
+        "config", "set", *(f"backup.keep_{period}=0" for period in ("daily", "weekly", "monthly")), "backup.keep_last=1"
+    )
+    code, out, err = run("backup", "prune")
+    assert (code, len(out.split()) >= 1) == (0, True)
+    assert "went" in err
+    assert [one["kind"] for one in as_json(run, "backup", "list")].count("full") == 1
