@@ -12,7 +12,7 @@ from btmd.command_handler import CommandHandler, Handled
 from btmd.content import ContentStore
 from btmd.domain.dataset import AddDataset, DatasetState, RemoveDataset
 from btmd.domain.event import Actor
-from btmd.errors import BtmdError, Conflict, FileMissing
+from btmd.errors import BtmdError, Conflict, FileMissing, InvalidValue
 from btmd.inspection.facts import DatasetFacts, TokenFacts
 from btmd.inspection.requests import DatasetRequest, TokensRequest
 from btmd.inspector import Inspector
@@ -24,6 +24,7 @@ from btmd.projections.model import ModelRow
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
 
 log = logging.getLogger("btmd.datasets")
+LONGEST_PURPOSE = 1000
 OnProgress = Callable[[float, str], None]
 
 
@@ -35,6 +36,8 @@ class DatasetAdding:
     ) -> None:
         self._store, self._handler, self._inspector, self._contents = store, handler, inspector, contents
         self._cache_dir = cache_dir
+        self._under_way: dict[object, set[str]] = {}
+        """Contents that additions under way have or need; not in the log yet."""
 
     async def add(
         self,
@@ -59,9 +62,12 @@ class DatasetAdding:
             raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
         file_name = file_name.replace("\\", "/").rpartition("/")[2]
         name = name or file_name.rpartition(".")[0] or file_name
-        made = {content}
+        addition = object()
+        made = self._under_way[addition] = {content}
         try:
             dataset_id = slug(name)
+            if len(purpose) > LONGEST_PURPOSE:
+                raise InvalidValue(f"The purpose has more than {LONGEST_PURPOSE:,} characters.", hint="Say it shorter.")
             facts = await self._read(source, file_name, dict(mapping), on_progress)
             made.add(facts.rows_sha256)
             version_id = hashlib.sha256((content + facts.rows_sha256).encode()).hexdigest()[:16]
@@ -82,8 +88,11 @@ class DatasetAdding:
             )
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
         except BtmdError:
+            del self._under_way[addition]
             await self._remove_unreferenced(made)
             raise
+        finally:
+            self._under_way.pop(addition, None)
 
     async def remove(self, row: DatasetRow, versions: list[DatasetVersionRow], *, actor: Actor) -> Handled:
         """End the registration and remove contents that nothing else needs. Raises Conflict."""
@@ -133,7 +142,9 @@ class DatasetAdding:
         return facts
 
     async def _remove_unreferenced(self, candidates: set[str]) -> None:
+        # Asked for before and after the log is read: an addition may be recorded meanwhile, or begin.
+        needed: set[str] = set().union(*self._under_way.values())
         async with self._store.session() as session:
-            needed = await referenced_contents(session) | await unfinished_contents(session)
-        for sha256 in candidates - needed:
+            needed |= await referenced_contents(session) | await unfinished_contents(session)
+        for sha256 in candidates - needed.union(*self._under_way.values()):
             self._contents.remove(sha256)

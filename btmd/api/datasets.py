@@ -25,9 +25,10 @@ class DatasetAddition(BaseModel):
 
     content: str = Field(pattern=r"^[0-9a-f]{64}$")
     file_name: str = Field(min_length=1, max_length=1000)
-    name: str | None = Field(None, min_length=1, max_length=200)
+    # Name and purpose are judged where a refusal takes the upload away again.
+    name: str | None = None
     consent: bool = False
-    purpose: str = Field("", max_length=1000)
+    purpose: str = ""
     mapping: dict[str, str] = Field(default_factory=dict, max_length=100)
 
 

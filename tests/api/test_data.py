@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from tests.fixtures.daemon import ROOT, Client, ThreadedDaemon, rows
@@ -114,6 +115,35 @@ def test_a_dataset_is_read_registered_and_removed(client: Client, daemon: Thread
     client.send("DELETE", "/datasets/bees").ok()
     client.get("/datasets/bees").refused(404, "dataset_not_found")
     assert _contents(daemon) == before
+
+
+@pytest.mark.parametrize("wrong", [{"name": "x" * 201}, {"name": "!?"}, {"purpose": "x" * 1001}])
+def test_a_name_or_purpose_that_cannot_be_used_leaves_nothing(
+    client: Client, daemon: ThreadedDaemon, wrong: dict[str, str]
+) -> None:
+    before = _contents(daemon)
+    body = {"content": client.upload(rows(7)), "file_name": "seven.jsonl", **wrong}
+    client.post("/datasets", body).refused(422, "invalid_value")
+    assert _contents(daemon) == before
+
+
+def test_a_refused_addition_does_not_take_the_contents_of_another_one(
+    client: Client, daemon: ThreadedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {"content": client.upload(rows(8)), "file_name": "eight.jsonl"}
+    inspect = daemon.daemon.parts.dataset_adding._inspector.dataset
+
+    async def refused_meanwhile(*given: Any) -> Any:
+        monkeypatch.undo()
+        found = await inspect(*given)
+        wrong = {**content, "name": "!?"}
+        await anyio.to_thread.run_sync(lambda: client.post("/datasets", wrong).refused(422, "invalid_value"))
+        return found
+
+    monkeypatch.setattr(daemon.daemon.parts.dataset_adding._inspector, "dataset", refused_meanwhile)
+    sha256 = client.post("/datasets", content).ok()["facts"]["sha256"]
+    assert client.send("HEAD", f"/contents/{sha256}").status == 200
+    client.send("DELETE", "/datasets/eight").ok()
 
 
 def test_a_dataset_is_measured_with_a_model_once(client: Client, daemon: ThreadedDaemon, tiny: Path) -> None:
