@@ -4,12 +4,16 @@ What goes wrong with them - memory, a crash in a library, time - goes wrong in a
 """
 
 import os
+import resource
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from btmd.child.answering import Progress, answer_one
+from btmd.domain.units import GIB
+from btmd.hardware.memory import read_memory
 from btmd.inspection.requests import (
     ConvertGgufRequest,
     DatasetRequest,
@@ -18,10 +22,23 @@ from btmd.inspection.requests import (
     decode_request,
 )
 
+LEAST_MEMORY_BYTES: Final = 2 * GIB
+
 
 def main() -> int:
+    _limit_memory()
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     return answer_one(_perform)
+
+
+def _limit_memory() -> None:
+    """Half of what is free, so that one line of a chat template cannot take the machine's memory and a training's.
+
+    Files that are mapped do not count. Should memory run out all the same, the kernel is to end this process first.
+    """
+    limit = max(LEAST_MEMORY_BYTES, read_memory().available_bytes // 2)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _perform(line: bytes, progress: Progress) -> msgspec.Struct:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from btmd.hardware.memory import read_memory
 from tests.fixtures.tiny_model import make_tiny_llama
 
 CHILD = [sys.executable, "-m", "btmd.inspection"]
@@ -92,3 +93,11 @@ def test_it_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
         child.stdin.write(request.encode() + b"\n")
         child.stdin.close()
         assert child.wait(timeout=60) == 1
+
+
+def test_a_template_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    # Less than the machine has, more than a child may take.
+    size_bytes = max(read_memory().available_bytes, 4 * 1024**3) * 3 // 4
+    folder = make_tiny_llama(tmp_path / "model", chat_template="{{ 'a' * " + str(size_bytes) + " }}")
+    code, answers = asked({"what": "model", "folder": str(folder)})
+    assert (code, answers[-1]["error"]["code"]) == (1, "not_enough_memory")
