@@ -57,10 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in given:
             raise
-        output.problem(
-            "btmctl itself failed.", f"{type(error).__name__}: {error}", "Run it again with --debug to see where."
+        failure = CommandError(
+            "btmctl itself failed.",
+            f"{type(error).__name__}: {error}",
+            "Run it again with --debug to see where.",
+            code="internal_error",
+            exit_code=FAILED,
         )
-        return FAILED
+        output.problem(failure.what, failure.why, failure.hint)
+        if output.as_json:
+            output.json_line(failure.as_document())
+        return failure.exit_code
 
 
 def _run(given: list[str], output: Output) -> int:

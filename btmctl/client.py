@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from btmctl.errors import ConnectionLost, ServerRefused, Unreachable
+from btmctl.errors import ConnectionLost, ServerRefused, Unreachable, UsageError
 from btmctl.unix_http import Response, request
 
 ROOT = "/api/basic-training"
@@ -167,6 +167,10 @@ class Client:
 
 
 def _target(path: str, query: Document) -> str:
+    noun, _, rest = path[1:].partition("/")
+    if path == f"/{noun}/" or (noun == "jobs" and rest.startswith("/")):
+        # At that address stands the list, which is not the thing that was asked for.
+        raise UsageError("An id or name is empty.", "It names nothing.", f"btmctl {noun} list")
     each = [(name, one) for name, value in query.items() for one in (value if isinstance(value, list) else [value])]
     asked = "&".join(f"{name}={_quoted(str(value), b'')}" for name, value in each if value is not None)
     return ROOT + _quoted(path, b"/:@") + ("?" + asked if asked else "")

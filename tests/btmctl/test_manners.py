@@ -44,6 +44,10 @@ def test_a_named_socket_is_the_only_one_tried(capsys: pytest.CaptureFixture[str]
         (["config", "set", "seed"], "key=value"),
         (["train", "m", "d", "--set", "epochs"], "key=value"),
         (["events", "--since", "someday"], "RFC 3339"),
+        (["jobs", "show", ""], "btmctl jobs list"),
+        (["jobs", "cancel", ""], "btmctl jobs list"),
+        (["jobs", "result", ""], "btmctl jobs list"),
+        (["models", "show", ""], "btmctl models list"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_with_the_command_that_helps(btmctl: Btmctl, line: list[str], helps: str) -> None:
@@ -108,6 +112,10 @@ def test_an_error_of_our_own_is_no_traceback(btmctl: Btmctl, server: SmallServer
     assert "--debug" in err
     with pytest.raises(KeyError):
         btmctl("jobs", "list", "--debug")
+    server.answers("GET", "/jobs/x", ["not a job"])
+    code, out, err = btmctl("jobs", "result", "x", "--json")
+    assert (code, json.loads(out)["code"]) == (1, "internal_error")
+    assert "Traceback" not in err
 
 
 def test_a_reader_that_leaves_early_is_no_error(server: SmallServer) -> None:
