@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float, *, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """``x / rms(x) * weight`` over the last axis, and ``1 / rms`` in fp32 for the way back (Zhang, Sennrich 2019)."""
     wide = x.float()
     inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(epsilon))
-    return (wide * inverse).to(x.dtype) * weight, inverse
+    return torch.mul((wide * inverse).to(x.dtype), weight, out=out), inverse
 
 
 def rms_norm_backward(gradient: Tensor, x: Tensor, inverse: Tensor, weight: Tensor, carry: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def rms_norm_weight_gradient(gradient: Tensor, x: Tensor, inverse: Tensor) -> Te
     return (gradient.float() * (x.float() * inverse)).sum(0)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Rotary position embedding (Su et al. 2021) of ``x`` (tokens, heads, width), halves paired as in Llama.
 
     ``cos`` and ``sin`` are (tokens, 1, width), the first half of ``sin`` negated. With ``-sin`` it turns back, which
@@ -39,7 +39,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     half = x.shape[-1] // 2
     swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)
-    return (x * cos).addcmul_(swapped, sin)
+    return torch.mul(x, cos, out=out).addcmul_(swapped, sin)
 
 
 def swiglu(both: Tensor) -> Tensor:
@@ -49,11 +49,10 @@ def swiglu(both: Tensor) -> Tensor:
 
 
 def swiglu_backward(gradient: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient of ``both``, and the forward value again, which the linear layer behind needs."""
+    """Gradient of ``both``, written over it, and the forward value again, which the linear layer behind needs."""
     gate, up = both.chunk(2, dim=-1)
-    out = torch.empty_like(both)
-    gate_gradient, up_gradient = out.chunk(2, dim=-1)
     opened = functional.silu(gate)
-    torch.mul(gradient, opened, out=up_gradient)
-    torch.ops.aten.silu_backward.grad_input(gradient * up, gate, grad_input=gate_gradient)
-    return out, opened.mul_(up)
+    value = opened * up
+    torch.ops.aten.silu_backward.grad_input(up.mul_(gradient), gate, grad_input=gate)
+    torch.mul(gradient, opened, out=up)
+    return both, value

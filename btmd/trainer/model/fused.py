@@ -22,6 +22,7 @@ from btmd.trainer.model.llama_shape import LlamaShape
 from btmd.trainer.model.masters import Masters
 from btmd.trainer.model.rotary import RotaryTable
 from btmd.trainer.model.sampling import generate_tokens
+from btmd.trainer.model.workspace import Workspace
 
 
 class FusedModel:
@@ -52,6 +53,7 @@ class FusedModel:
         self._recompute = gradient_checkpointing
         self._weights: FusedWeights = load_weights(folder, shape, dtype=self.dtype, device=device)
         self._rotary = RotaryTable(shape.head_width, shape.rope_theta, dtype=self.dtype, device=device)
+        self._workspace = Workspace(device)
         self._adapted: dict[str, tuple[int, int]] = {}
         if lora is not None:
             self._adapted = _wanted_layers(self._weights.linear_layers(), lora.target_modules)
@@ -73,7 +75,7 @@ class FusedModel:
         for layer in weights.layers:
             x = run_layer(x, layer, context, recompute=self._recompute)
         hidden = final_norm(x.index_select(0, layout.predicting), weights.norm)
-        return head_loss(hidden, weights.head, layout.targets, weights.head_master)
+        return head_loss(hidden, weights.head, layout.targets, weights.head_master, self._workspace)
 
     @torch.no_grad()
     def evaluate_loss_sum(self, batch: Batch) -> tuple[float, int]:
@@ -83,13 +85,16 @@ class FusedModel:
         context = self._context(layout, training=False)
         x = weights.embed(layout.ids)
         for layer in weights.layers:
-            x, _ = layer.forward(x, context)
+            x = layer.output_only(x, context)
         hidden, _ = rms_norm(x.index_select(0, layout.predicting), weights.norm.weight, weights.norm.epsilon)
-        return float(head_loss_sum(hidden, weights.head, layout.targets)), layout.targets.numel()
+        loss_sum = head_loss_sum(hidden, weights.head, layout.targets, self._workspace)
+        return float(loss_sum), layout.targets.numel()
 
     def _context(self, layout: Layout, *, training: bool) -> Context:
+        """What a pass over a batch begins with; whatever the pass before has kept is given up."""
+        self._workspace.clear()
         cos, sin = self._rotary.at(layout.positions)
-        return Context(layout.rows, cos, sin, training)
+        return Context(layout.rows, cos, sin, training, self._workspace)
 
     def generate(
         self,

@@ -7,42 +7,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from btmd.trainer.model.products import BLOCK, STEP
+from btmd.trainer.model.workspace import Workspace
+
 LOGIT_BYTES = 64_000_000
 """Logits held at once. The weight is read once for each chunk, so a chunk should not be small."""
-
 
 WIDE_BYTES = 8_000_000
 """Logits held in fp32 at once: small enough to stay in the cache."""
 
 
 def _rows_per_chunk(vocabulary: int, itemsize: int) -> int:
-    return max(16, LOGIT_BYTES // (vocabulary * itemsize) // 16 * 16)
+    return min(BLOCK, max(STEP, LOGIT_BYTES // (vocabulary * itemsize) // STEP * STEP))
 
 
-def head_loss_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def head_loss_sum(hidden: Tensor, weight: Tensor, targets: Tensor, workspace: Workspace) -> Tensor:
     """Sum of cross-entropy in fp32, without gradient. Arguments as in ``head_loss``."""
     total = torch.zeros((), dtype=torch.float32, device=hidden.device)
     step = _rows_per_chunk(weight.shape[0], weight.element_size())
     for first in range(0, targets.numel(), step):
-        chunk_loss, _ = _chunk(hidden[first : first + step], weight, targets[first : first + step])
+        with workspace.borrowed():
+            chunk_loss, _ = _chunk(hidden[first : first + step], weight, targets[first : first + step], workspace)
         total += chunk_loss
     return total
 
 
-def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, master: Tensor | None) -> Tensor:
+def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, master: Tensor | None, workspace: Workspace) -> Tensor:
     """Sum of cross-entropy in fp32, with the gradient computed on the way forward.
 
     ``hidden`` (at least len(targets), width) is the final norm's output at the predicting places, ``weight``
     (vocabulary, width), ``targets`` int64. Rows of ``hidden`` beyond the targets are padding. With a ``master`` (fp32,
-    the weight's shape) its gradient is computed too.
+    the weight's shape) its gradient is computed too. Logits stand in ``workspace``.
     """
-    loss: Tensor = _HeadLoss.apply(hidden, weight, targets, master)  # type: ignore[no-untyped-call]
+    loss: Tensor = _HeadLoss.apply(hidden, weight, targets, master, workspace)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, master: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, master: Tensor | None, workspace: Workspace
+    ) -> Tensor:
         gradient = torch.zeros_like(hidden)
         wanted = master is not None and ctx.needs_input_grad[3]
         weight_gradient = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device) if wanted else None
@@ -50,11 +55,12 @@ class _HeadLoss(torch.autograd.Function):
         step = _rows_per_chunk(weight.shape[0], weight.element_size())
         for first in range(0, targets.numel(), step):
             part = slice(first, min(first + step, hidden.shape[0]))
-            chunk_loss, excess = _chunk(hidden[part], weight, targets[first : first + step])
-            total += chunk_loss
-            torch.mm(excess, weight, out=gradient[part])
-            if weight_gradient is not None:
-                weight_gradient += torch.mm(excess.t(), hidden[part])
+            with workspace.borrowed():
+                chunk_loss, excess = _chunk(hidden[part], weight, targets[first : first + step], workspace)
+                total += chunk_loss
+                torch.mm(excess, weight, out=gradient[part])
+                if weight_gradient is not None:
+                    weight_gradient += torch.mm(excess.t(), hidden[part])
         ctx.save_for_backward(gradient, weight_gradient)
         return total
 
@@ -62,18 +68,18 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
         gradient, weight_gradient = ctx.saved_tensors
         scaled = weight_gradient.mul_(above[0]) if weight_gradient is not None else None
-        return gradient.mul_(above[0].to(gradient.dtype)), None, None, scaled
+        return gradient.mul_(above[0].to(gradient.dtype)), None, None, scaled, None
 
 
-def _chunk(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _chunk(hidden: Tensor, weight: Tensor, targets: Tensor, workspace: Workspace) -> tuple[Tensor, Tensor]:
     """Loss sum of a chunk, and the gradient of its logits: probability minus one at the target, zero at padding.
 
     Probabilities are fp32, a few rows at a time through one small buffer, and overwrite the logits.
     """
-    logits = torch.mm(hidden, weight.t())
+    logits = torch.mm(hidden, weight.t(), out=workspace.take(hidden.dtype, hidden.shape[0], weight.shape[0]))
     total = torch.zeros((), dtype=torch.float32, device=hidden.device)
     rows = max(1, WIDE_BYTES // (weight.shape[0] * 4))
-    buffer = torch.empty(min(rows, targets.numel()), weight.shape[0], dtype=torch.float32, device=hidden.device)
+    buffer = workspace.take(torch.float32, min(rows, targets.numel()), weight.shape[0])
     for first in range(0, targets.numel(), rows):
         at = targets[first : first + rows].unsqueeze(1)
         part = logits[first : first + at.shape[0]]

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from btmd.trainer.model import adapter
 from btmd.trainer.model.interface import LoraSettings
 from btmd.trainer.model.masters import Masters
+from btmd.trainer.model.products import add_product, multiply, product_over_tokens
+from btmd.trainer.model.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +79,38 @@ class FusedLinear:
         first = sum(self.sizes[:layer])
         return slice(first, first + self.sizes[layer])
 
-    def forward(self, x: Tensor, *, training: bool, base: bool = False) -> tuple[Tensor, Kept]:
-        """Output for x (tokens, inputs). ``base`` leaves the adapters out."""
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        training: bool,
+        base: bool = False,
+        space: Workspace | None = None,
+        out: Tensor | None = None,
+    ) -> tuple[Tensor, Kept]:
+        """Output for x (tokens, inputs). ``base`` leaves the adapters out; results are put into ``space``."""
         turned = self.weight.t()
-        out = torch.mm(x, turned) if self.bias is None else torch.addmm(self.bias, x, turned)
+        if out is None and space is not None:
+            out = space.take(x.dtype, x.shape[0], turned.shape[1])
+        out = multiply(x, turned, out=out)
+        if self.bias is not None:
+            out += self.bias
         if self._down is None or self._up is None or base:
             return out, Kept()
         mask = None
         if training and self._dropout > 0:
             keep = 1.0 - self._dropout
-            mask = torch.empty_like(x).bernoulli_(keep).mul_(self._scale / keep)
-            low = torch.mm(x * mask, self._down.t())
+            mask = (space.like(x) if space is not None else torch.empty_like(x)).bernoulli_(keep)
+            mask.mul_(self._scale / keep)
+            low = self._low(x * mask, space)
         else:
-            low = torch.mm(x, self._down.t()).mul_(self._scale)
-        return out.addmm_(low, self._up.t()), Kept(low, mask)
+            low = self._low(x, space).mul_(self._scale)
+        return add_product(out, low, self._up.t()), Kept(low, mask)
+
+    def _low(self, x: Tensor, space: Workspace | None) -> Tensor:
+        assert self._down is not None
+        out = space.take(x.dtype, x.shape[0], self._down.shape[0]) if space is not None else None
+        return multiply(x, self._down.t(), out=out)
 
     def backward(
         self, gradient: Tensor, x: Tensor, kept: Kept, *, input_wanted: bool = True
@@ -104,16 +124,16 @@ class FusedLinear:
         """Gradient of the products with A, (tokens, ranks); None without adapters."""
         if self._up is None or kept.low is None:
             return None
-        low_gradient = torch.mm(gradient, self._up)
+        low_gradient = multiply(gradient, self._up)
         return low_gradient.mul_(self._scale) if kept.mask is None else low_gradient
 
     def input_gradient(self, gradient: Tensor, low_gradient: Tensor | None, kept: Kept) -> Tensor:
-        x_gradient = torch.mm(gradient, self.weight)
+        x_gradient = multiply(gradient, self.weight)
         if self._down is None or low_gradient is None:
             return x_gradient
         if kept.mask is None:
-            return x_gradient.addmm_(low_gradient, self._down)
-        return x_gradient.addcmul_(torch.mm(low_gradient, self._down), kept.mask)
+            return add_product(x_gradient, low_gradient, self._down)
+        return x_gradient.addcmul_(multiply(low_gradient, self._down), kept.mask)
 
     def trained_gradients(self, gradient: Tensor, x: Tensor, low_gradient: Tensor | None, kept: Kept) -> list[Tensor]:
         """Gradients of ``trained`` in fp32."""
@@ -122,8 +142,8 @@ class FusedLinear:
         if low_gradient is None or kept.low is None:
             return []
         seen = x if kept.mask is None else x * kept.mask
-        down_gradient = torch.mm(low_gradient.t(), seen).float()
-        up_gradient = torch.mm(gradient.t(), kept.low).float()
+        down_gradient = product_over_tokens(low_gradient, seen)
+        up_gradient = product_over_tokens(kept.low, gradient).t()
         gradients: list[Tensor] = []
         for block, layer in enumerate(self._adapted):
             columns = slice(block * self._rank, (block + 1) * self._rank)
@@ -131,7 +151,7 @@ class FusedLinear:
         return gradients
 
     def _weight_gradients(self, gradient: Tensor, x: Tensor) -> list[Tensor]:
-        whole = torch.mm(gradient.t(), x).float()
+        whole = product_over_tokens(gradient, x)
         bias = gradient.float().sum(0) if self.bias is not None else None
         gradients: list[Tensor] = []
         for layer in range(len(self.names)):

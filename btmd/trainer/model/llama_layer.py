@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from btmd.trainer.model import elementwise
 from btmd.trainer.model.attention import attend, attend_backward
 from btmd.trainer.model.linear import FusedLinear, Kept
+from btmd.trainer.model.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,14 @@ class Context:
     cos: Tensor
     sin: Tensor
     training: bool
+    workspace: Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The values of a forward pass that its backward pass needs."""
+    """The values of a forward pass that its backward pass needs. They lie in the workspace; the backward
+    pass writes over ``wide``, so a trace serves once.
+    """
 
     first_normed: Tensor
     first_inverse: Tensor
@@ -84,23 +88,36 @@ class LlamaLayer:
         all_heads = qkv.view(qkv.shape[0], -1, self.head_width)
         return all_heads[:, : self.heads + self.kv_heads], all_heads[:, self.heads + self.kv_heads :]
 
-    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Trace]:
-        training = context.training
-        first, first_inverse = elementwise.rms_norm(x, self.first_norm.weight, self.first_norm.epsilon)
-        qkv, qkv_kept = self.qkv.forward(first, training=training)
+    def output_only(self, x: Tensor, context: Context) -> Tensor:
+        """The layer's output, in the workspace; nothing else of the pass is kept."""
+        out = context.workspace.like(x)
+        with context.workspace.borrowed():
+            self.forward(x, context, out)
+        return out
+
+    def forward(self, x: Tensor, context: Context, out: Tensor) -> Trace:
+        """Write the layer's output for x (places, width) into ``out``."""
+        training, space = context.training, context.workspace
+        first, first_inverse = elementwise.rms_norm(
+            x, self.first_norm.weight, self.first_norm.epsilon, out=space.like(x)
+        )
+        qkv, qkv_kept = self.qkv.forward(first, training=training, space=space)
         plain, values = self.split_heads(qkv)
-        rotated = elementwise.rotate(plain, context.cos, context.sin)
-        attended = attend(rotated[:, : self.heads], rotated[:, self.heads :], values, context.rows)
-        out, output_kept = self.output.forward(attended, training=training)
-        middle = out.add_(x)
-        second, second_inverse = elementwise.rms_norm(middle, self.second_norm.weight, self.second_norm.epsilon)
-        wide, wide_kept = self.gate_up.forward(second, training=training)
-        out, down_kept = self.down.forward(elementwise.swiglu(wide), training=training)
-        trace = Trace(
+        rotated = elementwise.rotate(plain, context.cos, context.sin, out=space.like(plain))
+        q, k = rotated[:, : self.heads], rotated[:, self.heads :]
+        attended = attend(q, k, values, context.rows, out=space.like(q))
+        middle, output_kept = self.output.forward(attended, training=training, space=space)
+        middle.add_(x)
+        second, second_inverse = elementwise.rms_norm(
+            middle, self.second_norm.weight, self.second_norm.epsilon, out=space.like(x)
+        )
+        wide, wide_kept = self.gate_up.forward(second, training=training, space=space)
+        _, down_kept = self.down.forward(elementwise.swiglu(wide), training=training, space=space, out=out)
+        out.add_(middle)
+        return Trace(
             first, first_inverse, qkv_kept, rotated, values, attended, output_kept, middle,
             second, second_inverse, wide_kept, wide, down_kept,
         )  # fmt: skip
-        return out.add_(middle), trace
 
     def backward(
         self, gradient: Tensor, x: Tensor, trace: Trace, context: Context, *, input_wanted: bool
@@ -150,25 +167,31 @@ class _LayerFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: LlamaLayer, context: Context, recompute: bool, *_masters: Tensor) -> Tensor:
-        ctx.random_state = random_state(x.device) if recompute else None
-        out, trace = layer.forward(x, context)
         ctx.save_for_backward(x)
         ctx.layer, ctx.context = layer, context
-        ctx.trace = None if recompute else trace
+        ctx.random_state, ctx.trace = None, None
+        if recompute:
+            ctx.random_state = random_state(x.device)
+            return layer.output_only(x, context)
+        out = context.workspace.like(x)
+        ctx.trace = layer.forward(x, context, out)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        trace = ctx.trace
-        if trace is None:
-            with as_before(ctx.random_state, x.device):
-                _, trace = ctx.layer.forward(x, ctx.context)
-        # A trace is a few MB a layer: gone as soon as it has been used, not when the whole graph is.
-        ctx.trace = None
-        x_gradient, trained = ctx.layer.backward(
-            gradients[0].contiguous(), x, trace, ctx.context, input_wanted=ctx.needs_input_grad[0]
-        )
+        layer: LlamaLayer = ctx.layer
+        context: Context = ctx.context
+        with context.workspace.borrowed():
+            trace = ctx.trace
+            if trace is None:
+                with as_before(ctx.random_state, x.device):
+                    trace = layer.forward(x, context, context.workspace.like(x))
+            # On a GPU a trace is a few MB a layer: gone as soon as it has been used, not when the whole graph is.
+            ctx.trace = None
+            x_gradient, trained = layer.backward(
+                gradients[0].contiguous(), x, trace, context, input_wanted=ctx.needs_input_grad[0]
+            )
         return (x_gradient, None, None, None, *trained)
 
 
