@@ -260,24 +260,25 @@ def _fail(command: FailJob, state: JobState) -> list[Event]:
 
 def _ask(command: JobCommand, state: JobState) -> list[Event]:
     job_id = state.job_id
+    shown = f"`btmctl jobs show {job_id}` shows how it stands."
     if isinstance(command, ResumeJob):
         if state.state == "paused" or (state.state == "failed" and state.attempt > 0):
             return [ResumeRequested(job_id)]
         if state.ended:
-            raise JobEnded(f"Job {job_id} was {state.state}; only a paused or failed one can be resumed.")
+            raise JobEnded(f"Job {job_id} was {state.state}; only a paused or failed one can be resumed.", hint=shown)
         if state.asked == "pause":
             raise Conflict(f"Job {job_id} is being paused.", hint="Wait a moment, then resume it.")
-        raise Conflict(f"Job {job_id} is not paused: it is {state.state}.")
+        raise Conflict(f"Job {job_id} is not paused: it is {state.state}.", hint=shown)
     if state.ended:
-        raise JobEnded(f"Job {job_id} has ended already: it is {state.state}.")
+        raise JobEnded(f"Job {job_id} has ended already: it is {state.state}.", hint=shown)
     if isinstance(command, CancelJob):
         asked: list[Event] = [] if state.asked == "cancel" else [CancelRequested(job_id)]
         return asked if state.running else [*asked, JobCancelled(job_id)]
     if state.asked == "cancel":
-        raise Conflict(f"Job {job_id} is being cancelled.")
+        raise Conflict(f"Job {job_id} is being cancelled.", hint=shown)
     if isinstance(command, PauseJob):
         if state.asked == "stop":
-            raise Conflict(f"Job {job_id} is being stopped; its best checkpoint will be the result.")
+            raise Conflict(f"Job {job_id} is being stopped; its best checkpoint will be the result.", hint=shown)
         if state.state == "paused" or state.asked == "pause":
             return []
         if state.running:

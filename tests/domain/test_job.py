@@ -134,6 +134,28 @@ def test_cancel_answers_at_once_when_nothing_runs() -> None:
     given(SUBMITTED, JobCancelled("j")).when(job.CancelJob("j")).then_refused(JobEnded)
 
 
+ENDED = (SUBMITTED, JobCancelled("j"))
+STOPPING = (SUBMITTED, STARTED, TRAINING, StopRequested("j"))
+CANCELLING = (SUBMITTED, STARTED, TRAINING, CancelRequested("j"))
+
+
+@pytest.mark.parametrize(
+    ("before", "command"),
+    [
+        (ENDED, job.CancelJob("j")),
+        (ENDED, job.ResumeJob("j")),
+        (CANCELLING, job.StopJob("j")),
+        (STOPPING, job.PauseJob("j")),
+        (STOPPING, job.ResumeJob("j")),
+        ((SUBMITTED,), job.StopJob("j")),
+    ],
+)
+def test_what_a_job_does_not_allow_is_refused_with_a_command_that_helps(
+    before: tuple[Event, ...], command: job.JobCommand
+) -> None:
+    given(*before).when(command).then_refused(Conflict, "btmctl jobs")
+
+
 def test_pause_and_resume() -> None:
     running = (SUBMITTED, STARTED, TRAINING)
     given(*running).when(job.PauseJob("j")).then(PauseRequested("j"))
