@@ -6,6 +6,8 @@ machine is slower; the rate is measured before and after the run.
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,7 +49,7 @@ def main() -> int:
         seconds = time.perf_counter() - start
         rates.append(matrix_rate_gflops())
         if health := _health(btmctl, environment):
-            os.kill(int(health["pid"]), 15)
+            _end(int(health["pid"]))
     if done.returncode != 0:
         return done.returncode
     report = json.loads(done.stdout)
@@ -69,6 +71,14 @@ def main() -> int:
     ]
     record(Topic("Quickstart", "python -m benchmarks.quickstart", figures, ("torch", "transformers"), notes))
     return 1 if any(figure.met is False for figure in figures) else 0
+
+
+def _end(pid: int) -> None:
+    """End the private daemon, and wait until it writes nothing more into its folder."""
+    daemon = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGTERM)
+    select.select([daemon], [], [], 10)
+    os.close(daemon)
 
 
 def _health(btmctl: str, environment: dict[str, str]) -> dict[str, Any]:
