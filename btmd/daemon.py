@@ -19,6 +19,7 @@ from btmd.api.parts import Parts
 from btmd.api.peer import own_actor
 from btmd.api.server import HttpServer, bind_socket
 from btmd.backup_child import BackupChild
+from btmd.backup_keys import BackupKeys
 from btmd.backups import Backups
 from btmd.chat import Chats
 from btmd.command_handler import CommandHandler
@@ -161,6 +162,7 @@ class Daemon:
             history=history,
             restoring=Restoring(self.store, self.handler, history, contents, new_event_id),
             backups=backups,
+            backup_keys=BackupKeys(store=self.store, handler=self.handler, child=backup_child, backups=backups),
             contents=contents,
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir),
             dataset_adding=datasets,

@@ -5,6 +5,7 @@ import os
 
 from btmctl import words
 from btmctl.client import Document
+from btmctl.commands import backup_keys
 from btmctl.errors import DONE, FAILED, Refused, exit_code_of
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -65,6 +66,7 @@ def command() -> Noun:
         "B",
         optional="the newest full one",
     )
+    backup_keys.add_verbs(noun)
     return noun
 
 

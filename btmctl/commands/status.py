@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     )
     for about, problem in (status.get("problems") or {}).items():
         output.say(f"{about}: {problem}", "yellow")
+    for reminder in status.get("reminders") or ():
+        output.say(reminder)
     return DONE
 
 

@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from btmd import __version__
 from btmd.api import (
     audit,
+    backup_keys,
     backups,
     chat,
     contents,
@@ -37,6 +38,7 @@ ROUTERS = (
     history.router,
     restores.router,
     backups.router,
+    backup_keys.router,
     audit.router,
     events.router,
 )

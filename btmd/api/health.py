@@ -81,7 +81,14 @@ STATUS_EXAMPLE = {
     "system_backups": 0,
     "last_backup_at": None,
     "last_proved_restore_at": None,
+    "reminders": [],
 }
+NO_RECOVERY_KEY = (
+    "Only this machine can open its backups. `btmctl backup key show-recovery` gives a recovery key to write down."
+)
+NOT_TYPED_BACK = (
+    "The recovery key was not typed back yet. `btmctl backup key confirm-recovery` takes it, and tells of a mistake."
+)
 
 
 @operation(router, "GET", "/status", Permission.READ, **described(STATUS_EXAMPLE, text="Status"))
@@ -107,6 +114,7 @@ async def status(parts: PartsOf) -> Response:
         "system_backups": len(found_backups),
         "last_backup_at": rfc3339(found_backups[0].created_us) if found_backups else None,
         "last_proved_restore_at": None if proved is None else rfc3339(proved.at_us),
+        "reminders": await _reminders(parts, any_backup=bool(found_backups)),
         "problems": problems,
         "version": __version__,
         "pid": os.getpid(),
@@ -114,3 +122,11 @@ async def status(parts: PartsOf) -> Response:
         "state_dir": str(parts.config.state_dir),
     }
     return json_answer(body)
+
+
+async def _reminders(parts: Parts, *, any_backup: bool) -> list[str]:
+    """What a person should do some time, in words."""
+    state = await parts.backup_keys.state()
+    if state.recovery_key == "shown":
+        return [NOT_TYPED_BACK]
+    return [NO_RECOVERY_KEY] if any_backup and state.recovery_key == "none" else []

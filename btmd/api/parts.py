@@ -12,6 +12,7 @@ from btmd.domain.event import Actor
 from btmd.domain.preset import Preset
 
 if TYPE_CHECKING:
+    from btmd.backup_keys import BackupKeys
     from btmd.backups import Backups
     from btmd.chat import Chats
     from btmd.command_handler import CommandHandler
@@ -42,6 +43,7 @@ class Parts:
     history: "History"
     restoring: "Restoring"
     backups: "Backups"
+    backup_keys: "BackupKeys"
     contents: "ContentStore"
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"

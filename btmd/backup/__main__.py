@@ -4,6 +4,7 @@ import sys
 
 import msgspec
 
+from btmd.backup import perform_keys as _keys  # noqa: F401 - what it registers
 from btmd.backup.perform import perform
 from btmd.backup.requests import decode_request
 from btmd.child.answering import Progress, answer_one

@@ -50,7 +50,7 @@ class Keys:
             remove_left_overs(self.folder)
             if not self.ring_path.exists():
                 return self._create(store_id, now_us)
-            ring = open_ring(read_private(self.ring_path), self.secret())
+            ring = self._open_ring(now_us)
             self._finish_rotation(ring)
         if ring.store_id != store_id:
             raise WrongKey(
@@ -82,6 +82,15 @@ class Keys:
         if matching_slot(ring.slots, secret) is None:
             add_slot(ring, secret, now_us)
         self.save(ring)
+
+    def renew_key_file(self, ring: KeyRing, now_us: int) -> None:
+        """A new key file for a ring that was opened without it; the one that was there, if any, opens nothing more."""
+        with folder_errors(self.folder):
+            self.key_path.unlink(missing_ok=True)
+            _write_key_file(self.key_path)
+            add_slot(ring, read_key_file(self.key_path), now_us)
+            self.save(ring)
+            self._finish_rotation(ring)
 
     def dataset_key(self, ring: KeyRing, dataset_id: str, now_us: int) -> str:
         """The id of the dataset's key, made and saved at its first use."""
@@ -152,6 +161,19 @@ class Keys:
             _write_key_file(self.key_path)
         ring = new_ring(store_id, now_us)
         add_slot(ring, self.secret(), now_us)
+        self.save(ring)
+        return ring
+
+    def _open_ring(self, now_us: int) -> KeyRing:
+        data = read_private(self.ring_path)
+        try:
+            return open_ring(data, self.secret())
+        except WrongKey:
+            if self._credential is None or not self.key_path.exists():
+                raise
+        # The credential is new here: the key file that opened the ring until now lets it in.
+        ring = open_ring(data, read_key_file(self.key_path))
+        add_slot(ring, self._credential, now_us)
         self.save(ring)
         return ring
 

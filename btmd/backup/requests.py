@@ -110,6 +110,37 @@ class StatesRequest(Request, frozen=True, tag="states"):
     prefixes: tuple[str, ...]
 
 
+class KeysRequest(Request, frozen=True, tag="keys"):
+    """What opens the backups. Answer: KeysAnswer."""
+
+
+class ShowRecoveryRequest(Request, frozen=True, tag="show_recovery"):
+    """A new recovery key, in place of an earlier one. Answer: KeysAnswer with it."""
+
+
+class ConfirmRecoveryRequest(Request, frozen=True, tag="confirm_recovery"):
+    """Somebody typed the recovery key back. Answer: KeysAnswer."""
+
+    recovery_key: str
+
+
+class RotateRequest(Request, frozen=True, tag="rotate"):
+    """New keys for what comes. Answer: KeysAnswer."""
+
+
+class PassphraseRequest(Request, frozen=True, tag="passphrase"):
+    """A passphrase that opens the backups, in place of an earlier one. Answer: KeysAnswer."""
+
+    passphrase: str
+
+
+class RenewKeyFileRequest(Request, frozen=True, tag="renew_key_file"):
+    """A new key file where the old one is lost; exactly one of the secrets opens the ring. Answer: KeysAnswer."""
+
+    recovery_key: str = ""
+    passphrase: str = ""
+
+
 AnyRequest = (
     CreateRequest
     | ListRequest
@@ -119,6 +150,12 @@ AnyRequest = (
     | PruneRequest
     | DrillRequest
     | StatesRequest
+    | KeysRequest
+    | ShowRecoveryRequest
+    | ConfirmRecoveryRequest
+    | RotateRequest
+    | PassphraseRequest
+    | RenewKeyFileRequest
 )
 
 
@@ -235,6 +272,20 @@ class StatesAnswer(msgspec.Struct, frozen=True):
     head_hash: str
     epoch: int
     streams: dict[str, tuple[PastEvent, ...]]
+
+
+class ShownSlot(msgspec.Struct, frozen=True):
+    kind: str
+    created_at_us: int
+
+
+class KeysAnswer(msgspec.Struct, frozen=True):
+    """``unreached``: backup folders that get the changed key ring with their next backup."""
+
+    key_id: str
+    slots: tuple[ShownSlot, ...]
+    unreached: tuple[str, ...] = ()
+    recovery_key: str = ""
 
 
 def decode_request(line: bytes) -> AnyRequest:

@@ -22,6 +22,7 @@ from btmd.backup.key_ring import (
 )
 from btmd.backup.keys import Keys, read_key_file, recovery_secret
 from btmd.errors import BtmdError, Damaged, InvalidValue, PartMissing, Tampered, WrongKey
+from tests.backup.logs import Place
 
 PROOF = os.environ.get("BTMD_PROOF") == "1"
 STORE, NOW_US = "store0001", 1_800_000_000_000_000
@@ -230,3 +231,25 @@ def test_an_older_ring_never_takes_the_place_of_a_newer_one(keys: Keys, tmp_path
 def test_errors_of_the_ring_have_their_exit_codes() -> None:
     codes: dict[type[BtmdError], int] = {Damaged: 7, WrongKey: 8, Tampered: 9, PartMissing: 10}
     assert all(error.exit_code == code for error, code in codes.items())
+
+
+def test_a_credential_that_is_new_is_let_in_by_the_key_file(place: Place) -> None:
+    ring = place.ring
+    credential = credential_secret(b"c" * 32)
+    keys = Keys(place.keys.folder, credential=credential)
+    assert keys.open(ring.store_id, NOW_US).keys == ring.keys
+    place.keys.key_path.unlink()
+    assert keys.open(ring.store_id, NOW_US).keys == ring.keys
+    with pytest.raises(WrongKey):
+        Keys(place.keys.folder, credential=credential_secret(b"d" * 32)).open(ring.store_id, NOW_US)
+
+
+def test_a_new_key_file_ends_the_lost_one(place: Place) -> None:
+    ring = place.ring
+    lost = place.keys.secret()
+    place.keys.set_passphrase(ring, "correct horse battery", NOW_US)
+    place.keys.key_path.unlink()
+    place.keys.renew_key_file(ring, NOW_US)
+    assert place.keys.open(ring.store_id, NOW_US).keys == ring.keys
+    with pytest.raises(WrongKey):
+        open_ring(place.keys.ring_path.read_bytes(), lost)

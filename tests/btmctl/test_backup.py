@@ -1,5 +1,6 @@
 """btmctl backup against a real daemon: what is printed, and the exit codes that scripts go by."""
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,3 +125,31 @@ def test_pruning_tells_what_went(run: Run) -> None:
     assert (code, len(out.split()) >= 1) == (0, True)
     assert "went" in err
     assert [one["kind"] for one in as_json(run, "backup", "list")].count("full") == 1
+
+
+def test_a_recovery_key_is_shown_and_typed_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(run)
+    assert "show-recovery" in run("status")[2]
+    code, out, err = run("backup", "key", "show-recovery")
+    assert (code, "Write it down" in err) == (0, True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run("backup", "key", "confirm-recovery")[0] == 6
+    monkeypatch.setattr("sys.stdin", io.StringIO("0000\n"))
+    code, _, err = run("backup", "key", "confirm-recovery")
+    assert (code, "Group 1" in err) == (2, True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(out))
+    assert run("backup", "key", "confirm-recovery")[0] == 0
+    assert "recovery" not in run("status")[2]
+    code, _, err = run("backup", "key", "show-recovery")
+    assert (code, "--yes" in err) == (6, True)
+    assert "recovery key" in run("backup", "key", "list")[1]
+
+
+def test_a_passphrase_and_a_rotation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+    assert run("backup", "key", "passphrase")[0] == 0
+    assert run("backup", "key", "rotate")[0] == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("wrong horse battery\n"))
+    assert run("backup", "key", "renew", "--passphrase")[0] == 8
+    assert run("backup", "key", "renew")[0] == 2
+    assert run("backup", "verify")[0] == 0

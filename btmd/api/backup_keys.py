@@ -1,0 +1,131 @@
+"""The keys of the backups: what opens them, a recovery key to write down, a passphrase, rotation."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.times import rfc3339
+from btmd.backup.requests import KeysAnswer
+from btmd.backup_keys import Asking
+from btmd.errors import Conflict
+
+router = APIRouter(prefix="/backup-keys", tags=["backups"])
+
+EXAMPLE = {
+    "slots": [{"kind": "key_file", "created_at": "2026-11-22T14:00:00.000000Z"}],
+    "key_id": "9f86d081884c7d65",
+    "recovery_key": "confirmed",
+    "passphrase": False,
+}
+CHANGED_EXAMPLE = {"message": "...", "unreached": []}
+
+
+class RecoveryKey(BaseModel):
+    recovery_key: str = Field(min_length=1, max_length=500)
+
+
+class Passphrase(BaseModel):
+    passphrase: str = Field(min_length=1, max_length=10_000)
+
+
+class OtherSecret(BaseModel):
+    """Exactly one of them."""
+
+    recovery_key: str = Field("", max_length=500)
+    passphrase: str = Field("", max_length=10_000)
+
+
+@operation(router, "GET", "", Permission.ADMIN, **described(EXAMPLE))
+async def show_keys(parts: PartsOf) -> Response:
+    """What opens the backups, never the keys themselves; `recovery_key` is none, shown, or confirmed."""
+    answer, state = await parts.backup_keys.show(), await parts.backup_keys.state()
+    return json_answer(
+        {
+            "slots": [{"kind": slot.kind, "created_at": rfc3339(slot.created_at_us)} for slot in answer.slots],
+            "key_id": answer.key_id,
+            "recovery_key": state.recovery_key,
+            "passphrase": state.passphrase,
+        }
+    )
+
+
+SHOWN_EXAMPLE = {**CHANGED_EXAMPLE, "recovery_key": "0A1B2-..."}
+
+
+@operation(router, "POST", "/recovery-key", Permission.ADMIN, **described(SHOWN_EXAMPLE, errors=(409,)))
+async def show_recovery_key(request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """A new recovery key to write down; it is shown this once and kept nowhere, and ends an earlier one."""
+    key = await key_of(request, actor)
+    kept = stored_answer({"message": "A recovery key was shown."})
+    answer = await parts.backup_keys.show_recovery(Asking(actor, key, lambda answer: kept))
+    if answer is None:
+        await earlier_answer(parts, key)
+        raise Conflict("The answer to this request was a key, which is kept nowhere.", hint="Ask for a new one.")
+    message = "Write the recovery key down, then type it back."
+    return json_answer({**_changed(answer, message), "recovery_key": answer.recovery_key})
+
+
+@operation(router, "POST", "/recovery-key/confirm", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(409,)))
+async def confirm_recovery_key(body: RecoveryKey, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """The recovery key typed back; 422 names the group that is mistyped."""
+    message = "This is the recovery key. It opens every backup, here and anywhere else."
+
+    async def change(asking: Asking) -> KeysAnswer | None:
+        return await parts.backup_keys.confirm_recovery(body.recovery_key, asking)
+
+    return await _done(request, parts, actor, message, change)
+
+
+@operation(router, "POST", "/rotate", Permission.ADMIN, **described(CHANGED_EXAMPLE))
+async def rotate_keys(request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """New keys for what comes, after a backup; what is there stays readable. Passphrase and recovery key stay valid."""
+    message = "New backups are sealed with a new key; the old ones stay readable."
+    return await _done(request, parts, actor, message, parts.backup_keys.rotate)
+
+
+@operation(router, "POST", "/passphrase", Permission.ADMIN, **described(CHANGED_EXAMPLE))
+async def set_passphrase(body: Passphrase, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """A passphrase that opens every backup, in place of an earlier one."""
+    message = "The passphrase opens every backup, here and anywhere else."
+
+    async def change(asking: Asking) -> KeysAnswer | None:
+        return await parts.backup_keys.set_passphrase(body.passphrase, asking)
+
+    return await _done(request, parts, actor, message, change)
+
+
+@operation(router, "POST", "/key-file", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(403,)))
+async def renew_key_file(body: OtherSecret, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """A new key file where the old one is lost or damaged, by the recovery key or the passphrase."""
+    message = "This machine has a new key file. The old one opens nothing that comes."
+
+    async def change(asking: Asking) -> KeysAnswer | None:
+        return await parts.backup_keys.renew_key_file(body.recovery_key, body.passphrase, asking)
+
+    return await _done(request, parts, actor, message, change)
+
+
+async def _done(
+    request: Request,
+    parts: PartsOf,
+    actor: ActorOf,
+    message: str,
+    change: Callable[[Asking], Awaitable[KeysAnswer | None]],
+) -> Response:
+    key = await key_of(request, actor)
+    answer = await change(Asking(actor, key, lambda answer: stored_answer(_changed(answer, message))))
+    if answer is not None:
+        return json_answer(_changed(answer, message))
+    earlier = await earlier_answer(parts, key)
+    assert earlier is not None
+    return earlier
+
+
+def _changed(answer: KeysAnswer, message: str) -> dict[str, Any]:
+    return {"message": message, "unreached": answer.unreached}

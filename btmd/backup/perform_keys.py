@@ -1,0 +1,76 @@
+"""What a backup child does with keys."""
+
+from pathlib import Path
+
+from btmd.backup.folder import BackupFolder, hand_out
+from btmd.backup.key_ring import KeyRing, open_ring, passphrase_secret
+from btmd.backup.keys import Keys, recovery_secret
+from btmd.backup.perform import Progress, keys_of, perform
+from btmd.backup.private_files import read_private
+from btmd.backup.recover import open_folder_ring
+from btmd.backup.requests import (
+    ConfirmRecoveryRequest,
+    KeysAnswer,
+    KeysRequest,
+    PassphraseRequest,
+    RenewKeyFileRequest,
+    Request,
+    RotateRequest,
+    ShownSlot,
+    ShowRecoveryRequest,
+)
+
+
+def _opened(request: Request) -> tuple[Keys, KeyRing]:
+    keys = keys_of(request)
+    return keys, keys.open(request.store_id, request.now_us)
+
+
+def _answer(keys: Keys, ring: KeyRing, *, changed: bool, recovery_key: str = "") -> KeysAnswer:
+    slots = tuple(ShownSlot(slot.kind, slot.created_at_us) for slot in ring.slots)
+    return KeysAnswer(ring.current, slots, tuple(hand_out(keys, ring)) if changed else (), recovery_key)
+
+
+@perform.register
+def _show(request: KeysRequest, progress: Progress) -> KeysAnswer:
+    return _answer(*_opened(request), changed=False)
+
+
+@perform.register
+def _show_recovery(request: ShowRecoveryRequest, progress: Progress) -> KeysAnswer:
+    keys, ring = _opened(request)
+    written_down = keys.new_recovery_key(ring, request.now_us)
+    return _answer(keys, ring, changed=True, recovery_key=written_down)
+
+
+@perform.register
+def _confirm_recovery(request: ConfirmRecoveryRequest, progress: Progress) -> KeysAnswer:
+    keys, ring = _opened(request)
+    keys.confirm_recovery_key(ring, request.recovery_key)
+    return _answer(keys, ring, changed=True)
+
+
+@perform.register
+def _rotate(request: RotateRequest, progress: Progress) -> KeysAnswer:
+    keys, ring = _opened(request)
+    keys.rotate(ring, request.now_us)
+    return _answer(keys, ring, changed=True)
+
+
+@perform.register
+def _passphrase(request: PassphraseRequest, progress: Progress) -> KeysAnswer:
+    keys, ring = _opened(request)
+    keys.set_passphrase(ring, request.passphrase, request.now_us)
+    return _answer(keys, ring, changed=True)
+
+
+@perform.register
+def _renew_key_file(request: RenewKeyFileRequest, progress: Progress) -> KeysAnswer:
+    keys = keys_of(request)
+    secret = recovery_secret(request.recovery_key) if request.recovery_key else passphrase_secret(request.passphrase)
+    if keys.ring_path.exists():
+        ring = open_ring(read_private(keys.ring_path), secret)
+    else:
+        ring = open_folder_ring(BackupFolder(Path(request.folder)), secret, request.store_id)
+    keys.renew_key_file(ring, request.now_us)
+    return _answer(keys, ring, changed=True)

@@ -1,0 +1,100 @@
+"""Keys of the backups over the socket: shown once, typed back, changed, renewed; never written into the log."""
+
+from pathlib import Path
+from typing import Any
+
+from btmd.backup.folder import BackupFolder
+from btmd.backup.key_ring import open_ring, passphrase_secret
+from btmd.backup.keys import recovery_secret
+from btmd.errors import WrongKey
+from tests.fixtures.daemon import Client, ThreadedDaemon
+
+
+def opened(daemon: ThreadedDaemon, secret: Any) -> bool:
+    """Whether the secret opens the ring that lies beside the backups."""
+    ((_, data),) = BackupFolder(daemon.config.backups_dir).rings()
+    try:
+        open_ring(data, secret)
+    except WrongKey:
+        return False
+    return True
+
+
+def reminders(client: Client) -> str:
+    return " ".join(client.get("/status").ok()["reminders"])
+
+
+def test_status_reminds_until_the_recovery_key_was_typed_back(client: Client, daemon: ThreadedDaemon) -> None:
+    assert reminders(client) == ""
+    assert client.post("/backup").ok()["notices"]
+    assert "show-recovery" in reminders(client)
+    before = client.events()[-1]["seq"]
+    shown = client.post("/backup-keys/recovery-key").ok()["recovery_key"]
+    assert "confirm-recovery" in reminders(client)
+    assert opened(daemon, recovery_secret(shown))
+    mistyped = ("1" if shown[0] != "1" else "2") + shown[1:]
+    refused = client.post("/backup-keys/recovery-key/confirm", {"recovery_key": mistyped})
+    assert "Group 1" in refused.refused(422, "recovery_key_mistyped")["detail"]
+    client.post("/backup-keys/recovery-key/confirm", {"recovery_key": shown.lower().replace("-", " ")}).ok()
+    assert reminders(client) == ""
+    assert client.post("/backup").ok()["notices"] == []
+    types = [event["type"] for event in client.events(before) if event["stream"] == "backups"]
+    assert types[:2] == ["RecoveryKeyShown", "RecoveryKeyConfirmed"]
+    log = str(client.events())
+    assert shown not in log
+    assert shown.split("-")[0] not in log
+
+
+def test_a_new_recovery_key_ends_the_old_one(client: Client, daemon: ThreadedDaemon) -> None:
+    old = client.post("/backup-keys/recovery-key").ok()["recovery_key"]
+    new = client.post("/backup-keys/recovery-key").ok()["recovery_key"]
+    assert not opened(daemon, recovery_secret(old))
+    assert opened(daemon, recovery_secret(new))
+    client.post("/backup-keys/recovery-key/confirm", {"recovery_key": old}).refused(403, "wrong_key")
+    client.post("/backup-keys/recovery-key", idempotency_key="shown").ok()
+    client.post("/backup-keys/recovery-key", idempotency_key="shown").refused(409, "conflict")
+
+
+def test_a_passphrase_opens_them_too(client: Client, daemon: ThreadedDaemon) -> None:
+    client.post("/backup-keys/passphrase", {"passphrase": "short"}).refused(422, "invalid_value")
+    client.post("/backup-keys/passphrase", {"passphrase": "correct horse battery"}).ok()
+    assert opened(daemon, passphrase_secret("correct horse battery"))
+    shown = client.get("/backup-keys").ok()
+    assert {slot["kind"] for slot in shown["slots"]} >= {"key_file", "passphrase"}
+    assert shown["passphrase"] is True
+    assert "correct horse" not in str(client.events())
+
+
+def test_a_rotation_comes_after_a_backup_and_leaves_every_backup_readable(
+    client: Client, daemon: ThreadedDaemon
+) -> None:
+    key, before = (daemon.config.keys_dir / "key").read_bytes(), client.get("/backup-keys").ok()["key_id"]
+    count = len(client.get("/backups").ok())
+    first = client.post("/backup-keys/rotate", {}, idempotency_key="turn").ok()
+    assert client.post("/backup-keys/rotate", {}, idempotency_key="turn").ok() == first
+    listed = client.get("/backups").ok()
+    assert (len(listed), listed[0]["cause"]) == (count + 1, "key rotation")
+    assert client.get("/backup-keys").ok()["key_id"] != before
+    assert (daemon.config.keys_dir / "key").read_bytes() != key
+    client.post("/backup").ok()
+    assert all(one["ok"] for one in client.post("/backups/verify").ok()["backups"])
+
+
+def test_a_lost_key_file_is_made_anew_by_another_secret(client: Client, daemon: ThreadedDaemon) -> None:
+    client.post("/backup-keys/passphrase", {"passphrase": "correct horse battery"}).ok()
+    (daemon.config.keys_dir / "key").unlink()
+    client.post("/backup").refused(503, "part_missing")
+    client.post("/backup-keys/key-file", {"passphrase": "wrong horse battery"}).refused(403, "wrong_key")
+    client.post("/backup-keys/key-file", {}).refused(422, "invalid_value")
+    client.post("/backup-keys/key-file", {"passphrase": "correct horse battery"}).ok()
+    client.post("/backup").ok()
+    assert all(one["ok"] for one in client.post("/backups/verify").ok()["backups"])
+    assert client.get("/health").ok()["problems"] == {}
+
+
+def test_a_folder_out_of_reach_is_named(client: Client, folder: Path) -> None:
+    stick = folder / "stick"
+    client.post("/backup", {"to": str(stick)}).ok()
+    stick.rename(folder / "away")
+    answer = client.post("/backup-keys/passphrase", {"passphrase": "battery horse correct"}).ok()
+    assert answer["unreached"] == [str(stick)]
