@@ -1,38 +1,42 @@
-"""Resident memory of bf16 training on the CPU levels off once every length bucket has been seen.
+"""Resident memory of bf16 training on the CPU levels off once every shape has been seen.
 
-oneDNN keeps kernels for every shape of a product. Lengths are padded to a short series for that reason; this program
-first trains on one row of each length bucket, then on rows as they come, and watches the resident memory.
+oneDNN keeps a kernel for every shape of a product, and freed memory comes back in holes. This program first trains on
+micro-batches that together have every shape, the longest first, then on rows as they come; it watches the resident
+memory after every step and the peak within the steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from benchmarks.results import Figure, Topic, record
-from benchmarks.training_speed import RANK, ROOT, demo_model, tokenise
-from btmd.trainer.model import Batch, LoraSettings, load_trainable
-from btmd.trainer.model.layout import bucket
-from btmd.trainer.optimizer import AdamW
-from btmd.trainer.step import optimizer_step
+from benchmarks.training_speed import LEARNING_RATE, RANK, demo_model, tokenise
+from btmd.trainer.process import peak_resident_bytes, resident_bytes, share_processors
 
-LEARNING_RATE = 2e-4
+if TYPE_CHECKING:
+    from btmd.trainer.model import Batch
 
 
 def main() -> None:
     options = _options()
+    share_processors()
+    import torch
+
+    from btmd.trainer.model import LoraSettings, load_trainable
+    from btmd.trainer.optimizer import AdamW
+    from btmd.trainer.step import optimizer_step
+
     torch.set_num_threads(options.threads)
     model_folder = options.model or demo_model()
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "rows.json"
-        tokenise(options.data, model_folder, options.steps, path)
-        batches = [_batch(row) for row in json.loads(path.read_text())]
+    batches = _batches(model_folder, options)
     model = load_trainable(
         model_folder, training_type="lora_adaptation", precision="bf16", lora=LoraSettings(r=RANK, alpha=2 * RANK),
         gradient_checkpointing=False, seed=0, device=torch.device("cpu"),
@@ -44,64 +48,102 @@ def main() -> None:
             model, optimizer, [batch], learned_tokens=batch.count_learned(),
             learning_rate=LEARNING_RATE, max_gradient_norm=1.0,
         )  # fmt: skip
-        return resident_mb()
+        return resident_bytes() / 1e6
 
-    warm = _one_of_each_bucket(batches)
+    _forget_peak()
+    warm = _all_shapes(batches)
     for batch in warm:
-        level = step(batch)
-    print(f"{len(warm)} steps for every bucket: {level:.0f} MB", flush=True)
-    resident = []
+        level_mb = step(batch)
+    first_peak_mb = peak_resident_bytes() / 1e6
+    print(f"{len(warm)} steps for every shape: {level_mb:.0f} MB, peak {first_peak_mb:.0f} MB", flush=True)
+    _forget_peak()
+    resident_mb: list[float] = []
+    began_s = time.monotonic()
     for number, batch in enumerate(batches, start=1):
-        resident.append(step(batch))
-        if number % 25 == 0:
-            print(f"step {number}: {resident[-1]:.0f} MB, {100 * (resident[-1] / level - 1):+.1f} %", flush=True)
-    _report(level, resident, len(warm), options)
+        resident_mb.append(step(batch))
+        if number % 25 == 0 or number == len(batches):
+            grown, peak_grown = _growth(resident_mb[-1], level_mb), _growth(peak_resident_bytes() / 1e6, first_peak_mb)
+            seconds = time.monotonic() - began_s
+            print(f"step {number}: {grown:+.1f} %, peak {peak_grown:+.1f} %, {seconds:.0f} s", flush=True)
+    _report(level_mb, first_peak_mb, resident_mb, len(warm), options)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, default=ROOT / "benchmarks" / "data" / "rows.jsonl")
+    parser.add_argument("--data", type=Path, help="JSONL with question and answer; default: made-up rows")
     parser.add_argument("--model", type=Path, help="a Hugging Face folder with safetensors; default: the demo model")
-    parser.add_argument("--steps", type=int, default=300, help="rows as they come, one a step")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--rows", type=int, default=4, help="rows a step, as they come, as one micro-batch")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 
 
-def _batch(row: dict[str, Any]) -> Batch:
-    return Batch([torch.tensor(row["input_ids"])], [torch.tensor(row["labels"]) != -100])
+def _batches(model_folder: Path, options: argparse.Namespace) -> list[Batch]:
+    import torch
+
+    from btmd.trainer.model import Batch
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "rows.json"
+        tokenise(options.data, model_folder, options.steps * options.rows, path)
+        rows = json.loads(path.read_text())
+    ids = [torch.tensor(row["input_ids"]) for row in rows]
+    learned = [torch.tensor(row["labels"]) != -100 for row in rows]
+    parts = [slice(first, first + options.rows) for first in range(0, len(rows), options.rows)]
+    return [Batch(ids[part], learned[part]) for part in parts]
 
 
-def _one_of_each_bucket(batches: list[Batch]) -> list[Batch]:
-    """Rows that together have every bucket of length and every bucket of learned tokens, longest first."""
+def _all_shapes(batches: list[Batch]) -> list[Batch]:
+    """The first batches, from the one with the most tokens down, that together have every shape of all batches."""
     chosen: list[Batch] = []
     seen: set[tuple[str, int]] = set()
-    for batch in sorted(batches, key=Batch.count_tokens, reverse=True):
-        shapes = {("length", bucket(batch.count_tokens())), ("learned", bucket(batch.count_learned()))}
-        if not shapes <= seen:
+    for batch in sorted(batches, key=lambda batch: batch.count_tokens(), reverse=True):
+        if not (shapes := set(_shapes(batch))) <= seen:
             seen |= shapes
             chosen.append(batch)
     return chosen
 
 
-def resident_mb() -> float:
-    """Resident memory of this process in megabytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def _shapes(batch: Batch) -> Iterator[tuple[str, int]]:
+    """Lengths of the products that the fused model makes for a batch."""
+    import torch
+
+    from btmd.trainer.model.layout import bucket, lay_out
+    from btmd.trainer.model.products import BLOCK
+
+    layout = lay_out(batch, torch.device("cpu"))
+    for kind, length in (("flat", layout.ids.numel()), ("head", layout.predicting.numel())):
+        edges = [*range(0, length, BLOCK), length]
+        yield from ((kind, end - start) for start, end in itertools.pairwise(edges))
+    yield from (("row", bucket(end - start)) for start, end in layout.rows)
 
 
-def _report(level: float, resident: list[float], warm: int, options: argparse.Namespace) -> None:
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _growth(now_mb: float, before_mb: float) -> float:
+    return 100 * (now_mb / before_mb - 1)
+
+
+def _report(
+    level_mb: float, first_peak_mb: float, resident_mb: list[float], warm: int, options: argparse.Namespace
+) -> None:
+    peak_mb = peak_resident_bytes() / 1e6
     record(
         Topic(
             "Memory levels off",
-            "make proof-memory ARGS='--data rows.jsonl --model FOLDER'",
+            f"make proof-memory{' DATA=rows.jsonl' if options.data else ''}",
             [
-                Figure("growth at the end", [100 * (resident[-1] / level - 1)], "%", "< 5"),
-                Figure("growth at most", [100 * (max(resident) / level - 1)], "%", "< 5"),
-                Figure("resident after every bucket was seen", [level], "MB", digits=0),
+                Figure("growth at the end", [_growth(resident_mb[-1], level_mb)], "%", "< 5"),
+                Figure("growth after a step, at most", [_growth(max(resident_mb), level_mb)], "%", "< 5"),
+                Figure("growth of the peak within the steps", [_growth(peak_mb, first_peak_mb)], "%", "< 5"),
+                Figure("resident after every shape was seen", [level_mb], "MB", digits=0),
+                Figure("peak until then", [first_peak_mb], "MB", digits=0),
             ],
             packages=("torch",),
             notes=(
-                f"{len(resident)} steps of one row as it comes after {warm} steps for the buckets, "
+                f"{len(resident_mb)} steps of {options.rows} rows as they come after {warm} steps for the shapes, "
                 f"LoRA r={RANK}, bf16, {options.threads} threads.",
             ),
         )

@@ -3,13 +3,15 @@
 Three ways of training the same adapters on the same rows run one after the other, round after round, each in a
 process of its own: btmd (``load_trainable`` and the trainer's ``optimizer_step``), TRL as it comes, and TRL tuned
 (bf16 weights, no gradient checkpointing). What is compared is real tokens per CPU-second of the timed steps; the
-first steps of every run are not timed.
+first steps of every run are not timed. OpenMP's waiting threads sleep in all three, as btmd's trainer wants it: where
+anything else runs on the machine, spinning ones would make TRL several times slower than it needs to be.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import statistics
@@ -18,14 +20,18 @@ import sys
 import sysconfig
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Figure, Topic, record
+from benchmarks.word_problems import questions_and_answers
 
 ROOT = Path(__file__).resolve().parent.parent
 TRL_VENV = ROOT / ".proof" / "trl-venv"
-TRL = ("trl==1.16.0", "datasets", "multiprocess", "dill", "xxhash", "pyarrow", "pandas")
+TRL = ("trl==1.16.0", "datasets")
+SHARED = ("torch", "transformers", "peft", "accelerate", "numpy")
+"""Packages that TRL must have in the very version btmd has."""
 WAYS = ("btmd", "trl", "trl-tuned")
 RANK = 16
 LEARNING_RATE = 2e-4
@@ -38,25 +44,40 @@ def main() -> None:
         return
     options.model = options.model or demo_model()
     with tempfile.TemporaryDirectory() as scratch:
-        rows = Path(scratch) / "rows.json"
-        tokenise(options.data, options.model, (options.warm + options.steps) * options.rows, rows)
-        python = _trl_python()
-        runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-        for number in range(options.rounds):
-            for way in WAYS:
-                runs[way].append(_start(way, python if way != "btmd" else sys.executable, rows, options))
-                print(f"round {number + 1}, {way}: {_speed(runs[way][-1]):.1f} real tokens per CPU-second", flush=True)
-    _report(runs, options)
+        path = Path(scratch) / "rows.json"
+        tokenise(options.data, options.model, (options.warm + options.steps) * options.rows, path)
+        timed = json.loads(path.read_text())[options.warm * options.rows :]
+        tokens = sum(len(row["input_ids"]) for row in timed)
+        runs = _rounds(path, tokens, options)
+    _report(runs, tokens, options)
+
+
+def _rounds(path: Path, tokens: int, options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """All three ways in turn, as many rounds as asked for and the time allows."""
+    python = _trl_python()
+    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    began_s = time.monotonic()
+    for number in range(1, options.rounds + 1):
+        for way in WAYS:
+            run = _start(way, python if way != "btmd" else sys.executable, path, options)
+            runs[way].append(run)
+            print(f"round {number}, {way}: {tokens / run['cpu_s']:.1f} real tokens per CPU-second", flush=True)
+        taken_s = time.monotonic() - began_s
+        if number < options.rounds and taken_s * (number + 1) / number > options.time_limit_s:
+            print(f"No time for more than {number} rounds.", flush=True)
+            break
+    return runs
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, default=ROOT / "benchmarks" / "data" / "rows.jsonl")
+    parser.add_argument("--data", type=Path, help="JSONL with question and answer; default: made-up rows")
     parser.add_argument("--model", type=Path, help="a Hugging Face folder with safetensors; default: the demo model")
-    parser.add_argument("--steps", type=int, default=10, help="timed steps a run")
-    parser.add_argument("--warm", type=int, default=3, help="steps before the timed ones")
+    parser.add_argument("--steps", type=int, default=6, help="timed steps a run")
+    parser.add_argument("--warm", type=int, default=2, help="steps before the timed ones")
     parser.add_argument("--rows", type=int, default=4, help="rows a step, as one micro-batch")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--time-limit-s", type=float, default=480, help="no round is begun that would pass it")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--tokens", type=Path, help=argparse.SUPPRESS)
@@ -78,23 +99,19 @@ def demo_model() -> Path:
     return folder
 
 
-def tokenise(data: Path, model: Path, count: int, out: Path) -> None:
+def tokenise(data: Path | None, model: Path, count: int, out: Path) -> None:
     """Rows of question and answer as chat, with the labels that all three ways get."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(model, local_files_only=True)
     rows: list[dict[str, list[int]]] = []
-    with data.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            turns = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
-            prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-            whole = tokenizer.apply_chat_template(turns, tokenize=False)
-            before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            answer = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
-            rows.append({"input_ids": before + answer, "labels": [-100] * len(before) + answer})
-            if len(rows) == count:
-                break
+    for question, answer in itertools.islice(questions_and_answers(data), count):
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        prompt = tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template(turns, tokenize=False)
+        before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        after = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
+        rows.append({"input_ids": before + after, "labels": [-100] * len(before) + after})
     if len(rows) < count:
         raise SystemExit(f"{data} holds {len(rows)} rows; {count} are needed")
     out.write_text(json.dumps(rows))
@@ -103,12 +120,17 @@ def tokenise(data: Path, model: Path, count: int, out: Path) -> None:
 def _trl_python() -> str:
     """An environment for TRL beside the project's, on the same torch, transformers and peft."""
     python = TRL_VENV / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", TRL_VENV], check=True)
+    wanted = [*TRL, *(f"{name}=={metadata.version(name)}" for name in SHARED)]
+    ready = TRL_VENV / "ready"
+    if not ready.exists() or ready.read_text().split() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", TRL_VENV], check=True)
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         site = TRL_VENV / "lib" / version / "site-packages"
         (site / "beneath.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *TRL], check=True)
+        # pip sees what lies beneath as installed and fetches only what is missing there.
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        subprocess.run([python, "-c", "import datasets, trl"], check=True)
+        ready.write_text(" ".join(wanted))
     return str(python)
 
 
@@ -118,6 +140,7 @@ def _start(way: str, python: str, rows: Path, options: argparse.Namespace) -> di
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "OMP_NUM_THREADS": str(options.threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": str(ROOT),
     }
     arguments = ["--way", way, "--tokens", str(rows), "--model", str(options.model)]
@@ -138,7 +161,7 @@ def _run_way(options: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    rows = json.loads(options.tokens.read_text())
+    rows: list[dict[str, list[int]]] = json.loads(options.tokens.read_text())
     return _run_btmd(rows, options) if options.way == "btmd" else _run_trl(rows, options)
 
 
@@ -191,10 +214,8 @@ def _run_btmd(rows: list[dict[str, list[int]]], options: argparse.Namespace) -> 
         )  # fmt: skip
         clock.end()
         clock.losses.append(result.loss)
-    timed = rows[options.warm * options.rows : (options.warm + options.steps) * options.rows]
-    tokens = sum(len(row["input_ids"]) for row in timed)
     trained, total = model.count_parameters()
-    return clock.result(tokens=tokens, limit=_matrix_limit(), trained=trained, total=total)
+    return clock.result(limit=_matrix_limit(), trained=trained, total=total)
 
 
 def _matrix_limit() -> float:
@@ -275,13 +296,8 @@ def _equal_start(model: Any, folder: Path) -> None:
                 parameter.copy_(ours[name.replace(".default.", ".")])
 
 
-def _speed(run: dict[str, Any], tokens: float | None = None) -> float:
-    return (tokens if tokens is not None else run.get("tokens", 0.0)) / run["cpu_s"]
-
-
-def _report(runs: dict[str, list[dict[str, Any]]], options: argparse.Namespace) -> None:
-    tokens = runs["btmd"][0]["tokens"]
-    speeds = {way: [_speed(run, tokens) for run in runs[way]] for way in WAYS}
+def _report(runs: dict[str, list[dict[str, Any]]], tokens: int, options: argparse.Namespace) -> None:
+    speeds = {way: [tokens / run["cpu_s"] for run in runs[way]] for way in WAYS}
     ratios = {way: [a / b for a, b in zip(speeds["btmd"], speeds[way], strict=True)] for way in WAYS[1:]}
     apart = {
         way: max(
@@ -297,7 +313,7 @@ def _report(runs: dict[str, list[dict[str, Any]]], options: argparse.Namespace) 
     record(
         Topic(
             "Training speed",
-            "make proof-speed DATA=rows.jsonl ARGS='--model FOLDER'",
+            f"make proof-speed{' DATA=rows.jsonl' if options.data else ''}",
             [
                 Figure("btmd, real tokens per CPU-second", speeds["btmd"], digits=1),
                 Figure("against TRL as it comes", ratios["trl"], "x", ">= 1.7"),
@@ -306,7 +322,9 @@ def _report(runs: dict[str, list[dict[str, Any]]], options: argparse.Namespace) 
                 Figure("largest difference in a step's loss, TRL tuned", [100 * apart["trl-tuned"]], "%", "<= 2"),
                 Figure("share of the measured bf16 matrix-product rate", shares, "%", digits=0),
                 Figure("matrix products, GFLOP per CPU-second", [run["limit"] / 1e9 for run in runs["btmd"]], digits=0),
-                Figure("wall-clock real tokens a second", [tokens / run["wall_s"] for run in runs["btmd"]], digits=1),
+                Figure("by the clock, btmd, real tokens a second", _by_clock(runs["btmd"], tokens), digits=1),
+                Figure("by the clock, TRL as it comes", _by_clock(runs["trl"], tokens), digits=1),
+                Figure("by the clock, TRL tuned", _by_clock(runs["trl-tuned"], tokens), digits=1),
             ],
             packages=("torch", "transformers", "peft"),
             notes=(
@@ -316,10 +334,15 @@ def _report(runs: dict[str, list[dict[str, Any]]], options: argparse.Namespace) 
                 f"{statistics.median(speeds['trl-tuned']):.1f} real tokens per CPU-second; {TRL[0]}.",
                 "Operations a token: 4 per frozen weight (forward, and the input's gradient) and 6 per adapter "
                 "weight, the head counted for every token although only learned ones pass it.",
-                "Same rows in the same order, same labels, same first adapter values in fp32; loss read every step.",
+                "Same rows in the same order, same labels, same first adapter values in fp32; loss read every step. "
+                "OpenMP's waiting threads sleep in all three.",
             ),
         )
     )
+
+
+def _by_clock(runs: list[dict[str, Any]], tokens: int) -> list[float]:
+    return [tokens / run["wall_s"] for run in runs]
 
 
 if __name__ == "__main__":
