@@ -52,6 +52,14 @@ def build_application(parts: Parts) -> FastAPI:
         description="Fine-tune a language model on your own workstation. Errors are RFC 9457 problem documents.",
         docs_url=None,
         redoc_url=None,
+        # Spans, metrics and exporters that the environment could switch on: nothing leaves this machine.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     app.state.parts = parts
     for router in ROUTERS:
