@@ -85,6 +85,9 @@ proof-backup: dev
 # Rows of questions and answers as JSON lines: make proof-speed DATA=rows.jsonl
 proof-speed: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.training_speed $(if $(DATA),--data $(DATA)) $(ARGS)
+# A first training with somebody's own rows: make proof-first DATA=rows.jsonl
+proof-first: dev $(VENV)/.demo-model
+	$(BIN)/python -m benchmarks.first_training --data $(DATA) $(ARGS)
 # Boots a real systemd in a container: needs root and systemd-nspawn.
 proof-systemd: dev
 	bash tests/systemd/run.sh

@@ -49,7 +49,7 @@ def main() -> int:
         seconds = time.perf_counter() - start
         rates.append(matrix_rate_gflops())
         if health := _health(btmctl, environment):
-            _end(int(health["pid"]))
+            end_daemon(int(health["pid"]))
     if done.returncode != 0:
         return done.returncode
     report = json.loads(done.stdout)
@@ -73,7 +73,7 @@ def main() -> int:
     return 1 if any(figure.met is False for figure in figures) else 0
 
 
-def _end(pid: int) -> None:
+def end_daemon(pid: int) -> None:
     """End the private daemon, and wait until it writes nothing more into its folder."""
     daemon = os.pidfd_open(pid)
     os.kill(pid, signal.SIGTERM)
