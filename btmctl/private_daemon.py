@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from btmctl import places
 from btmctl.client import Client
 from btmctl.errors import DAMAGED, FAILED, REFUSED, CommandError
+from btmctl.unix_http import probe
 
 IDLE_EXIT_S = 600
 START_TIMEOUT_S = 60.0
@@ -21,8 +22,6 @@ def has_state(environment: Mapping[str, str]) -> bool:
 
 def start(environment: Mapping[str, str], announce: Callable[[str], None]) -> Client:
     """Start it unless it runs, and wait until it answers. Raises CommandError with the daemon's own words."""
-    from btmctl.session import probe
-
     socket_path = places.quickstart_socket(environment)
     if probe(socket_path) is None:
         return Client(socket_path)

@@ -9,6 +9,7 @@ from btmctl import places
 from btmctl.client import Client
 from btmctl.errors import Refused, Unreachable
 from btmctl.output import Output
+from btmctl.unix_http import probe
 
 RECONNECT_S = 120.0
 AWAY = "The daemon is away; waiting for it. A training goes on meanwhile."
@@ -112,26 +113,3 @@ class Session:
         sys.stderr.write(question)
         sys.stderr.flush()
         return sys.stdin.readline().strip()
-
-
-def probe(path: str) -> str | None:
-    """Why nothing answers at this socket, or None when something accepts connections there."""
-    import socket
-
-    if len(os.fsencode(path)) > 107:
-        return "the path is too long for a socket"
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(5)
-        connection.connect(path)
-    except FileNotFoundError:
-        return "not there"
-    except ConnectionRefusedError:
-        return "nobody is listening"
-    except PermissionError:
-        return "it belongs to somebody else"
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        connection.close()
-    return None

@@ -3,6 +3,7 @@
 One request a connection. Answers may have a length, be chunked, or end with the connection.
 """
 
+import os
 import socket
 from collections.abc import Iterable, Iterator
 
@@ -155,3 +156,24 @@ def request(
     except BaseException:
         connection.close()
         raise
+
+
+def probe(path: str) -> str | None:
+    """Why nothing answers at this socket, or None when something accepts connections there."""
+    if len(os.fsencode(path)) > 107:
+        return "the path is too long for a socket"
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(5)
+        connection.connect(path)
+    except FileNotFoundError:
+        return "not there"
+    except ConnectionRefusedError:
+        return "nobody is listening"
+    except PermissionError:
+        return "it belongs to somebody else"
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        connection.close()
+    return None

@@ -17,7 +17,7 @@ from btmctl import demo_model, places, private_daemon
 from btmctl.__main__ import main
 from btmctl.errors import CommandError
 from btmctl.output import Output
-from btmctl.session import probe
+from btmctl.unix_http import probe
 from tests.btmctl.small_server import rows_file
 from tests.fixtures.tiny_model import make_tiny_llama
 
