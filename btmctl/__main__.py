@@ -24,6 +24,7 @@ COMMANDS = {
     "config": "settings of the daemon",
     "restore": "bring an earlier state back, whole or in parts",
     "backup": "make, check, prove and delete backups",
+    "recover": "rebuild a lost or damaged database from backups",
     "audit": "is the log the one that was written, and who did what",
     "events": "everything that happened, as it was recorded",
     "daemon": "run the daemon, or see how it is doing",

@@ -18,6 +18,12 @@ def cache_home(environment: Mapping[str, str]) -> str:
     return given if os.path.isabs(given) else os.path.join(os.path.expanduser("~"), ".cache")
 
 
+def own_state(environment: Mapping[str, str]) -> str:
+    """The state folder of the user's own daemon."""
+    given = environment.get("BTMD_STATE_DIR")
+    return os.path.abspath(os.path.expanduser(given)) if given else os.path.join(state_home(environment), "btmd")
+
+
 def user_sockets(environment: Mapping[str, str]) -> list[str]:
     """Where the user's own daemon may have its socket: the run-time folder, else its state folder.
 

@@ -37,6 +37,13 @@ def moment(text: object) -> str:
         return text
 
 
+def moment_us(microseconds: int) -> str:
+    """Microseconds since the epoch as local time to the minute."""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(microseconds / 1e6).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def at(text: str) -> str:
     """A time as it was typed here, or the number of an event, for the daemon. Raises UsageError."""
     from datetime import UTC, datetime, timedelta

@@ -30,7 +30,7 @@ from btmd.datasets import DatasetAdding
 from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
-from btmd.errors import BtmdError
+from btmd.errors import BtmdError, Damaged
 from btmd.history import History
 from btmd.inspector import Inspector
 from btmd.models import ModelAdding
@@ -39,6 +39,7 @@ from btmd.presets import load_builtin_presets
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
+from btmd.recovery_hint import recovery_hint, require_database
 from btmd.restoring import Restoring
 from btmd.scheduler import Scheduler
 from btmd.settings_watcher import SettingsWatcher
@@ -97,15 +98,20 @@ class Daemon:
         self.stopping = anyio.Event()
         lock = claim(config.state_dir, config.lock_path)
         self._opened.callback(os.close, lock)
+        require_database(config)
         self._listener = bind_socket(config.socket_path)
         self._opened.callback(self._leave_socket, config.socket_path.stat().st_ino)
-        self.store = await Store.open(
-            config.database_path,
-            clock=clock_us,
-            boot_id=self.boot_id,
-            new_id=new_event_id,
-            projections=ALL_PROJECTIONS,
-        )
+        try:
+            self.store = await Store.open(
+                config.database_path,
+                clock=clock_us,
+                boot_id=self.boot_id,
+                new_id=new_event_id,
+                projections=ALL_PROJECTIONS,
+            )
+        except Damaged as error:
+            error.hint = recovery_hint(config) or error.hint
+            raise
         self._opened.push_async_callback(self.store.close)
         self.handler = CommandHandler(self.store, DECIDERS)
         if config.rebuild_projections:
@@ -119,6 +125,7 @@ class Daemon:
             store=self.store,
             handler=self.handler,
             jobs_dir=config.jobs_dir,
+            contents=contents,
             actor=self.actor,
             boot_id=self.boot_id,
             troubles=troubles,

@@ -110,6 +110,10 @@ class NotEnoughDisk(Conflict):
     code, title = "not_enough_disk", "Not enough room on the disk"
 
 
+class DatabaseWhole(Conflict):
+    code, title = "database_whole", "There is a database, and it is whole"
+
+
 class AlreadyRunning(Conflict):
     code, title = "already_running", "Another daemon uses this state folder"
 
@@ -198,6 +202,10 @@ class WrongArchitecture(ModelRefused):
 
 class Damaged(BtmdError):
     code, status, exit_code, title = "damaged", 503, 7, "Damaged data was found"
+
+
+class DatabaseMissing(Damaged):
+    code, title = "database_missing", "The database is gone"
 
 
 class WrongKey(BtmdError):

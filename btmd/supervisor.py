@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from btmd.attempt import FULL_DISK_S, LOOK_AGAIN_S, Attempt
 from btmd.command_handler import CommandHandler
+from btmd.content import ContentStore
 from btmd.domain.event import Actor
 from btmd.domain.job import ENDED, FailJob, StartAttempt, stream_name
 from btmd.domain.job_events import CancelRequested, PauseRequested, StopRequested
@@ -27,6 +28,8 @@ log = logging.getLogger("btmd.supervisor")
 
 _ASKED = {PauseRequested.TYPE: "pause", StopRequested.TYPE: "stop", CancelRequested.TYPE: "cancel"}
 
+PAUSE_S = 30.0
+"""How long a trainer that nobody follows may take for a last checkpoint."""
 
 FOREIGN = "The job's folder belongs to another event log, so its trainer is left alone."
 
@@ -40,12 +43,13 @@ class Supervisor:
         store: Store,
         handler: CommandHandler,
         jobs_dir: Path,
+        contents: ContentStore,
         actor: Actor,
         boot_id: str,
         troubles: MutableMapping[str, str],
     ) -> None:
         self._store, self._handler, self._actor, self._boot_id = store, handler, actor, boot_id
-        self._jobs_dir = jobs_dir
+        self._jobs_dir, self._contents = jobs_dir, contents
         self._troubles = troubles
         self._attempts: dict[str, Attempt] = {}
         self._starting: set[str] = set()
@@ -70,6 +74,10 @@ class Supervisor:
                 continue
             folder.spool_path(row.attempt).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             process = RunningTrainer.find(folder) if folder.is_alive() else None
+            if process is not None and (written := folder.read_pid()) is not None and written.attempt != row.attempt:
+                # Begun after the backup that this log was recovered from: nobody knows its frames' beginning.
+                await self._paused(folder, process)
+                process = None
             log.info("job %s: %s", row.job_id, "found its trainer again" if process else "its trainer is gone")
             attempt = self._attempt(row.job_id, row.attempt, row.asked, folder, process)
             self._attempts[row.job_id] = attempt
@@ -125,7 +133,7 @@ class Supervisor:
             row, frozen = await job(session, job_id), await job_plan(session, job_id)
         if row is None or frozen is None:
             return None
-        plan = msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan)
+        plan = self._plan_of_today(msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan))
         if not await anyio.Path(plan.rows_path).is_file():
             await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
             return None
@@ -143,6 +151,7 @@ class Supervisor:
             folder.create(plan)
             folder.clear_control()
             folder.pid_path.unlink(missing_ok=True)
+            _set_aside_lost_frames(folder, row.attempt + 1)
             # Recorded first: a trainer that nobody knows of must never be.
             handled = await self._handler.handle(StartAttempt(job_id, self._boot_id), actor=self._actor)
             state = handled.state
@@ -199,7 +208,24 @@ class Supervisor:
             plan = folder.read_plan()
         except (OSError, msgspec.DecodeError):
             return False
-        return (plan.store_id, plan.epoch) == (self._store.store_id, self._store.head.epoch)
+        # One of an earlier epoch is ours too: from before the log was recovered from a backup.
+        return plan.store_id == self._store.store_id and plan.epoch <= self._store.head.epoch
+
+    def _plan_of_today(self, plan: TrainerPlan) -> TrainerPlan:
+        """The frozen plan in the log's present epoch, with the rows where they lie if the state folder has moved."""
+        rows_path = plan.rows_path
+        if not os.path.isfile(rows_path):
+            rows_path = str(self._contents.path(plan.rows_sha256))
+        return msgspec.structs.replace(plan, epoch=self._store.head.epoch, rows_path=rows_path)
+
+    async def _paused(self, folder: JobFolder, process: RunningTrainer) -> None:
+        """Let a trainer save a checkpoint and leave; one that stays is ended."""
+        folder.write_control("pause")
+        process.terminate()
+        with anyio.move_on_after(PAUSE_S):
+            await process.gone()
+        process.kill_group()
+        process.close()
 
     async def _look_for_strays(self, running: set[str]) -> None:
         """Trainers in folders of jobs that do not run: ended ones are stopped, foreign ones are only reported."""
@@ -217,15 +243,13 @@ class Supervisor:
             if process is not None:
                 async with self._store.session() as session:
                     row = await job(session, path.name)
-                ended = row is None or row.state in ENDED
-                if ended:
+                if row is not None and row.state in ENDED:
                     process.kill_group()
+                    with anyio.move_on_after(10):
+                        await process.gone()
+                    process.close()
                 else:
-                    folder.write_control("pause")
-                    process.terminate()
-                with anyio.move_on_after(10):
-                    await process.gone()
-                process.close()
+                    await self._paused(folder, process)
 
     async def _refuse(self, job_id: str) -> None:
         log.warning("job %s is not taken over: %s", job_id, FOREIGN)
@@ -239,3 +263,10 @@ class Supervisor:
         log.error("%s", text)
         self._troubles["start"] = text
         await anyio.sleep(FULL_DISK_S)
+
+
+def _set_aside_lost_frames(folder: JobFolder, attempt: int) -> None:
+    """An attempt that the log does not know any more left a report under this number: it must not be taken for ours."""
+    for path in (folder.spool_path(attempt), folder.log_path(attempt)):
+        if path.exists():
+            os.replace(path, path.with_name(f"{path.name}.lost"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from btmd.backup.key_ring import (
     KeyRing,
     Secret,
+    absorb,
     add_data_key,
     add_slot,
     matching_slot,
@@ -22,7 +23,7 @@ from btmd.backup.key_ring import (
 )
 from btmd.backup.private_files import folder_errors, make_private_folder, read_private, remove_left_overs, write_private
 from btmd.backup.recovery_key import KEY_BYTES, read_recovery_key, write_recovery_key
-from btmd.errors import Damaged, PartMissing, WrongKey
+from btmd.errors import BtmdError, Damaged, PartMissing, WrongKey
 from btmd.job_folder import sync_folder
 
 _KEY_FILE_START = b"btmd-key-1:"
@@ -74,6 +75,7 @@ class Keys:
         """Take over the ring of a backup folder after a recovery: with a key file of this machine."""
         with folder_errors(self.folder):
             make_private_folder(self.folder)
+            self._join_with_own(ring, now_us)
             secret = self._credential
             if secret is None:
                 if not self.key_path.exists():
@@ -82,6 +84,19 @@ class Keys:
         if matching_slot(ring.slots, secret) is None:
             add_slot(ring, secret, now_us)
         self.save(ring)
+
+    def _join_with_own(self, ring: KeyRing, now_us: int) -> None:
+        """Keys that only the ring which stands here knows are not lost; one of another store is kept aside."""
+        if not self.ring_path.exists():
+            return
+        try:
+            own = open_ring(read_private(self.ring_path), self.secret())
+        except BtmdError:
+            own = None
+        if own is not None and own.store_id == ring.store_id:
+            absorb(ring, own)
+        else:
+            os.replace(self.ring_path, self.folder / f"ring.before-recovery-{now_us}")
 
     def renew_key_file(self, ring: KeyRing, now_us: int) -> None:
         """A new key file for a ring that was opened without it; the one that was there, if any, opens nothing more."""

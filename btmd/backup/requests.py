@@ -141,6 +141,21 @@ class RenewKeyFileRequest(Request, frozen=True, tag="renew_key_file"):
     passphrase: str = ""
 
 
+class RecoverRequest(Request, frozen=True, tag="recover"):
+    """Rebuild the database of a state folder that no daemon uses. Answer: RecoveredAnswer.
+
+    ``folder`` may also be a state folder with backups in it, or one backup's file. An empty ``store_id`` takes the one
+    store that the secret opens. ``secret`` is a path, or what was typed. A database that is whole is only replaced with
+    ``replace``.
+    """
+
+    state_dir: str
+    secret_kind: Literal["key_file", "recovery_key", "passphrase"]
+    secret: str
+    backup_id: str | None = None
+    replace: bool = False
+
+
 AnyRequest = (
     CreateRequest
     | ListRequest
@@ -156,6 +171,7 @@ AnyRequest = (
     | RotateRequest
     | PassphraseRequest
     | RenewKeyFileRequest
+    | RecoverRequest
 )
 
 
@@ -286,6 +302,29 @@ class KeysAnswer(msgspec.Struct, frozen=True):
     slots: tuple[ShownSlot, ...]
     unreached: tuple[str, ...] = ()
     recovery_key: str = ""
+
+
+class ArtefactProblem(msgspec.Struct, frozen=True):
+    """A file that could not be brought back."""
+
+    name: str
+    code: str
+    detail: str
+
+
+class RecoveredAnswer(msgspec.Struct, frozen=True):
+    """``kept`` is where the database that was there stands now; ``unreached``: folders without this machine's key."""
+
+    backup_id: str
+    created_at_us: int
+    store_id: str
+    epoch: int
+    head_seq: int
+    events: int
+    artefacts: int
+    kept: str | None
+    problems: tuple[ArtefactProblem, ...]
+    omissions: tuple[ShownOmission, ...]
 
 
 def decode_request(line: bytes) -> AnyRequest:

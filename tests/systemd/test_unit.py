@@ -20,6 +20,7 @@ def test_the_unit_leaves_trainers_alone_and_watches_the_daemon() -> None:
     assert service["OOMPolicy"] == "continue"
     assert service["UMask"] == "0077"
     assert service["RuntimeDirectoryPreserve"] == "yes"
+    assert service["RestartPreventExitStatus"] == "7"
     assert int(service["WatchdogSec"]) > 0
     assert int(service["TimeoutStopSec"]) > 5
 
