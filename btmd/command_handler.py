@@ -19,7 +19,8 @@ from btmd.store.event_log import IdempotencyKey, Recorded, SnapshotOf, Store, St
 
 MAX_STATES = 512
 SNAPSHOT_VERSIONS = 100
-MAX_ATTEMPTS = 20
+# Each attempt lost means that another append got through; a hundred in a row is no race any more.
+MAX_ATTEMPTS = 100
 
 
 class Handled(msgspec.Struct, frozen=True):
