@@ -15,7 +15,7 @@ from btmd.backup.requests import (
     ShowRecoveryRequest,
 )
 from btmd.backup_child import BackupChild
-from btmd.backups import Backups, Wish
+from btmd.backups import Backups
 from btmd.child.caller import OnProgress, ignore_progress
 from btmd.command_handler import CommandHandler
 from btmd.domain.backup import STREAM, BackupsState, KeyAction, RecordKeyAction
@@ -62,10 +62,9 @@ class BackupKeys:
         return await self._change(request, "confirmed", asking)
 
     async def rotate(self, asking: Asking, on_progress: OnProgress = ignore_progress) -> KeysAnswer | None:
-        """New keys for what comes, after a backup under the old ones."""
+        """New keys for what comes, after a backup under the old ones that was read through again."""
         if asking.idempotency is None or await self._store.earlier(asking.idempotency) is None:
-            wish = Wish(description="Before the keys were changed", cause="key rotation")
-            await self._backups.create(wish, actor=asking.actor, on_progress=on_progress)
+            await self._backups.create_before("key rotation", actor=asking.actor, on_progress=on_progress)
         return await self._change(RotateRequest(**self._place), "rotated", asking)
 
     async def set_passphrase(self, passphrase: str, asking: Asking) -> KeysAnswer | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -47,20 +47,28 @@ from btmd.domain.backup import (
     RecordDeletion,
     RecordDrill,
 )
-from btmd.domain.commands import DECIDERS
-from btmd.domain.event import Actor, Event
+from btmd.domain.event import Actor
 from btmd.domain.settings import SettingsState
 from btmd.domain.units import GIB
-from btmd.errors import BackupNotFound, BtmdError, FileMissing, InvalidValue, NotPermitted, all_errors
+from btmd.errors import (
+    BackupNotFound,
+    BtmdError,
+    Damaged,
+    FileMissing,
+    InvalidValue,
+    NotPermitted,
+    PartMissing,
+    Tampered,
+    WrongKey,
+    all_errors,
+)
 from btmd.naming import find_backup
 from btmd.projections.backup import BackupRow, backups
-from btmd.store.codec import RawEvent, decode_event
 from btmd.store.event_log import IdempotencyKey, Store
 
 log = logging.getLogger("btmd.backups")
 
 MANIFEST_NAME = re.compile(r"[0-9a-f]{64}")
-_DECIDERS = {decider.noun: decider for decider in DECIDERS.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +92,6 @@ class Made:
     new_events: int
     written_bytes: int
     freed_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PastStream:
-    """A stream as a backup holds it: its events, and the state that they fold to (None: it has none of its own)."""
-
-    events: tuple[Event, ...]
-    state: Any
-
-
-@dataclass(frozen=True, slots=True)
-class PastStates:
-    """The end of the log that was backed up, and the streams by name."""
-
-    head_seq: int
-    head_hash: str
-    epoch: int
-    streams: dict[str, PastStream]
 
 
 class Backups:
@@ -161,6 +151,32 @@ class Backups:
             self._troubles.pop("backup", None)
             await self._take(folder, answer.listing)
             return made
+
+    async def create_before(
+        self,
+        cause: str,
+        *,
+        actor: Actor,
+        with_artefacts: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> BackupRow:
+        """Make a full backup before something that cannot be taken back otherwise, and read it through again.
+
+        ``cause`` names that. Raises what ``create`` does, and what is wrong with the backup where it cannot be read:
+        then nothing may follow.
+        """
+        wish = Wish(description=f"Before: {cause}", cause=cause, with_artefacts=with_artefacts)
+        made = await self.create(wish, actor=actor, on_progress=on_progress)
+        assert made is not None, "there was no key that an earlier request could have had"
+        row = await self._row(made.folder, made.facts.name)
+        ((_, check),) = await self.verify([row], actor=actor, on_progress=on_progress)
+        if check.code:
+            raise fault_of(check.code, check.detail, check.hint)
+        return await self._row(made.folder, made.facts.name)
+
+    async def _row(self, folder: str, name: str) -> BackupRow:
+        async with self._store.session() as session:
+            return next(row for row in await backups(session, folder) if row.name == name)
 
     async def _made(self, wish: Wish, folder: str, on_progress: OnProgress) -> CreatedAnswer:
         request = CreateRequest(
@@ -264,23 +280,20 @@ class Backups:
         _require_reach(row)
         return await self._child.ask(ShowRequest(**self._child.place(row.folder), name=row.name), ShowAnswer)
 
-    async def state_of_backup(self, text: str, prefixes: Sequence[str] = ("settings", "preset-")) -> PastStates:
-        """The streams of a backup whose names begin with one of ``prefixes``: their events, folded to states.
+    async def states(self, row: BackupRow, prefixes: Sequence[str]) -> StatesAnswer:
+        """The events of a backup's streams whose names begin with one of ``prefixes``; all of it is checked before.
 
-        All of the backup's events are checked before. Raises BackupNotFound, PartMissing, Damaged, Tampered, WrongKey.
+        Raises BackupNotFound, PartMissing, Damaged, Tampered, WrongKey; what is wrong with it is recorded too.
         """
-        row = await self.find(text)
         _require_reach(row)
         request = StatesRequest(**self._child.place(row.folder), name=row.name, prefixes=tuple(prefixes))
         async with self._child.turn:
-            answer = await self._child.ask(request, StatesAnswer)
-        streams = {}
-        for stream, past in answer.streams.items():
-            decoded = (decode_event(one.type, one.schema_version, one.data_json) for one in past)
-            events = tuple(event for event in decoded if not isinstance(event, RawEvent))
-            decider = _DECIDERS.get(stream.partition("-")[0])
-            streams[stream] = PastStream(events, None if decider is None else decider.fold(None, events))
-        return PastStates(answer.head_seq, answer.head_hash, answer.epoch, streams)
+            try:
+                return await self._child.ask(request, StatesAnswer)
+            except (PartMissing, Damaged, Tampered, WrongKey) as error:
+                fault = CheckedBackup(row.name, code=error.code, detail=error.detail)
+                await self._handler.handle(RecordChecks(row.folder, (fault,)), actor=self._daemon)
+                raise
 
     # --- proving -------------------------------------------------------------------------------
 

@@ -225,10 +225,12 @@ def _states(request: StatesRequest, progress: Progress) -> StatesAnswer:
     ):
         for row in rows:
             if row.stream.startswith(request.prefixes):
-                streams.setdefault(row.stream, []).append(PastEvent(row.type, row.schema_version, row.data_json))
+                past = PastEvent(row.event_id, row.type, row.schema_version, row.data_json)
+                streams.setdefault(row.stream, []).append(past)
     return StatesAnswer(
         manifest.head_seq,
         manifest.head_hash,
         manifest.epoch,
+        manifest.components,
         {stream: tuple(events) for stream, events in streams.items()},
     )

@@ -276,17 +276,19 @@ class DrillAnswer(msgspec.Struct, frozen=True):
 class PastEvent(msgspec.Struct, frozen=True):
     """An event as it was recorded; ``data_json`` is the stored text."""
 
+    event_id: str
     type: str
     schema_version: int
     data_json: str
 
 
 class StatesAnswer(msgspec.Struct, frozen=True):
-    """By stream, its events in order: a state is what they fold to."""
+    """By stream, its events in order: a state is what they fold to. ``components``: what the backup is made of."""
 
     head_seq: int
     head_hash: str
     epoch: int
+    components: tuple[str, ...]
     streams: dict[str, tuple[PastEvent, ...]]
 
 

@@ -15,10 +15,10 @@ import msgspec
 import zstandard
 
 from btmd.backup.folder import BackupFolder
-from btmd.backup.row_columns import pack_rows, unpack_rows
 from btmd.backup.sealed_file import Sealed, open_sealed
 from btmd.errors import Damaged, Tampered
 from btmd.store.recorded import Recorded
+from btmd.store.row_columns import pack_rows, unpack_rows
 
 FORMAT = 1
 MAX_ROWS = 25_000

@@ -74,6 +74,7 @@ def test_a_rotation_comes_after_a_backup_and_leaves_every_backup_readable(
     assert client.post("/backup-keys/rotate", {}, idempotency_key="turn").ok() == first
     listed = client.get("/backups").ok()
     assert (len(listed), listed[0]["cause"]) == (count + 1, "key rotation")
+    assert listed[0]["verified_at"], "it was read through before the keys went"
     assert client.get("/backup-keys").ok()["key_id"] != before
     assert (daemon.config.keys_dir / "key").read_bytes() != key
     client.post("/backup").ok()
