@@ -35,6 +35,7 @@ from btmd.history import History
 from btmd.inspector import Inspector
 from btmd.models import ModelAdding
 from btmd.notify import Notifier
+from btmd.preset_catalogue import PresetCatalogue
 from btmd.presets import load_builtin_presets
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
@@ -138,7 +139,7 @@ class Daemon:
             busy=lambda: self.supervisor.busy,
         )
         self.supervisor.on_freed = self.scheduler.wake
-        presets = load_builtin_presets()
+        presets = PresetCatalogue(self.store, load_builtin_presets())
         inspector = Inspector()
         datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
         self.confirmations = Confirmations(self.store, self.handler, clock_us, new_event_id, self.actor)

@@ -26,6 +26,8 @@ OPTIONAL_VALUES = (
     "gradient_checkpointing",
 )
 TOP_KEYS = (*REQUIRED_TEXTS, "recommended_for", "memory_requirements_gb", "hyperparameters")
+KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+KEY_TEXT = "small letters, digits, - and _, at most 64 of them"
 VALUE_KEYS = (*REQUIRED_NUMBERS, *OPTIONAL_VALUES, "use_mixed_precision")
 
 
@@ -52,7 +54,10 @@ def load_builtin_presets() -> dict[str, Preset]:
 
 def find_preset(presets: Mapping[str, Preset], wanted: str) -> Preset:
     """The preset with this key or display name, in any case. Raises UnknownPreset with the nearest one."""
-    by_name = {name.casefold(): preset for preset in presets.values() for name in (preset.name, preset.key)}
+    by_name = {preset.key.casefold(): preset for preset in presets.values()}
+    for preset in presets.values():
+        # The first one has the name: no later preset can take it from those that come with btmd.
+        by_name.setdefault(preset.name.casefold(), preset)
     word = " ".join(wanted.split()).casefold()
     found = by_name.get(word)
     if found is not None:
@@ -61,6 +66,24 @@ def find_preset(presets: Mapping[str, Preset], wanted: str) -> Preset:
     hint = f"Did you mean {by_name[nearest[0]].key}?" if nearest else f"There are: {', '.join(presets)}."
     shown = wanted if len(wanted) <= 60 else wanted[:57] + "..."
     raise UnknownPreset(f"There is no preset called {shown!r}.", hint=hint)
+
+
+def preset_of(values: Mapping[str, object]) -> Preset:
+    """A preset from its values by name, checked as a file is. Raises PresetRefused."""
+    document: dict[str, Any] = {"hyperparameters": {}}
+    for name, value in values.items():
+        (document if name in TOP_KEYS else document["hyperparameters"])[name] = value
+    uses = document.get("recommended_for")
+    if isinstance(uses, str):
+        document["recommended_for"] = [use.strip() for use in uses.split(",") if use.strip()]
+    return _Reader("", "The preset", document).read()
+
+
+def require_key(key: str) -> None:
+    """Raises InvalidValue for what cannot be the key of a preset."""
+    if not KEY.fullmatch(key):
+        shown = key if len(key) <= 60 else key[:57] + "..."
+        raise InvalidValue(f"{shown!r} cannot be a preset's key.", hint=f"It is made of {KEY_TEXT}.")
 
 
 def parse_preset(text: str, source: str) -> Preset:
@@ -92,8 +115,8 @@ class _Reader:
             if key not in VALUE_KEYS:
                 raise self._refuse(key, "there is no such key" + _nearest(key, VALUE_KEYS))
         texts: dict[str, Any] = {key: self._text(key) for key in REQUIRED_TEXTS}
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", texts["key"]):
-            raise self._refuse("key", "small letters, digits, - and _ only, at most 64 of them")
+        if not KEY.fullmatch(texts["key"]):
+            raise self._refuse("key", f"{KEY_TEXT} only")
         if texts["difficulty"] not in DIFFICULTIES:
             raise self._refuse("difficulty", f"must be one of {', '.join(DIFFICULTIES)}")
         self._hyperparameter("training_type", texts["training_type"])

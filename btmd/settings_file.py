@@ -12,11 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from btmd.domain.settings import SCHEMA, Setting, Value, setting
 from btmd.errors import BtmdError, InvalidValue
 from btmd.job_folder import sync_folder
+from btmd.toml_text import put, remove, toml
 
 LARGEST_BYTES = 1024 * 1024
 _RENAME_EXCHANGE = 2
@@ -119,10 +118,10 @@ def written(text: str | None, values: Mapping[str, Value]) -> str:
         document: Any = tomlkit.parse(text)
         present = dict(_flat(document.unwrap(), ""))
         for key in present.keys() - values.keys():
-            _remove(document, key.split("."))
+            remove(document, key.split("."))
         for key, value in values.items():
             if key not in present or present[key] != value or type(present[key]) is not type(value):
-                _put(document, key.split("."), value)
+                put(document, key.split("."), value)
         made: str = tomlkit.dumps(document)
         if read_values(made.encode()) == dict(values):
             return made
@@ -130,24 +129,6 @@ def written(text: str | None, values: Mapping[str, Value]) -> str:
         # Tables in a form that cannot be edited in place: below, they are written anew.
         pass
     return rendered(values)
-
-
-def _put(document: Any, path: list[str], value: Value) -> None:
-    import tomlkit
-
-    *tables, name = path
-    for one in tables:
-        if one not in document:
-            document[one] = tomlkit.table()
-        document = document[one]
-    document[name] = value
-
-
-def _remove(document: Any, path: list[str]) -> None:
-    *tables, name = path
-    for one in tables:
-        document = document[one]
-    del document[name]
 
 
 def rendered(values: Mapping[str, Value]) -> str:
@@ -161,21 +142,15 @@ def rendered(values: Mapping[str, Value]) -> str:
             lines.append(f"\n[{section}]\n")
         lines.append(f"# {_about(one)}\n")
         if one.key in values:
-            lines.append(f"{name} = {_toml(values[one.key])}\n")
+            lines.append(f"{name} = {toml(values[one.key])}\n")
         else:
-            lines.append(f"# {name} = {_toml(one.default)}\n")
+            lines.append(f"# {name} = {toml(one.default)}\n")
     return "".join(lines)
 
 
 def _about(one: Setting) -> str:
     restart = " Takes effect at the next start." if one.needs_restart else ""
     return f"{one.meaning} It is {one.range_text()}.{restart}"
-
-
-def _toml(value: Value) -> str:
-    # A JSON string is a TOML one, but for DEL, which TOML wants escaped.
-    text = repr(value) if isinstance(value, float) else msgspec.json.encode(value).decode()
-    return text.replace("\x7f", "\\u007f")
 
 
 def replace_content(path: Path, expected: Content | None, data: bytes) -> bool:

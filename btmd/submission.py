@@ -24,7 +24,7 @@ from btmd.inspection.facts import DatasetFacts
 from btmd.naming import LONGEST_NAME, find_dataset, find_model
 from btmd.plan_request import to_token_facts
 from btmd.planning import Plan, PlanRequest, choose_preset, make_plan
-from btmd.presets import find_preset
+from btmd.preset_catalogue import PresetCatalogue
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
 from btmd.projections.model import ModelRow
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
@@ -88,7 +88,7 @@ class Submission:
         store: Store,
         handler: CommandHandler,
         datasets: DatasetAdding,
-        presets: Mapping[str, Preset],
+        presets: PresetCatalogue,
         state_dir: Path,
         new_job_id: Callable[[], str],
         clock: Callable[[], int],
@@ -105,7 +105,7 @@ class Submission:
         """
         if len(wish.name) > LONGEST_NAME:
             raise InvalidValue(f"A job's name has at most {LONGEST_NAME} characters.")
-        preset = None if wish.preset is None else find_preset(self._presets, wish.preset)
+        preset = None if wish.preset is None else await self._presets.find(wish.preset)
         async with self._store.session() as session:
             model = await find_model(session, wish.model)
             dataset = await find_dataset(session, wish.dataset)
@@ -124,7 +124,7 @@ class Submission:
         state = state or SettingsState()
         reason = "It was asked for."
         if preset is None:
-            preset, reason = self._usual_preset(state, model, hardware)
+            preset, reason = await self._usual_preset(state, model, hardware)
         measured = await self._datasets.measure(chosen, model, on_progress)
         plan = make_plan(
             PlanRequest(
@@ -193,11 +193,11 @@ class Submission:
         )
         return await self._handler.handle(SubmitJob(submitted), actor=actor, idempotency=idempotency, respond=respond)
 
-    def _usual_preset(self, state: SettingsState, model: ModelRow, hardware: Hardware) -> tuple[Preset, str]:
+    async def _usual_preset(self, state: SettingsState, model: ModelRow, hardware: Hardware) -> tuple[Preset, str]:
         wanted = str(state.get("training.preset"))
         if wanted != "auto":
-            return find_preset(self._presets, wanted), "The setting training.preset names it."
-        return choose_preset(self._presets, model.facts, hardware)
+            return await self._presets.find(wanted), "The setting training.preset names it."
+        return choose_preset(self._presets.built_in, model.facts, hardware)
 
 
 def _require_folder(model: ModelRow) -> None:

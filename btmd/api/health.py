@@ -110,7 +110,7 @@ async def status(parts: PartsOf) -> Response:
             "supports_mixed_precision": found.supports_mixed_precision,
         },
         "active_training_jobs": active,
-        "available_presets": len(parts.presets),
+        "available_presets": len(await parts.presets.all()),
         "system_backups": len(found_backups),
         "last_backup_at": rfc3339(found_backups[0].created_us) if found_backups else None,
         "last_proved_restore_at": None if proved is None else rfc3339(proved.at_us),

@@ -9,7 +9,6 @@ from fastapi import Request
 
 from btmd.config import Config
 from btmd.domain.event import Actor
-from btmd.domain.preset import Preset
 
 if TYPE_CHECKING:
     from btmd.backup_keys import BackupKeys
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from btmd.datasets import DatasetAdding
     from btmd.history import History
     from btmd.models import ModelAdding
+    from btmd.preset_catalogue import PresetCatalogue
     from btmd.restoring import Restoring
     from btmd.store.event_log import Store
     from btmd.submission import Submission
@@ -49,7 +49,7 @@ class Parts:
     dataset_adding: "DatasetAdding"
     submission: "Submission"
     chats: "Chats"
-    presets: Mapping[str, Preset]
+    presets: "PresetCatalogue"
     daemon: Actor
     clock: Callable[[], int]
     new_id: Callable[[], str]

@@ -1,4 +1,4 @@
-"""Presets: those recommended for this machine, the best one for a model, and the definitions themselves."""
+"""Presets: those recommended for this machine, and the best one for a model."""
 
 from dataclasses import asdict
 from typing import Any
@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
+from btmd.api.parts import Parts
 from btmd.api.permission import PartsOf, Permission, operation
 from btmd.domain.preset import Preset
 from btmd.hardware import probe
 from btmd.naming import find_model
 from btmd.planning import choose_preset, recommend
-from btmd.presets import find_preset
 
 router = APIRouter(tags=["presets"])
 
@@ -33,19 +33,22 @@ EXAMPLE = {
     "recommended_for": ["learning"],
     "estimated_time": "15-30 minutes",
     "memory_requirements_gb": 2.0,
+    "origin": "built-in",
     "verdict": "Fits this machine.",
 }
 
 
-def preset_json(preset: Preset, verdict: str) -> dict[str, Any]:
-    return {**asdict(preset), "verdict": verdict}
+def preset_json(parts: Parts, preset: Preset, verdict: str) -> dict[str, Any]:
+    return {**asdict(preset), "origin": parts.presets.origin(preset.key), "verdict": verdict}
 
 
 @operation(router, "GET", "/presets", Permission.READ, **described([EXAMPLE], text="those that fit first"))
 async def recommended_presets(parts: PartsOf) -> Response:
     """Presets for this machine, each with a verdict in words."""
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
-    return json_answer([preset_json(*judged) for judged in recommend(parts.presets.values(), hardware)])
+    return json_answer(
+        [preset_json(parts, *judged) for judged in recommend((await parts.presets.all()).values(), hardware)]
+    )
 
 
 @operation(router, "GET", "/presets/{model_id:path}", Permission.READ, **described(EXAMPLE, errors=(404,)))
@@ -54,16 +57,4 @@ async def preset_for_model(model_id: str, parts: PartsOf) -> Response:
     async with parts.store.session() as session:
         model = await find_model(session, model_id)
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
-    return json_answer(preset_json(*choose_preset(parts.presets, model.facts, hardware)))
-
-
-@operation(router, "GET", "/preset-definitions", Permission.READ, **described([EXAMPLE]))
-async def preset_definitions(parts: PartsOf) -> Response:
-    """Every preset there is, whether it fits this machine or not."""
-    return json_answer([asdict(preset) for preset in parts.presets.values()])
-
-
-@operation(router, "GET", "/preset-definitions/{key}", Permission.READ, **described(EXAMPLE, errors=(404,)))
-async def preset_definition(key: str, parts: PartsOf) -> Response:
-    """One preset, by key or display name."""
-    return json_answer(asdict(find_preset(parts.presets, key)))
+    return json_answer(preset_json(parts, *choose_preset(parts.presets.built_in, model.facts, hardware)))

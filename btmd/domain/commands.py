@@ -2,10 +2,17 @@
 
 from typing import Any, get_args
 
-from btmd.domain import backup, dataset, job, machine, model, settings
+from btmd.domain import backup, dataset, job, machine, model, preset_definition, settings
 from btmd.domain.decider import Decider
 
 SETTINGS = Decider("settings", settings.stream, settings.decide, settings.evolve, settings.SettingsState)
+PRESETS = Decider(
+    "preset",
+    preset_definition.stream,
+    preset_definition.decide,
+    preset_definition.evolve,
+    preset_definition.PresetState,
+)
 MODELS = Decider("model", model.stream, model.decide, model.evolve, model.ModelState)
 DATASETS = Decider("dataset", dataset.stream, dataset.decide, dataset.evolve, dataset.DatasetState)
 JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
@@ -14,6 +21,7 @@ MACHINE = Decider("machine", machine.stream, machine.decide, machine.evolve, mac
 
 DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(settings.SettingsCommand), SETTINGS),
+    **dict.fromkeys(get_args(preset_definition.PresetCommand), PRESETS),
     **dict.fromkeys(get_args(model.ModelCommand), MODELS),
     **dict.fromkeys(get_args(dataset.DatasetCommand), DATASETS),
     **dict.fromkeys(get_args(job.JobCommand), JOBS),
@@ -21,4 +29,4 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(machine.MachineCommand), MACHINE),
 }
 
-__all__ = ["BACKUPS", "DATASETS", "DECIDERS", "JOBS", "MACHINE", "MODELS", "SETTINGS"]
+__all__ = ["BACKUPS", "DATASETS", "DECIDERS", "JOBS", "MACHINE", "MODELS", "PRESETS", "SETTINGS"]

@@ -1,0 +1,257 @@
+"""Preset definitions: those that come with btmd, own ones, and the history of each of these."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import PlainTextResponse, Response
+
+from btmd.api import presets
+from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.parts import Parts
+from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.times import rfc3339
+from btmd.domain.event import Actor
+from btmd.domain.preset_definition import (
+    DeletePreset,
+    PresetCommand,
+    PresetState,
+    SavePreset,
+    UndoPreset,
+    stream_name,
+    values_of,
+)
+from btmd.errors import InvalidValue
+from btmd.preset_catalogue import OWN
+from btmd.preset_history import PresetChange, change_of_preset, changes_of_preset
+from btmd.preset_text import rendered
+from btmd.presets import MAX_PRESET_BYTES, parse_preset, preset_of, require_key
+from btmd.store.recorded import Recorded
+
+router = APIRouter(prefix="/preset-definitions", tags=["presets"])
+
+EXAMPLE = {name: value for name, value in presets.EXAMPLE.items() if name != "verdict"}
+OWN_EXAMPLE = {**EXAMPLE, "key": "mine", "name": "Mine", "origin": "own", "version": 2, "made_from": "quick_test"}
+SAVED_EXAMPLE = {"number": 17, "changed": ["num_epochs"], "preset": OWN_EXAMPLE}
+WHY = Query(max_length=1000, description="the reason, kept with the change")
+
+
+class PresetWriting(BaseModel):
+    """Values by name, over those of ``made_from``, else over those that the preset has.
+
+    ``must_be_new`` refuses a key that is taken, ``expected_version`` one that was changed since it was looked at.
+    """
+
+    made_from: str | None = Field(default=None, min_length=1, max_length=200)
+    values: dict[str, Any] = Field(default_factory=dict, max_length=100)
+    why: str = Field(default="", max_length=1000)
+    must_be_new: bool = False
+    expected_version: int | None = Field(default=None, ge=0)
+
+
+class PresetFile(BaseModel):
+    """A preset as the text of a TOML file. An own one with its key is only replaced with ``replace``."""
+
+    text: str = Field(max_length=MAX_PRESET_BYTES)
+    source: str = Field(default="the file", max_length=255)
+    why: str = Field(default="", max_length=1000)
+    replace: bool = False
+    key: str | None = Field(default=None, max_length=64)
+    expected_version: int | None = Field(default=None, ge=0)
+
+
+class PresetUndo(BaseModel):
+    """``number``: the change to take back, the newest when left out."""
+
+    number: int | None = Field(default=None, ge=1, le=2**62)
+    why: str = Field(default="", max_length=1000)
+    force: bool = False
+
+
+def own_json(state: PresetState) -> dict[str, Any] | None:
+    """An own preset with what is known of it; None for one that was deleted."""
+    if state.preset is None:
+        return None
+    return {**asdict(state.preset), "origin": OWN, "version": state.version, "made_from": state.made_from}
+
+
+def change_json(change: PresetChange) -> dict[str, Any]:
+    """A change; the values that it differs in, none where it made or deleted the preset."""
+    return {
+        "number": change.number,
+        "recorded_at": rfc3339(change.recorded_at_us),
+        "wall_at": rfc3339(change.wall_at_us),
+        "actor": {"uid": change.actor.uid, "name": change.actor.name},
+        "why": change.why,
+        "what": change.what,
+        "changes": [{"key": name, "before": before, "after": after} for name, before, after in change.differences],
+    }
+
+
+@operation(router, "GET", "", Permission.READ, **described([EXAMPLE]))
+async def preset_definitions(
+    parts: PartsOf, origin: Annotated[str | None, Query(pattern="^(built-in|own)$")] = None
+) -> Response:
+    """Every preset there is, whether it fits this machine or not; `origin` (built-in, own) gives those alone."""
+    found = [{**asdict(one), "origin": parts.presets.origin(one.key)} for one in (await parts.presets.all()).values()]
+    return json_answer([one for one in found if origin in (None, one["origin"])])
+
+
+@operation(router, "POST", "", Permission.TRAIN, **described(SAVED_EXAMPLE, errors=(409,)))
+async def import_preset(body: PresetFile, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Take a preset from the text of a file. Its key, not the file's name, says which one it is."""
+    preset = parse_preset(body.text, body.source)
+    if body.key is not None and preset.key != body.key:
+        raise InvalidValue(
+            f"The key of a preset cannot be changed: this is {body.key}, not {preset.key}.",
+            hint=f"`btmctl presets create {preset.key} --from {body.key}` makes another one.",
+        )
+    command = SavePreset(preset, "", body.why, not body.replace, body.expected_version)
+    return await _save(request, parts, actor, command)
+
+
+@operation(router, "GET", "/{key}", Permission.READ, **described(OWN_EXAMPLE, errors=(404,)))
+async def preset_definition(key: str, parts: PartsOf) -> Response:
+    """One preset, by key or display name."""
+    preset = await parts.presets.find(key)
+    origin = parts.presets.origin(preset.key)
+    if origin == OWN:
+        state, _ = await parts.handler.state(stream_name(preset.key))
+        own = own_json(state)
+        if own is not None:
+            return json_answer(own)
+    return json_answer({**asdict(preset), "origin": origin})
+
+
+@operation(router, "PUT", "/{key}", Permission.TRAIN, **described(SAVED_EXAMPLE, errors=(404, 409)))
+async def write_preset(key: str, body: PresetWriting, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Make an own preset, or change values of one. One that comes with btmd is never changed."""
+    parts.presets.require_own(key)
+    require_key(key)
+    base: dict[str, Any] = {}
+    made_from = ""
+    if body.made_from is not None:
+        source = await parts.presets.find(body.made_from)
+        made_from = source.key
+        base = {**values_of(source), "name": key.replace("_", " ").replace("-", " ").title()}
+    else:
+        state, _ = await parts.handler.state(stream_name(key))
+        if state is not None and state.preset is not None:
+            base = values_of(state.preset)
+    if body.values.get("key", key) != key:
+        raise InvalidValue("The key of a preset cannot be changed.", hint="`btmctl presets create` makes another one.")
+    preset = preset_of({**base, **body.values, "key": key})
+    command = SavePreset(preset, made_from, body.why, body.must_be_new, body.expected_version)
+    return await _save(request, parts, actor, command)
+
+
+@operation(
+    router, "DELETE", "/{key}", Permission.TRAIN, **described({"message": "...", "number": 18}, errors=(404, 409))
+)
+async def delete_preset(
+    key: str, request: Request, parts: PartsOf, actor: ActorOf, why: Annotated[str, WHY] = ""
+) -> Response:
+    """Delete an own preset; its history stays, and an undo gives it back. Jobs have values of their own already."""
+    parts.presets.require_own(key)
+
+    def answer(state: PresetState, rows: list[Recorded]) -> dict[str, Any]:
+        return {
+            "message": f"The preset {key} is deleted; `btmctl presets undo {key}` gives it back.",
+            "number": rows[-1].seq if rows else None,
+        }
+
+    return await _handled(request, parts, actor, DeletePreset(key, why), answer)
+
+
+@operation(router, "GET", "/{key}/file", Permission.READ, **described(text="a TOML file", errors=(404,)))
+async def export_preset(key: str, parts: PartsOf) -> Response:
+    """A preset as the text of a file that an import takes."""
+    return PlainTextResponse(rendered(await parts.presets.find(key)), media_type="application/toml")
+
+
+CHANGE_EXAMPLE = {
+    "number": 17,
+    "recorded_at": "2026-11-22T14:00:00.000000Z",
+    "wall_at": "2026-11-22T14:00:00.000000Z",
+    "actor": {"uid": 1000, "name": "ada"},
+    "why": "longer",
+    "what": "changed",
+    "changes": [{"key": "num_epochs", "before": 1, "after": 3}],
+}
+
+
+@operation(
+    router, "GET", "/{key}/history", Permission.READ, **described([CHANGE_EXAMPLE], text="newest first", errors=(404,))
+)
+async def preset_history(key: str, parts: PartsOf) -> Response:
+    """Every change of an own preset: who, when, why, and what differs; of a deleted one too."""
+    parts.presets.require_own(key)
+    await change_of_preset(parts.store, key, None)
+    return json_answer([change_json(one) for one in await changes_of_preset(parts.store, key)])
+
+
+@operation(
+    router, "POST", "/{key}/undo", Permission.TRAIN, **described({**SAVED_EXAMPLE, "undone": {}}, errors=(404, 409))
+)
+async def undo_preset(
+    key: str, request: Request, parts: PartsOf, actor: ActorOf, body: PresetUndo | None = None
+) -> Response:
+    """Take a change of an own preset back: a creation, a change, a deletion, or an undo.
+
+    Values that were changed again since are refused, unless `force` is true.
+    """
+    parts.presets.require_own(key)
+    body = body or PresetUndo()
+    idempotency = await key_of(request, actor)
+    earlier = await earlier_answer(parts, idempotency)
+    if earlier is not None:
+        return earlier
+    undone = await change_of_preset(parts.store, key, body.number)
+    command = UndoPreset(key, undone.number, undone.before, undone.after, body.why, body.force)
+    return await _handled(
+        request,
+        parts,
+        actor,
+        command,
+        lambda state, rows: {**_saved(state, rows), "undone": change_json(undone)},
+    )
+
+
+async def _save(request: Request, parts: Parts, actor: Actor, command: SavePreset) -> Response:
+    parts.presets.require_own(command.preset.key)
+    await parts.presets.require_free_name(command.preset)
+    return await _handled(request, parts, actor, command, _saved)
+
+
+async def _handled(
+    request: Request,
+    parts: Parts,
+    actor: Actor,
+    command: PresetCommand,
+    answer: Callable[[PresetState, list[Recorded]], dict[str, Any]],
+) -> Response:
+    idempotency = await key_of(request, actor)
+    earlier = await earlier_answer(parts, idempotency)
+    if earlier is not None:
+        return earlier
+    handled = await parts.handler.handle(
+        command,
+        actor=actor,
+        correlation_id=parts.new_id(),
+        idempotency=idempotency,
+        respond=lambda state, rows: stored_answer(answer(state, rows)),
+    )
+    return json_answer(answer(handled.state, handled.events))
+
+
+def _saved(state: PresetState, rows: list[Recorded]) -> dict[str, Any]:
+    """``number`` is the one that the change is found and undone by; None where nothing changed."""
+    changed: list[str] = []
+    if rows:
+        data = rows[-1].data
+        before, after = data.get("before") or {}, data.get("after") or data.get("preset") or {}
+        changed = [name for name in after or before if before.get(name) != after.get(name)]
+    return {"number": rows[-1].seq if rows else None, "changed": changed, "preset": own_json(state)}
