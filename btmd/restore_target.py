@@ -4,12 +4,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from btmd.backup.requests import StatesAnswer
+from btmd.backups import Backups
 from btmd.domain.decider import Decider
 from btmd.domain.event import Event
 from btmd.domain.restore import NAMEABLE
 from btmd.history import History
+from btmd.projections.backup import BackupRow
 from btmd.store.codec import RawEvent, decode_event
+from btmd.store.event_log import Store
+from btmd.store.reader import read_log
 from btmd.store.recorded import Recorded
+
+PREFIXES = ("settings", "preset-", "model-", "dataset-", "access")
+"""The streams that a restore is made of, by the beginnings of their names."""
 
 
 class RestoreTarget(Protocol):
@@ -94,3 +101,17 @@ def parts_held(components: Sequence[str]) -> frozenset[str]:
 def known(events: Iterable[Event]) -> list[Event]:
     """Without those that this release does not know."""
     return [one for one in events if not isinstance(one, RawEvent)]
+
+
+async def target_in_backup(row: BackupRow, backups: Backups, store: Store, history: History) -> RestoreTarget:
+    """The state that a backup holds, which is read through first.
+
+    Where the present log holds the backup's last event, everything before it is the same: the chain says so. Raises
+    what ``Backups.states`` does.
+    """
+    answer = await backups.states(row, PREFIXES)
+    seq = answer.head_seq
+    found = await store.query(lambda connection: read_log(connection, seq - 1, limit=1, upto=seq)) if seq else []
+    if found and found[0].hash.hex() == answer.head_hash:
+        return LogTarget(history, seq, backup_id=row.backup_id, held=parts_held(answer.components))
+    return BackupTarget(row.backup_id, answer)

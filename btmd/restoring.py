@@ -1,14 +1,15 @@
 """Restores: read then and now, plan, and apply in one transaction across all streams."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from btmd.command_handler import CommandHandler
 from btmd.content import ContentStore
 from btmd.domain import settings
+from btmd.domain.commands import SETTINGS
 from btmd.domain.dataset import ConsentRevoked, DatasetVersionAdded
-from btmd.domain.event import Actor, Event
+from btmd.domain.event import Actor
 from btmd.domain.model import ModelAdded
 from btmd.domain.restore import (
     STREAM,
@@ -24,10 +25,10 @@ from btmd.domain.restore import (
     registration,
 )
 from btmd.domain.settings import SettingsState
-from btmd.errors import LogMovedOn
+from btmd.errors import InvalidValue, LogMovedOn
 from btmd.history import History
 from btmd.projections.job import unfinished_jobs
-from btmd.store.codec import RawEvent
+from btmd.restore_target import LogTarget, RestoreTarget, known
 from btmd.store.errors import VersionConflict
 from btmd.store.event_log import IdempotencyKey, Recorded, Store, StreamAppend
 from btmd.store.past import newest_rows, streams_of
@@ -40,7 +41,7 @@ _PREFIXES = {"models": "model-", "datasets": "dataset-"}
 class Prepared:
     """A plan and what it rests on: the head before it was made, and the version of each stream it read."""
 
-    target_seq: int
+    target: RestoreTarget
     head_seq: int
     manner: Manner
     plan: RestorePlan
@@ -74,35 +75,39 @@ class Restoring:
         self._contents = contents
         self._new_id = new_id
 
-    async def prepare(self, target_seq: int, manner: Manner, by_uid: int) -> Prepared:
-        """What a restore to the state after event ``target_seq`` would do."""
+    async def prepare(self, to: RestoreTarget | int, manner: Manner, by_uid: int) -> Prepared:
+        """What a restore to an earlier state, or to that after an event of this log, would do. Raises InvalidValue."""
+        target = LogTarget(self._history, to) if isinstance(to, int) else to
         head_seq = self._store.head.seq
         plan, versions, newest = RestorePlan(), {}, 0
+        manner = _held_by(target, manner, plan)
         if "settings" in manner.components:
             state, version = await self._handler.state(settings.STREAM)
             versions[settings.STREAM] = version
             newest = await self._newest_seq(settings.STREAM)
-            then = await self._history.settings_at(target_seq)
+            then = await target.state(settings.STREAM, SETTINGS) or SettingsState()
             current = (state or SettingsState()).values
-            plan_settings(plan, current, then.values, manner, f"restore to event {target_seq}")
+            plan_settings(plan, current, then.values, manner, f"restore to {in_words(target)}")
         needed = await self._needed()
         for component, prefix in _PREFIXES.items():
             consent = component == "datasets" and "consent" in manner.components
             if component not in manner.components and not consent:
                 continue
-            for stream in await self._store.query(lambda connection, p=prefix: streams_of(connection, p)):  # type: ignore[misc]
+            present = await self._store.query(lambda connection, p=prefix: streams_of(connection, p))  # type: ignore[misc]
+            for stream in sorted({*present, *target.streams(prefix)}):
                 rows = await self._store.read_stream(stream)
-                versions[stream], newest = rows[-1].version, max(newest, rows[-1].seq)
-                past = _past(component, stream, stream.removeprefix(prefix), rows, target_seq, needed)
+                versions[stream] = rows[-1].version if rows else 0
+                newest = max(newest, rows[-1].seq if rows else 0)
+                past = _past(component, stream, stream.removeprefix(prefix), rows, target, needed)
                 if component in manner.components:
                     plan_registration(plan, past, manner, self._missing)
                 if consent:
                     plan_consent(plan, past, manner, by_uid)
-        return Prepared(target_seq, head_seq, manner, plan, versions, newest)
+        return Prepared(target, head_seq, manner, plan, versions, newest)
 
     async def restore(
         self,
-        target_seq: int,
+        to: RestoreTarget | int,
         manner: Manner,
         *,
         actor: Actor,
@@ -116,7 +121,7 @@ class Restoring:
         Raises LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things.
         """
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            prepared = await self.prepare(target_seq, manner, actor.uid)
+            prepared = await self.prepare(to, manner, actor.uid)
             if expected_head is not None and prepared.newest_seq > expected_head and not force:
                 raise LogMovedOn(
                     f"Something was changed after event {expected_head}, at event {prepared.newest_seq}.",
@@ -141,11 +146,19 @@ class Restoring:
         respond: Callable[[Done], bytes] | None,
     ) -> Done:
         plan, manner, restore_id = prepared.plan, prepared.manner, self._new_id()[:10]
+        target = prepared.target
         changed: dict[str, int] = {}
         for one in plan.changes:
             changed[one.component] = changed.get(one.component, 0) + 1
         started = RestoreStarted(
-            restore_id, prepared.target_seq, manner.components, manner.mode, manner.prefer, expected_head, force
+            restore_id,
+            target.seq,
+            manner.components,
+            manner.mode,
+            manner.prefer,
+            expected_head,
+            force,
+            target.backup_id,
         )
         completed = RestoreCompleted(restore_id, changed, tuple(plan.left_alone))
         appends = [
@@ -186,24 +199,39 @@ class Restoring:
         return ""
 
 
+def in_words(target: RestoreTarget) -> str:
+    """Which state it is, for people."""
+    return f"the backup {target.backup_id}" if target.backup_id else f"event {target.seq}"
+
+
+def _held_by(target: RestoreTarget, manner: Manner, plan: RestorePlan) -> Manner:
+    """The manner without the parts that the target knows nothing of, which the plan names. Raises InvalidValue."""
+    left = tuple(name for name in manner.components if name in target.held)
+    if not left:
+        raise InvalidValue(
+            f"Nothing of this is in {in_words(target)}: it holds {', '.join(sorted(target.held)) or 'no such part'}.",
+            hint=f"`btmctl backup show {target.backup_id}` tells what is in it.",
+        )
+    plan.left_alone += [
+        f"{name}: not in {in_words(target)}, so it stays as it is" for name in manner.components if name not in left
+    ]
+    return replace(manner, components=left)
+
+
 def _past(
     component: str,
     stream: str,
     subject: str,
     rows: list[Recorded],
-    target_seq: int,
+    target: RestoreTarget,
     needed: dict[tuple[str, str], str],
 ) -> Past:
-    def known(upto: int | None) -> list[Event]:
-        wanted = [row for row in rows if upto is None or row.seq <= upto]
-        return [row.event for row in wanted if not isinstance(row.event, RawEvent)]
-
     return Past(
         component=component,
         subject=subject,
         stream=stream,
-        then=registration(known(target_seq)),
-        now=registration(known(None)),
-        revoked=any(row.seq > target_seq and isinstance(row.event, ConsentRevoked) for row in rows),
+        then=registration(target.events(stream, rows)),
+        now=registration(known(row.event for row in rows)),
+        revoked=any(isinstance(row.event, ConsentRevoked) and not target.knows(row) for row in rows),
         needed_by=needed.get((component, subject), ""),
     )

@@ -3,14 +3,22 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from btmd.backup.requests import PastEvent, StatesAnswer
 from btmd.command_handler import CommandHandler
 from btmd.content import ContentStore
 from btmd.domain.commands import DECIDERS
+from btmd.domain.dataset import ConsentGranted, ConsentRevoked, DatasetAdded, DatasetRemoved
 from btmd.domain.restore import Manner
 from btmd.domain.settings import ChangeSettings
+from btmd.errors import InvalidValue
 from btmd.history import History
 from btmd.projections.views import ALL_PROJECTIONS
+from btmd.restore_target import BackupTarget
 from btmd.restoring import Restoring
+from btmd.store.codec import encode_event
+from btmd.store.event_log import StreamAppend
 from tests.store.given import ACTOR, Clocks, opened
 
 
@@ -39,3 +47,34 @@ async def test_a_restore_among_other_changes_is_whole(tmp_path: Path) -> None:
         for one in await history.changes(limit=1000):
             values = (await history.settings_at(one.number)).values
             assert values["training.seed"] == values["checkpoints.keep"]
+
+
+async def test_what_was_revoked_since_a_backup_of_a_log_that_is_gone_stays_revoked(tmp_path: Path) -> None:
+    clocks = Clocks()
+    given = (DatasetAdded("faq", "FAQ", 1000, "faq.jsonl"), ConsentGranted("faq", "study", ("train",), 1000))
+    past = StatesAnswer(
+        head_seq=700,
+        head_hash="00" * 32,
+        epoch=1,
+        components=("datasets",),
+        streams={
+            "dataset-faq": tuple(
+                PastEvent(f"{number:032x}", one.TYPE, 1, encode_event(one)[0]) for number, one in enumerate(given)
+            )
+        },
+    )
+    async with opened(tmp_path, clocks, projections=ALL_PROJECTIONS) as store:
+        handler = CommandHandler(store, DECIDERS)
+        history = History(store, lambda: clocks.wall_us)
+        restoring = Restoring(store, handler, history, ContentStore(tmp_path / "content"), clocks.new_id)
+        since = (*given, ConsentRevoked("faq", 1000), DatasetRemoved("faq", contents_kept=True))
+        await store.append([StreamAppend("dataset-faq", since)], actor=ACTOR)
+        target = BackupTarget("0123456789abcdef", past)
+        done = await restoring.restore(target, Manner(), actor=ACTOR)
+        assert [one.after for one in done.prepared.plan.changes] == ["registered"]
+        assert "consent: faq stays revoked; name consent to bring it back" in done.prepared.plan.left_alone
+        assert not any(isinstance(row.event, ConsentGranted) for row in done.rows)
+        named = await restoring.restore(target, Manner(("datasets", "consent")), actor=ACTOR)
+        assert [row.event for row in named.rows[1:-1]] == [given[1]]
+        with pytest.raises(InvalidValue, match="holds consent, datasets"):
+            await restoring.restore(target, Manner(("settings",)), actor=ACTOR)

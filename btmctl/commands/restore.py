@@ -20,12 +20,13 @@ def command() -> Single:
             "btmctl restore --at 'yesterday 18:00' --dry-run",
             "btmctl restore --seq 41 --only settings --yes",
             "btmctl restore --at '2 hours ago' --mode merge --prefer current",
+            "btmctl restore --backup last --only settings,datasets",
         ],
     )
     which = single.parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--at", metavar="TIME", type=words.at, help="2 hours ago, 2026-11-22 14:00, RFC 3339")
     which.add_argument("--seq", metavar="N", type=int, help="the state after this event")
-    which.add_argument("--backup", metavar="ID", help="the state in this backup")
+    which.add_argument("--backup", metavar="ID", help="the state in this backup, which is read through first")
     add = single.parser.add_argument
     add("--only", metavar="PARTS", help="settings,presets,models,datasets,access,consent (default: all but consent)")
     add("--mode", choices=("replace", "merge"), default="replace", help="merge only fills in what is missing")
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
             output.document(preview)
         else:
             show(preview, output)
-            output.say(f"btmctl restore --seq {preview['target']['seq']} --expect {preview['expected_head']} does it.")
+            output.say(f"btmctl restore {_which(preview)} --expect {preview['expected_head']} does it.")
         return DONE
     if not output.as_json:
         show(preview, output)
@@ -65,10 +66,10 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         and not session.confirm("Restore this?", otherwise="--yes restores it; --dry-run only shows it.")
     ):
         raise Refused("Nothing was restored.", "", "", code="declined")
-    # The moment that was shown, not what the same words would mean by now.
+    # The moment or the backup that was shown, not what the same words would mean by now.
     body = {name: value for name, value in body.items() if name != "at"} | {"expected_head": expected}
-    if arguments.backup is None:
-        body["seq"] = preview["target"]["seq"]
+    target = preview["target"]
+    body |= {"backup_id": target["backup_id"]} if target["backup_id"] else {"seq": target["seq"]}
     answer = session.client.post("/restores", body)
     if output.as_json:
         output.document(answer)
@@ -81,7 +82,8 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
 def show(preview: Document, output: Output) -> None:
     """What a restore changes and what it leaves alone."""
     target = preview["target"]
-    output.say(f"The state after event {target['seq']}, {words.moment(target['wall_at']) or 'before everything'}:")
+    which = f"in the backup {target['backup_id']}" if target["backup_id"] else f"after event {target['seq']}"
+    output.say(f"The state {which}, {words.moment(target['wall_at']) or 'before everything'}:")
     if not preview["changes"] and not preview["conflicts"]:
         output.say("Nothing would change.")
     for one in preview["changes"]:
@@ -90,6 +92,11 @@ def show(preview: Document, output: Output) -> None:
         output.line(f"conflict, {one['component']}: {in_words(one)}")
     for text in preview["left_alone"]:
         output.line(f"left alone, {text}")
+
+
+def _which(preview: Document) -> str:
+    target = preview["target"]
+    return f"--backup {target['backup_id']}" if target["backup_id"] else f"--seq {target['seq']}"
 
 
 def in_words(one: Document) -> str:

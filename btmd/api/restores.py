@@ -12,18 +12,25 @@ from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.parts import Parts
 from btmd.api.permission import ActorOf, PartsOf, Permission, operation
 from btmd.api.times import rfc3339
+from btmd.domain.event import Actor
 from btmd.domain.restore import STREAM, Manner, Mode, Prefer, Restored, components
-from btmd.errors import BackupNotFound, InvalidValue
-from btmd.restoring import Done, Prepared
+from btmd.errors import InvalidValue
+from btmd.restore_target import LogTarget, RestoreTarget, target_in_backup
+from btmd.restoring import Done, Prepared, in_words
 from btmd.store.past import Position, newest_rows
 
-router = APIRouter(prefix="/restores", tags=["settings"])
+router = APIRouter(tags=["settings"])
 
 EXAMPLE: dict[str, Any] = {
     "message": "Restored the state after event 41: 1 change.",
     "restore_id": "4f1c0a9e77",
     "dry_run": False,
-    "target": {"seq": 41, "wall_at": "2026-11-22T13:00:00.000000Z", "recorded_at": "2026-11-22T13:00:00.000000Z"},
+    "target": {
+        "seq": 41,
+        "wall_at": "2026-11-22T13:00:00.000000Z",
+        "recorded_at": "2026-11-22T13:00:00.000000Z",
+        "backup_id": None,
+    },
     "components": ["settings", "presets", "models", "datasets", "access"],
     "mode": "replace",
     "prefer": None,
@@ -35,12 +42,9 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class Restore(BaseModel):
-    """Exactly one of ``at`` (a time), ``seq`` (the number of an event), ``backup_id``."""
+class HowToRestore(BaseModel):
+    """Which parts, and who wins where both states have something."""
 
-    at: str | None = Field(default=None, max_length=100)
-    seq: int | None = Field(default=None, ge=0, le=2**62)
-    backup_id: str | None = Field(default=None, min_length=1, max_length=200)
     only: list[str] | None = Field(default=None, max_length=50)
     mode: Literal["replace", "merge"] = "replace"
     prefer: Literal["current", "restored"] | None = None
@@ -49,38 +53,40 @@ class Restore(BaseModel):
     force: bool = False
 
 
-@operation(router, "POST", "", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409)))
+class Restore(HowToRestore):
+    """Exactly one of ``at`` (a time), ``seq`` (the number of an event), ``backup_id``."""
+
+    at: str | None = Field(default=None, max_length=100)
+    seq: int | None = Field(default=None, ge=0, le=2**62)
+    backup_id: str | None = Field(default=None, min_length=1, max_length=200)
+
+
+class BackupRestore(HowToRestore):
+    """The backup by its id, the beginning of it, or ``last``."""
+
+    backup_id: str = Field(min_length=1, max_length=200)
+
+
+@operation(router, "POST", "/restore", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409)))
+async def restore_backup(body: BackupRestore, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+    """Bring back the state that a backup holds; it is read through first, and a damaged one changes nothing."""
+    return await _done(Restore(**body.model_dump()), request, parts, actor)
+
+
+@operation(router, "POST", "/restores", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409)))
 async def restore(body: Restore, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
     """Bring back the state of a moment; with `dry_run`, only say what would change.
 
     Give the preview's `expected_head` to apply exactly what was shown: it is refused when something of it changed
     since, unless `force` is true. A restore is undone by another one to `undo_seq`.
     """
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
-    manner = _manner(body)
-    target = await _target(parts, body)
-    if body.dry_run:
-        prepared = await parts.restoring.prepare(target.seq, manner, actor.uid)
-        return json_answer(_answer(target, prepared, None))
-    done = await parts.restoring.restore(
-        target.seq,
-        manner,
-        actor=actor,
-        expected_head=body.expected_head,
-        force=body.force,
-        idempotency=key,
-        respond=lambda done: stored_answer(_answer(target, done.prepared, done)),
-    )
-    return json_answer(_answer(target, done.prepared, done))
+    return await _done(body, request, parts, actor)
 
 
 RESTORE_EXAMPLE = {"restore_id": "4f1c0a9e77", "number": 58, "recorded_at": "2026-11-22T14:00:00.000000Z"}
 
 
-@operation(router, "GET", "", Permission.READ, **described([RESTORE_EXAMPLE], text="newest first"))
+@operation(router, "GET", "/restores", Permission.READ, **described([RESTORE_EXAMPLE], text="newest first"))
 async def list_restores(parts: PartsOf) -> Response:
     """The restores there were. `number` is that of the first event: one to the event before undoes it."""
     rows = await parts.store.query(lambda connection: newest_rows(connection, STREAM, 2000))
@@ -100,6 +106,28 @@ async def list_restores(parts: PartsOf) -> Response:
     )
 
 
+async def _done(body: Restore, request: Request, parts: Parts, actor: Actor) -> Response:
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+    manner = _manner(body)
+    target, shown = await _target(parts, body)
+    if body.dry_run:
+        prepared = await parts.restoring.prepare(target, manner, actor.uid)
+        return json_answer(_answer(shown, prepared, None))
+    done = await parts.restoring.restore(
+        target,
+        manner,
+        actor=actor,
+        expected_head=body.expected_head,
+        force=body.force,
+        idempotency=key,
+        respond=lambda done: stored_answer(_answer(shown, done.prepared, done)),
+    )
+    return json_answer(_answer(shown, done.prepared, done))
+
+
 def _manner(body: Restore) -> Manner:
     mode: Mode = body.mode
     prefer: Prefer | None = body.prefer
@@ -108,27 +136,37 @@ def _manner(body: Restore) -> Manner:
     return Manner(components(body.only), mode, prefer)
 
 
-async def _target(parts: Parts, body: Restore) -> Position:
+async def _target(parts: Parts, body: Restore) -> tuple[RestoreTarget, dict[str, Any]]:
+    """The state that is meant, and how it is told."""
     if sum(one is not None for one in (body.at, body.seq, body.backup_id)) != 1:
         raise InvalidValue(
             "A restore needs exactly one of at, seq and backup_id.", hint="/openapi.json shows examples."
         )
+    if body.backup_id is not None:
+        row = await parts.backups.find(body.backup_id)
+        target = await target_in_backup(row, parts.backups, parts.store, parts.history)
+        return target, _shown(Position(row.head_seq, row.created_us, row.created_us), row.backup_id)
     if body.at is not None:
-        return await parts.history.find(body.at)
-    if body.seq is not None:
-        return await parts.history.position(body.seq)
-    raise BackupNotFound(f"There is no backup called {body.backup_id}.", hint="`btmctl restore --at TIME` needs none.")
+        position = await parts.history.find(body.at)
+    else:
+        position = await parts.history.position(body.seq or 0)
+    return LogTarget(parts.history, position.seq), _shown(position, None)
 
 
-def _answer(target: Position, prepared: Prepared, done: Done | None) -> dict[str, Any]:
+def _shown(position: Position, backup_id: str | None) -> dict[str, Any]:
+    return {**position_json(position), "backup_id": backup_id}
+
+
+def _answer(shown: dict[str, Any], prepared: Prepared, done: Done | None) -> dict[str, Any]:
     plan, manner = prepared.plan, prepared.manner
     count = "1 change" if len(plan.changes) == 1 else f"{len(plan.changes)} changes"
+    whence = f"{'in' if prepared.target.backup_id else 'after'} {in_words(prepared.target)}"
     applied = done is not None and bool(done.rows)
     return {
-        "message": f"{'Restored' if applied else 'Restoring'} the state after event {target.seq}: {count}.",
+        "message": f"{'Restored' if applied else 'Restoring'} the state {whence}: {count}.",
         "restore_id": done.restore_id if done is not None and applied else None,
         "dry_run": done is None,
-        "target": position_json(target),
+        "target": shown,
         "components": manner.components,
         "mode": manner.mode,
         "prefer": manner.prefer,

@@ -34,7 +34,10 @@ class RestoreConflict(Conflict):
 
 @event("RestoreStarted")
 class RestoreStarted(Event):
-    """What follows in this transaction leads to the state after event ``target_seq``. ``prefer`` is of merges."""
+    """What follows in this transaction leads to the state after event ``target_seq``. ``prefer`` is of merges.
+
+    With a ``backup_id`` that event is the last one which this backup holds, perhaps of a log of before.
+    """
 
     restore_id: str
     target_seq: int
@@ -43,6 +46,7 @@ class RestoreStarted(Event):
     prefer: str | None
     expected_head: int | None
     forced: bool
+    backup_id: str = ""
 
 
 @event("RestoreCompleted")
