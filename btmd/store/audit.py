@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from btmd.errors import Damaged, Tampered
 from btmd.store.errors import SchemaChanged
 from btmd.store.migrations import expected_schema
 from btmd.store.reader import read_log
@@ -62,8 +63,10 @@ def _looks_damaged(connection: sqlite3.Connection, seq: int) -> bool:
         if rows:
             for text in (rows[0].data_json, rows[0].actor_json):
                 json.loads(text)
-    except (sqlite3.DatabaseError, ValueError, TypeError):
+    except (sqlite3.DatabaseError, ValueError, TypeError, Damaged):
         return True
+    except Tampered:
+        return False
     return False
 
 

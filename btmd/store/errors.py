@@ -1,6 +1,6 @@
 """What an append can be refused for, beyond the errors of the whole program."""
 
-from btmd.errors import Conflict, Damaged, StoreFailed
+from btmd.errors import Conflict, Damaged, StoreFailed, Tampered
 
 
 class VersionConflict(Conflict):
@@ -32,6 +32,26 @@ class EventUndecodable(Damaged):
     """An event of a known type and version does not have that type's fields."""
 
     code, title = "event_undecodable", "An event cannot be read"
+
+
+class SegmentDamaged(Damaged):
+    """Condensed ticks, of which ``first_seq`` is the first, cannot be read."""
+
+    code, title = "segment_damaged", "Condensed ticks cannot be read"
+
+    def __init__(self, first_seq: int, detail: str, *, hint: str = "Restore the database from a backup.") -> None:
+        super().__init__(detail, hint=hint)
+        self.first_seq = first_seq
+
+
+class SegmentTampered(Tampered):
+    """Condensed ticks, of which ``first_seq`` is the first, are sound but not those that were put there."""
+
+    code, title = "segment_tampered", "Condensed ticks were exchanged"
+
+    def __init__(self, first_seq: int, detail: str) -> None:
+        super().__init__(detail, hint="Restore the database from a backup.")
+        self.first_seq = first_seq
 
 
 class SchemaChanged(Damaged):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from btmd.domain.event import Actor
+from btmd.domain.event_log import STREAM
 from btmd.errors import StoreFailed
 from btmd.projections.engine import Projection, ProjectionEngine
 from btmd.projections.rebuild import Rebuild, rebuild_now
@@ -23,6 +24,7 @@ from btmd.store.batch import (
     encode_append,
     find_earlier,
 )
+from btmd.store.condensing import Condensed, CondenseRule, next_segment
 from btmd.store.connection import Connect, connect_reader, connect_writer, opening_error, unreadable
 from btmd.store.migrations import expected_schema, prepare_database
 from btmd.store.reader import read_log, read_stream
@@ -70,6 +72,8 @@ class Store:
         self._committed = asyncio.Event()
         self._closed = False
         self._rebuilding = asyncio.Lock()
+        self._condensing = asyncio.Lock()
+        self._daemon = Actor(os.getuid(), os.getgid(), os.getpid(), (), "daemon")
         self._writer: Writer
         self._head: Head
 
@@ -232,6 +236,20 @@ class Store:
         """Check the chain from ``from_seq`` to the head; names the first bad event."""
         return await self._read(lambda connection: verify_log(connection, from_seq))
 
+    async def condense(self, rule: CondenseRule) -> Condensed | None:
+        """Put the oldest ticks that may go into one segment, in one transaction; None where there are too few.
+
+        Readers find the same rows as before. Raises Damaged, StoreFull, StoreFailed.
+        """
+        async with self._condensing:
+            found = await self._read(lambda connection: next_segment(connection, rule))
+            if found is None:
+                return None
+            segment, event = found
+            append = encode_append(StreamAppend(STREAM, (event,)))
+            await self._submit(AppendRequest((append,), encode_actor(self._daemon), segment=segment))
+        return Condensed(segment.first_seq, segment.last_seq, segment.row_count, len(segment.body))
+
     async def rebuild_projections(self, names: Sequence[str] | None = None) -> dict[str, str | None]:
         """Rebuild these projections (None: all) aside; by name the error, or None where it runs again."""
         chosen = [status.projection.name for status in self._writer.engine.statuses] if names is None else names
@@ -325,7 +343,7 @@ class Store:
             monotonic_clock=self._monotonic_clock,
             boot_id=self._boot_id,
             new_id=self._new_id,
-            daemon=Actor(os.getuid(), os.getgid(), os.getpid(), (), "daemon"),
+            daemon=self._daemon,
             engine=ProjectionEngine(self._projections),
             deliver=self._deliver,
         )

@@ -4,11 +4,12 @@ Everything that reads the log reads it here, so that nobody sees which ticks wer
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from btmd.domain.event import EVENT_TYPES
+from btmd.store.condensed import condensed_ranges, last_condensed_version, rows_of
 from btmd.store.recorded import COLUMNS, Head, Recorded
-from btmd.store.segments import Segment, unpack
 
 PAGE_ROWS = 2000
 """Rows of one read: a reader holds a position in the write-ahead log for well under a second."""
@@ -44,23 +45,16 @@ def read_log(
         rows = [Recorded(*row) for row in found]
     else:
         rows = _of_streams(connection, streams, after, where, values, limit)
-    stored = {row.seq for row in rows}
-
-    def wanted(row: Recorded) -> bool:
-        return (
-            (streams is None or row.stream in streams)
-            and (types is None or row.type in types)
-            and (since_us is None or row.recorded_at_us >= since_us)
-            # A row that was copied but not yet let go is in both places.
-            and row.seq not in stored
-        )
-
+    if not _asks_for_ticks(streams, types):
+        return rows
     end = rows[-1].seq if len(rows) == limit else None
     if upto is not None and (end is None or upto < end):
         end = upto
-    condensed = _condensed(connection, after, end, limit, wanted)
+    condensed = _condensed(connection, after, end, limit, streams, types, since_us)
     if condensed:
-        rows = sorted(rows + condensed, key=lambda row: row.seq)[:limit]
+        # A row that was copied but not yet let go is in both places.
+        both = {row.seq: row for row in (*condensed, *rows)}
+        rows = [both[seq] for seq in sorted(both)][:limit]
     return rows
 
 
@@ -74,14 +68,7 @@ def read_stream(connection: sqlite3.Connection, stream: str, after_version: int 
     if is_tick_stream(stream) and (not rows or rows[0].version > after_version + 1):
         # The oldest go first, so what is condensed lies before what the table holds.
         before_version = rows[0].version if rows else None
-        rows = [
-            row
-            for segment in _segments(connection, 0)
-            for row in unpack(segment)
-            if row.stream == stream
-            and row.version > after_version
-            and (before_version is None or row.version < before_version)
-        ] + rows
+        rows = _condensed_stream(connection, stream, after_version, before_version) + rows
     return rows
 
 
@@ -91,7 +78,7 @@ def last_version(connection: sqlite3.Connection, stream: str) -> int:
     query = f"SELECT max(version) FROM {table} WHERE stream = ?"
     newest: int | None = connection.execute(query, (stream,)).fetchone()[0]
     if newest is None and is_tick_stream(stream):
-        newest = max((row.version for row in read_stream(connection, stream)), default=None)
+        newest = last_condensed_version(connection, stream)
     return newest or 0
 
 
@@ -154,32 +141,58 @@ def _last_version_upto(connection: sqlite3.Connection, table: str, stream: str, 
     return low
 
 
-def _segments(connection: sqlite3.Connection, after: int) -> Iterator[Segment]:
-    """Segments with rows beyond ``after``, in order, one loaded at a time."""
-    while True:
-        row = connection.execute(
-            "SELECT first_seq, last_seq, row_count, encoding, body, prev_hash, hash FROM segments"
-            " WHERE first_seq >= coalesce((SELECT max(first_seq) FROM segments WHERE first_seq <= ?1), 0)"
-            " AND last_seq > ?1 ORDER BY first_seq LIMIT 1",
-            (after,),
-        ).fetchone()
-        if row is None:
-            return
-        segment = Segment(*row)
-        yield segment
-        after = segment.last_seq
+def _asks_for_ticks(streams: Sequence[str] | None, types: Sequence[str] | None) -> bool:
+    """Whether the answer may have ticks in it: only they are condensed. A type that is not known may be one."""
+    if streams is not None and not any(map(is_tick_stream, streams)):
+        return False
+    return types is None or any(name not in EVENT_TYPES or EVENT_TYPES[name].IS_TICK for name in types)
 
 
 def _condensed(
-    connection: sqlite3.Connection, after: int, end: int | None, limit: int, wanted: Callable[[Recorded], bool]
+    connection: sqlite3.Connection,
+    after: int,
+    end: int | None,
+    limit: int,
+    streams: Sequence[str] | None,
+    types: Sequence[str] | None,
+    since_us: int | None,
 ) -> list[Recorded]:
     """The first ``limit`` wanted rows, or a few more, of segments with ``after < seq <= end``."""
     found: list[Recorded] = []
-    for segment in _segments(connection, after):
+    for segment in condensed_ranges(connection, after):
         if len(found) >= limit or (end is not None and segment.first_seq > end):
             break
-        found += (row for row in unpack(segment) if row.seq > after and (end is None or row.seq <= end) and wanted(row))
+        if not segment.may_hold(streams, types):
+            continue
+        found += (
+            row
+            for row in rows_of(connection, segment)
+            if row.seq > after
+            and (end is None or row.seq <= end)
+            and (streams is None or row.stream in streams)
+            and (types is None or row.type in types)
+            and (since_us is None or row.recorded_at_us >= since_us)
+        )
     return found
+
+
+def _condensed_stream(
+    connection: sqlite3.Connection, stream: str, after_version: int, before_version: int | None
+) -> list[Recorded]:
+    """The stream's condensed rows above the one version and below the other."""
+    rows: list[Recorded] = []
+    for segment in condensed_ranges(connection):
+        versions = segment.versions_of(stream)
+        if not segment.may_hold((stream,), None) or (versions is not None and versions[1] <= after_version):
+            continue
+        rows += (
+            row
+            for row in rows_of(connection, segment)
+            if row.stream == stream
+            and row.version > after_version
+            and (before_version is None or row.version < before_version)
+        )
+    return rows
 
 
 def _last_seq_before(connection: sqlite3.Connection, moment_us: int) -> int:

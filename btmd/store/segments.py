@@ -1,23 +1,24 @@
 """Condensed ticks: many rows as one compressed block, lossless and hash-linked.
 
-The body of encoding ``json-zstd-1`` is a zstd frame with checksum over a JSON array of rows, each an array of the
-values of ``COLUMNS`` in order with both hashes as lower-case hex. A segment's hash is SHA-256 over the 32 bytes of the
-segment before it (zeros for the first), the JSON array ``[first_seq, last_seq, row_count, encoding]`` without white
-space, and the body.
+The body of encoding ``columns-zstd-1`` is a zstd frame with checksum over the columns that
+``btmd/store/row_columns.py`` describes. A segment's hash is SHA-256 over the 32 bytes of the segment before it (zeros
+for the first), the JSON array ``[first_seq, last_seq, row_count, encoding]`` without white space, and the body.
+
+Most processes read logs without a segment in them, so that zstandard is imported with the first one.
 """
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
-import zstandard
 
 from btmd.errors import Damaged
+from btmd.store.errors import SegmentDamaged, SegmentTampered
 from btmd.store.recorded import Recorded
 
-ENCODING = "json-zstd-1"
+ENCODING = "columns-zstd-1"
 FIRST_PREV_HASH = bytes(32)
+LEVEL = 12
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -33,29 +34,43 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 def pack(rows: Sequence[Recorded], prev_hash: bytes = FIRST_PREV_HASH) -> Segment:
-    """Condense ``rows``, all the ticks from the first to the last of them in the order of ``seq``."""
-    plain = msgspec.json.encode([(*row.row()[:14], row.prev_hash.hex(), row.hash.hex()) for row in rows])
-    body = zstandard.ZstdCompressor(level=12, write_checksum=True).compress(plain)
+    """Condense ``rows``, all the ticks from the first to the last of them in the order of ``seq``.
+
+    Raises Damaged for a row that its hash does not fit.
+    """
+    import zstandard
+
+    from btmd.store.row_columns import pack_rows
+
+    body = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(pack_rows(rows))
     first_seq, last_seq = rows[0].seq, rows[-1].seq
     linked = _segment_hash(prev_hash, first_seq, last_seq, len(rows), ENCODING, body)
     return Segment(first_seq, last_seq, len(rows), ENCODING, body, prev_hash, linked)
 
 
 def unpack(segment: Segment) -> list[Recorded]:
-    """The rows again, exactly. Raises Damaged, also for a body that its hash does not fit."""
+    """The rows again, exactly. Raises SegmentDamaged; SegmentTampered for a sound body that does not fit its hash."""
+    import zstandard
+
+    from btmd.store.row_columns import unpack_rows
+
     where = f"The condensed ticks {segment.first_seq} to {segment.last_seq}"
     if segment.encoding != ENCODING:
-        raise Damaged(f"{where} have the unknown encoding {segment.encoding}.", hint="Use the newest btmd.")
+        raise SegmentDamaged(
+            segment.first_seq, f"{where} have the unknown encoding {segment.encoding}.", hint="Use the newest btmd."
+        )
+    try:
+        rows = unpack_rows(zstandard.ZstdDecompressor().decompress(segment.body))
+    except (zstandard.ZstdError, Damaged) as error:
+        raise SegmentDamaged(segment.first_seq, f"{where} cannot be unpacked.") from error
+    found = (rows[0].seq, rows[-1].seq, len(rows)) if rows else ()
     computed = _segment_hash(
         segment.prev_hash, segment.first_seq, segment.last_seq, segment.row_count, segment.encoding, segment.body
     )
-    if computed != segment.hash:
-        raise Damaged(f"{where} are damaged: their hash does not fit.", hint="Restore the database from a backup.")
-    try:
-        values: list[list[Any]] = msgspec.json.decode(zstandard.ZstdDecompressor().decompress(segment.body))
-    except (zstandard.ZstdError, msgspec.DecodeError) as error:
-        raise Damaged(f"{where} cannot be unpacked.", hint="Restore the database from a backup.") from error
-    return [Recorded(*(*row[:14], bytes.fromhex(row[14]), bytes.fromhex(row[15]))) for row in values]
+    if computed != segment.hash or found != (segment.first_seq, segment.last_seq, segment.row_count):
+        # The frame's own checksum fits, so no bit of it rotted.
+        raise SegmentTampered(segment.first_seq, f"{where} are not those that were condensed.")
+    return rows
 
 
 def _segment_hash(prev_hash: bytes, first_seq: int, last_seq: int, row_count: int, encoding: str, body: bytes) -> bytes:

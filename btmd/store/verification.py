@@ -1,13 +1,16 @@
 """Whether the log is the one that was written: the chain, the sequence, the versions, the stored head."""
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from btmd.errors import Damaged
+from btmd.store.errors import SegmentDamaged, SegmentTampered
 from btmd.store.reader import pages, read_head, read_log
 from btmd.store.recorded import Recorded, genesis_hash
+from btmd.store.segments import FIRST_PREV_HASH
 
 TAIL_ROWS = 1000
 
@@ -33,6 +36,17 @@ class _Chain:
         self.recorded_at_us = recorded_at_us
         self.complete = complete
         self.versions: dict[str, int] = {}
+        self.checked = 0
+
+    def walk(self, found: Iterable[list[Recorded]]) -> Verification | None:
+        """Go on over pages of rows; the first row that does not fit."""
+        for page in found:
+            for row in page:
+                reason = self.fault(row)
+                if reason:
+                    return Verification(self.checked, row.seq, reason)
+                self.checked += 1
+        return None
 
     def fault(self, row: Recorded) -> str:
         try:
@@ -78,13 +92,18 @@ def _verify(connection: sqlite3.Connection, from_seq: int) -> Verification:
     else:
         known = genesis_hash(store_id) if from_seq <= 1 else None
         chain = _Chain(max(from_seq, 1) - 1, known, -1, complete=from_seq <= 1)
-    checked = 0
-    for page in pages(connection, chain.seq, upto=head.seq):
-        for row in page:
-            reason = chain.fault(row)
-            if reason:
-                return Verification(checked, row.seq, reason)
-            checked += 1
+    broken = _broken_link(connection, chain.seq)
+    try:
+        fault = chain.walk(pages(connection, chain.seq, upto=head.seq))
+    except (SegmentDamaged, SegmentTampered) as error:
+        # What lies before it was on the same page perhaps, and not looked at yet.
+        fault = chain.walk(pages(connection, chain.seq, upto=error.first_seq - 1))
+        fault = fault or Verification(chain.checked, max(error.first_seq, chain.seq + 1), error.detail)
+    if fault is not None:
+        return fault
+    checked = chain.checked
+    if broken is not None:
+        return Verification(checked, broken, "the segment that holds it is not the one that was announced")
     if chain.seq < head.seq:
         return Verification(checked, chain.seq + 1, f"the rows from {chain.seq + 1} to {head.seq} are missing")
     if chain.digest is not None and chain.digest != head.hash:
@@ -93,6 +112,20 @@ def _verify(connection: sqlite3.Connection, from_seq: int) -> Verification:
     if beyond is not None and read_head(connection).seq < beyond:
         return Verification(checked, beyond, "it stands beyond the stored head")
     return Verification(checked)
+
+
+def _broken_link(connection: sqlite3.Connection, after: int) -> int | None:
+    """The first tick of the first segment that does not continue the one before, or that no event announces."""
+    before: bytes | None = None
+    for first_seq, last_seq, prev_hash, digest, announced in connection.execute(
+        "SELECT first_seq, last_seq, segments.prev_hash, segments.hash, json_extract(data, '$.segment_hash')"
+        " FROM segments LEFT JOIN events ON seq = event_seq ORDER BY first_seq"
+    ):
+        linked = prev_hash == (FIRST_PREV_HASH if before is None else before)
+        if last_seq > after and not (linked and isinstance(digest, bytes) and announced == digest.hex()):
+            return int(first_seq)
+        before = digest
+    return None
 
 
 def verify_tail(connection: sqlite3.Connection, rows: int = TAIL_ROWS) -> None:

@@ -209,7 +209,7 @@ class Writer:
         self._clock_seen = (wall_at_us, monotonic)
         rows = [row for group in batch.groups for row in group]
         self._commits_since_checkpoint += 1
-        self._rows_since_checkpoint += len(rows)
+        self._rows_since_checkpoint += len(rows) + batch.rows_let_go
         return outcomes, rows
 
     def _clock_jump(self, wall_at_us: int, monotonic: int) -> AppendRequest | None:

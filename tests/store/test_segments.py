@@ -10,6 +10,7 @@ import pytest
 
 from btmd.domain.event_log import TicksCondensed
 from btmd.errors import Damaged
+from btmd.store.errors import SegmentDamaged, SegmentTampered
 from btmd.store.event_log import Recorded, Store
 from btmd.store.segments import FIRST_PREV_HASH, Segment, pack, unpack
 from tests.store.given import START_US, Clocks, append, opened, refused, tick
@@ -98,12 +99,20 @@ async def test_a_segment_is_lossless_and_a_damaged_one_is_refused(tmp_path: Path
     body[len(body) // 2] ^= 1
     for damaged in (
         msgspec.structs.replace(segment, body=bytes(body)),
+        msgspec.structs.replace(segment, encoding="columns-zstd-9"),
+    ):
+        with pytest.raises(SegmentDamaged):
+            unpack(damaged)
+    for foreign in (
         msgspec.structs.replace(segment, prev_hash=bytes(32)),
         msgspec.structs.replace(segment, last_seq=segment.last_seq + 1),
-        msgspec.structs.replace(segment, encoding="json-zstd-9"),
+        msgspec.structs.replace(segment, body=pack(rows[:-1]).body),
     ):
-        with pytest.raises(Damaged):
-            unpack(damaged)
+        with pytest.raises(SegmentTampered):
+            unpack(foreign)
+    wrong = msgspec.structs.replace(rows[7], data_json=rows[7].data_json.replace("1.5", "1.4", 1))
+    with pytest.raises(Damaged, match=f"event {wrong.seq}"):
+        pack([*rows[:7], wrong, *rows[8:]])
 
 
 async def test_any_question_finds_the_rows_that_a_look_at_every_row_would(tmp_path: Path) -> None:

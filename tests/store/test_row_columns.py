@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btmd.backup.row_columns import pack_rows, unpack_rows
 from btmd.errors import Damaged
 from btmd.store.recorded import Recorded, row_hash
+from btmd.store.row_columns import pack_rows, unpack_rows
 
 TEXTS = st.text(max_size=12)
 HEX_IDS = st.integers(0, 2**64 - 1).map(lambda number: f"{number:016x}")
