@@ -29,8 +29,11 @@ class Client:
     def patch(self, path: str, body: Document) -> Any:
         return self._document("PATCH", path, body=body)
 
-    def delete(self, path: str) -> Any:
-        return self._document("DELETE", path)
+    def put(self, path: str, body: Document) -> Any:
+        return self._document("PUT", path, body=body)
+
+    def delete(self, path: str, **query: object) -> Any:
+        return self._document("DELETE", path, query=query)
 
     def text(self, path: str, **query: object) -> Iterator[str]:
         """A text answer in pieces, as they come."""

@@ -3,6 +3,7 @@
 import argparse
 
 from btmctl import words
+from btmctl.commands import preset_changes
 from btmctl.errors import DONE
 from btmctl.parser import Noun
 from btmctl.session import Session
@@ -17,6 +18,7 @@ def command() -> Noun:
     noun.verb("show", show, "Show every value of one preset.", ["btmctl presets show quick_test"]).add_argument(
         "key", metavar="KEY", help="its key or its name"
     )
+    preset_changes.add_verbs(noun)
     return noun
 
 
@@ -27,11 +29,12 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
         output.document(found)
         return DONE
     output.table(
-        ("key", "name", "difficulty", "type", "time", "for"),
+        ("key", "name", "origin", "difficulty", "type", "time", "for"),
         [
             (
                 preset.get("key"),
                 preset["name"],
+                preset.get("origin"),
                 preset["difficulty"],
                 preset["training_type"],
                 preset["estimated_time"],

@@ -2,25 +2,22 @@
 
 import argparse
 import json
-import os
 from typing import Any
 
 from btmctl.commands.settings_history import tell_changed
-from btmctl.errors import DONE, CommandError, Refused, UsageError
+from btmctl.editor import edited, require_terminal
+from btmctl.errors import DONE, CommandError, UsageError
 from btmctl.session import Session
 
 
 def edit(arguments: argparse.Namespace, session: Session) -> int:
     """Show the settings in $VISUAL or $EDITOR; a mistake is told and can be mended."""
-    if not session.can_ask:
-        raise Refused(
-            "An editor needs a terminal.", "", "btmctl config set KEY=VALUE works without one.", code="needs_answer"
-        )
+    require_terminal(session, "btmctl config set KEY=VALUE works without one.")
     settings = session.client.get("/settings")
     before = {one["key"]: one["value"] for one in settings if not one["is_default"]}
     text = as_text(settings)
     while True:
-        text = _edited(text, session)
+        text = edited(text, "settings.toml", session)
         try:
             changes = changes_of(before, text)
             if not changes:
@@ -67,25 +64,3 @@ def changes_of(before: dict[str, Any], text: str) -> dict[str, Any]:
         for key in sorted(before.keys() | after.keys())
         if key not in before or key not in after or before[key] != after[key]
     }
-
-
-def _edited(text: str, session: Session) -> str:
-    import shlex
-    import subprocess
-    import tempfile
-
-    editor = session.environment.get("VISUAL") or session.environment.get("EDITOR") or "vi"
-    with tempfile.TemporaryDirectory(prefix="btmctl-") as folder:
-        path = os.path.join(folder, "settings.toml")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-        try:
-            code = subprocess.run([*shlex.split(editor), path], check=False).returncode
-        except OSError as problem:
-            raise UsageError(
-                f"The editor {editor} cannot be started.", problem.strerror or "", "EDITOR=nano btmctl config edit"
-            ) from None
-        if code != 0:
-            raise Refused("The editor ended with an error; nothing was changed.", "", "", code="declined")
-        with open(path, encoding="utf-8") as file:
-            return file.read()
