@@ -20,6 +20,7 @@ from btmd.api.peer import own_actor
 from btmd.api.server import HttpServer, bind_socket
 from btmd.backup_child import BackupChild
 from btmd.backup_keys import BackupKeys
+from btmd.backup_schedule import BackupSchedule
 from btmd.backups import Backups
 from btmd.chat import Chats
 from btmd.command_handler import CommandHandler
@@ -87,6 +88,7 @@ class Daemon:
         self.scheduler: Scheduler
         self.confirmations: Confirmations
         self.settings_watcher: SettingsWatcher
+        self.backup_schedule: BackupSchedule
         self.parts: Parts
         self._listener: socket.socket | None = None
         self._notifier = Notifier(config.systemd.notify_socket)
@@ -193,6 +195,16 @@ class Daemon:
             troubles=troubles,
         )
         self.parts.activity.last_us = clock_us()
+        self.backup_schedule = BackupSchedule(
+            store=self.store,
+            handler=self.handler,
+            backups=backups,
+            busy=lambda: self.supervisor.busy,
+            clock=clock_us,
+            daemon=self.actor,
+            activity=self.parts.activity,
+            troubles=troubles,
+        )
 
     async def recover(self) -> None:
         """Set the log's level, remove left-overs, note the start, find running trainers again."""
@@ -221,6 +233,7 @@ class Daemon:
             tasks.start_soon(self.parts.chats.run)
             tasks.start_soon(self.confirmations.run)
             tasks.start_soon(self.settings_watcher.run)
+            tasks.start_soon(self.backup_schedule.run)
             tasks.start_soon(self._reopen_failed_log)
             if self.config.systemd.watchdog_s is not None:
                 tasks.start_soon(self._answer_watchdog, self.config.systemd.watchdog_s / 2)

@@ -286,7 +286,7 @@ class Creation:
     def _known_artefacts(self, summaries: Sequence[Summary]) -> dict[tuple[str, str | None], str]:
         """By content and dataset, the objects of earlier backups that hold it: nothing is kept twice."""
         known: dict[tuple[str, str | None], str] = {}
-        if not self._request.artefacts:
+        if not self._request.artefacts or self._request.anew:
             return known
         sizes = self._folder.object_sizes()
         for summary in summaries:

@@ -85,6 +85,7 @@ def _create(request: CreateRequest, progress: Progress) -> CreatedAnswer:
         only=request.only,
         artefacts=tuple(beside.artefacts),
         omissions=tuple(beside.omissions),
+        anew=request.anew,
     )
     progress(0.1, "Writing the backup")
     made = repository.create(Path(request.database), keys, ring, wish, request.now_us)

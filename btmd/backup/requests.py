@@ -53,7 +53,7 @@ class Inventory(msgspec.Struct, frozen=True):
 
 
 class CreateRequest(Request, frozen=True, tag="create"):
-    """Back up what is new. Answer: CreatedAnswer."""
+    """Back up what is new, or everything ``anew``. Answer: CreatedAnswer."""
 
     database: str
     kind: Literal["config", "full", "selective"] = "full"
@@ -61,6 +61,7 @@ class CreateRequest(Request, frozen=True, tag="create"):
     description: str = ""
     cause: str = "manual"
     with_artefacts: bool = False
+    anew: bool = False
     inventory: Inventory = Inventory()
 
 

@@ -81,6 +81,19 @@ def test_a_rotation_comes_after_a_backup_and_leaves_every_backup_readable(
     assert all(one["ok"] for one in client.post("/backups/verify").ok()["backups"])
 
 
+def test_a_rotation_does_not_rest_on_a_backup_that_is_damaged(client: Client, daemon: ThreadedDaemon) -> None:
+    client.post("/backup").ok()
+    parts = {path: path.read_bytes() for path in (daemon.config.backups_dir / "objects").glob("*/*")}
+    for path, whole in parts.items():
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    client.post("/backup-keys/rotate", {}).ok()
+    newest = client.get("/backups").ok()[0]
+    assert (newest["cause"], newest["fault"], newest["verified_at"] is None) == ("key rotation", "", False)
+    for path, whole in parts.items():
+        path.write_bytes(whole)
+    assert all(one["ok"] for one in client.post("/backups/verify").ok()["backups"])
+
+
 def test_a_lost_key_file_is_made_anew_by_another_secret(client: Client, daemon: ThreadedDaemon) -> None:
     client.post("/backup-keys/passphrase", {"passphrase": "correct horse battery"}).ok()
     (daemon.config.keys_dir / "key").unlink()
