@@ -14,6 +14,12 @@ from btmd.job_folder import JobFolder
 _ROOT = str(Path(__file__).resolve().parents[1])
 
 
+def open_log(folder: JobFolder, attempt: int) -> int:
+    """A descriptor for what an attempt's trainer writes. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(folder.log_path(attempt), flags, 0o600)
+
+
 class RunningTrainer:
     """One trainer. ``child`` is set when this daemon started it; another daemon's is only watched."""
 
@@ -24,12 +30,10 @@ class RunningTrainer:
         self._gone = False
 
     @classmethod
-    def spawn(cls, folder: JobFolder, attempt: int, lock: int) -> "RunningTrainer":
-        """Start a trainer that inherits ``lock``. Raises OSError."""
+    def spawn(cls, folder: JobFolder, attempt: int, *, lock: int, log: int) -> "RunningTrainer":
+        """Start a trainer that inherits ``lock`` and writes to ``log``. Raises OSError."""
         command = [sys.executable, "-P", "-m", "btmd.trainer", str(folder.path), "--attempt", str(attempt)]
         path = os.pathsep.join(part for part in (_ROOT, os.environ.get("PYTHONPATH", "")) if part)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        log = os.open(folder.log_path(attempt), flags, 0o600)
         # The trainer starts with SIGTERM blocked and takes it once it can handle it, so that a pause asked in its
         # first milliseconds is a pause and not a death.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -46,7 +50,6 @@ class RunningTrainer:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            os.close(log)
         return cls(child.pid, os.pidfd_open(child.pid), child)
 
     @classmethod

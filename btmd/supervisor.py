@@ -20,7 +20,7 @@ from btmd.domain.machine import RefuseOperation
 from btmd.errors import BtmdError, StoreFailed, StoreFull
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.projections.job import job, job_plan, running_jobs
-from btmd.running_trainer import RunningTrainer
+from btmd.running_trainer import RunningTrainer, open_log
 from btmd.store.event_log import Store
 from btmd.subscriptions import subscribe
 
@@ -152,10 +152,15 @@ class Supervisor:
             folder.clear_control()
             folder.pid_path.unlink(missing_ok=True)
             _set_aside_lost_frames(folder, row.attempt + 1)
-            # Recorded first: a trainer that nobody knows of must never be.
-            handled = await self._handler.handle(StartAttempt(job_id, self._boot_id), actor=self._actor)
-            state = handled.state
-            process = RunningTrainer.spawn(folder, state.attempt, lock)
+            # All that needs room on the disk comes before the attempt is on record, so that a full one only delays it.
+            output = open_log(folder, row.attempt + 1)
+            try:
+                # Recorded first: a trainer that nobody knows of must never be.
+                handled = await self._handler.handle(StartAttempt(job_id, self._boot_id), actor=self._actor)
+                state = handled.state
+                process = RunningTrainer.spawn(folder, state.attempt, lock=lock, log=output)
+            finally:
+                os.close(output)
         finally:
             os.close(lock)
         self._troubles.pop("start", None)

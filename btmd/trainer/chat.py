@@ -18,7 +18,7 @@ import msgspec
 from btmd.encoding import Encoder
 from btmd.errors import BadRequest, BtmdError, Conflict
 from btmd.rows import Message
-from btmd.trainer.process import share_processors
+from btmd.trainer.process import number_devices_as_the_driver_does, share_processors
 
 if TYPE_CHECKING:
     from btmd.trainer.model import Precision, TrainableModel
@@ -144,6 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
     share_processors()
+    number_devices_as_the_driver_does()
     # Whatever a library prints goes to stderr: the answers have the real standard output to themselves.
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)

@@ -23,6 +23,7 @@ def prepare_environment(folder: JobFolder) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
     share_processors()
+    number_devices_as_the_driver_does()
     os.umask(0o077)
     empty_temporary_folder(folder)
     os.environ["TMPDIR"] = str(folder.tmp)
@@ -43,6 +44,14 @@ def share_processors() -> None:
     """
     if "GOMP_SPINCOUNT" not in os.environ:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def number_devices_as_the_driver_does() -> None:
+    """Let ``cuda:N`` be the device that the plan means. Has to be called before torch is loaded.
+
+    CUDA's own order puts the fastest first; the daemon's probe lists them by their place on the bus.
+    """
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def empty_temporary_folder(folder: JobFolder) -> None:

@@ -180,6 +180,10 @@ REFUSED: dict[str, tuple[Callable[[Path], None], type[ModelRefused]]] = {
     ),
     "a classifier": (rewrite("config.json", architectures=["LlamaForSequenceClassification"]), WrongArchitecture),
     "pictures too": (rewrite("config.json", architectures=["LlavaForConditionalGeneration"]), WrongArchitecture),
+    "an architecture of another day": (
+        rewrite("config.json", model_type="llama9", architectures=["Llama9ForCausalLM"]),
+        WrongArchitecture,
+    ),
     "remote code": (rewrite("config.json", auto_map={"AutoModelForCausalLM": "modeling_x.X"}), RemoteCode),
     "quantised weights": (rewrite("config.json", quantization_config={"quant_method": "gptq"}), ModelRefused),
     "pickled weights": (pickle_weights, PickledWeights),
