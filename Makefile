@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 # Proofs are long runs that write their figures into benchmarks/RESULTS.md.
-PROOFS := log resume start-up memory daemon cli quickstart
+PROOFS := log condensing resume start-up memory daemon cli quickstart
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
@@ -67,6 +67,8 @@ bench: $(addprefix proof-,$(PROOFS))
 
 proof-log: dev
 	$(BIN)/python -m benchmarks.log
+proof-condensing: dev
+	$(BIN)/python -m benchmarks.condensing
 proof-resume: dev
 	$(BIN)/python -m benchmarks.resume
 proof-start-up: dev

@@ -24,6 +24,7 @@ from btmd.backup_schedule import BackupSchedule
 from btmd.backups import Backups
 from btmd.chat import Chats
 from btmd.command_handler import CommandHandler
+from btmd.condensing import Condensing
 from btmd.config import Config
 from btmd.confirmations import Confirmations
 from btmd.content import ContentStore
@@ -88,6 +89,7 @@ class Daemon:
         self.scheduler: Scheduler
         self.confirmations: Confirmations
         self.settings_watcher: SettingsWatcher
+        self.condensing: Condensing
         self.backup_schedule: BackupSchedule
         self.parts: Parts
         self._listener: socket.socket | None = None
@@ -195,6 +197,14 @@ class Daemon:
             troubles=troubles,
         )
         self.parts.activity.last_us = clock_us()
+        self.condensing = Condensing(
+            store=self.store,
+            handler=self.handler,
+            clock=clock_us,
+            busy=lambda: self.supervisor.busy,
+            asked=lambda: self.parts.activity.under_way > 0,
+            troubles=troubles,
+        )
         self.backup_schedule = BackupSchedule(
             store=self.store,
             handler=self.handler,
@@ -233,6 +243,7 @@ class Daemon:
             tasks.start_soon(self.parts.chats.run)
             tasks.start_soon(self.confirmations.run)
             tasks.start_soon(self.settings_watcher.run)
+            tasks.start_soon(self.condensing.run)
             tasks.start_soon(self.backup_schedule.run)
             tasks.start_soon(self._reopen_failed_log)
             if self.config.systemd.watchdog_s is not None:

@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
             ("mixed precision", words.value(hardware.get("supports_mixed_precision"))),
             ("active trainings", status.get("active_training_jobs")),
             ("presets", status.get("available_presets")),
+            ("event log", _log(status.get("log") or {})),
             ("backups", _backups(status)),
             ("last proved restore", words.moment(status.get("last_proved_restore_at")) or "never"),
         ]
@@ -46,6 +47,15 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     for reminder in status.get("reminders") or ():
         output.say(reminder)
     return DONE
+
+
+def _log(log: Document) -> str:
+    """What the log takes, and how much of it is progress of trainings."""
+    if not log:
+        return ""
+    size = words.size(log["database_bytes"])
+    condensed = f", {words.count(log['condensed_ticks'])} condensed to {words.size(log['segments_bytes'])}"
+    return f"{size}, {words.count(log['ticks'])} progress reports" + (condensed if log["condensed_ticks"] else "")
 
 
 def _backups(status: Document) -> str:

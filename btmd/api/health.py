@@ -4,6 +4,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -15,6 +16,7 @@ from btmd.api.times import rfc3339
 from btmd.hardware import probe
 from btmd.projections.backup import backups, last_drill
 from btmd.projections.job import count_active
+from btmd.store.condensing import log_sizes
 
 router = APIRouter(tags=["machine"])
 
@@ -56,6 +58,7 @@ async def health(parts: PartsOf) -> Response:
             "state_dir": str(parts.config.state_dir),
             "store_id": parts.store.store_id,
             "store": parts.store.health(),
+            "log": msgspec.to_builtins(await parts.store.query(log_sizes)),
             "problems": problems,
         }
     )
@@ -75,6 +78,15 @@ STATUS_EXAMPLE = {
         "gpu_count": 0,
         "cpu_cores": 8,
         "supports_mixed_precision": True,
+    },
+    "log": {
+        "ticks": 1200,
+        "ticks_bytes": 780_000,
+        "condensed_ticks": 40_000,
+        "segments": 40,
+        "segments_bytes": 2_400_000,
+        "database_bytes": 9_000_000,
+        "free_bytes": 1_000_000,
     },
     "active_training_jobs": 0,
     "available_presets": 4,
@@ -109,6 +121,7 @@ async def status(parts: PartsOf) -> Response:
             "cpu_cores": found.cpu.usable_cores,
             "supports_mixed_precision": found.supports_mixed_precision,
         },
+        "log": msgspec.to_builtins(await parts.store.query(log_sizes)),
         "active_training_jobs": active,
         "available_presets": len(await parts.presets.all()),
         "system_backups": len(found_backups),

@@ -156,6 +156,22 @@ SCHEMA: tuple[Setting, ...] = (
     Setting("backup.keep_monthly", 6, "Months for which the newest backup is kept.", "months", 0, 10_000),
     Setting("backup.max_gb", 0.0, "Room for backups in the state folder; 0 sets no bound.", "GB", 0, 1_000_000),
     Setting(
+        "log.condense_after_days",
+        7.0,
+        "Progress of trainings that is older than this is condensed, without loss.",
+        "days",
+        0,
+        36_500,
+    ),
+    Setting(
+        "log.max_tick_mb",
+        64.0,
+        "Room for progress that is not condensed; beyond it, that of ended trainings is condensed sooner.",
+        "MB",
+        1,
+        1_000_000,
+    ),
+    Setting(
         "log.level",
         "info",
         "How much the daemon writes into its own log.",
