@@ -9,7 +9,6 @@ import msgspec
 from btmd.backup.requests import Request
 from btmd.child.caller import OnProgress, ask_child, ignore_progress
 from btmd.config import Config
-from btmd.store.event_log import Store
 
 DEADLINE_S = 24 * 3600.0
 
@@ -19,8 +18,8 @@ Result = TypeVar("Result", bound=msgspec.Struct)
 class BackupChild:
     """Asks a backup child. Hold ``turn`` for what changes a folder or reads through it: one at a time."""
 
-    def __init__(self, config: Config, store: Store, clock: Callable[[], int]) -> None:
-        self._config, self._store, self._clock = config, store, clock
+    def __init__(self, config: Config, store_id: str, clock: Callable[[], int]) -> None:
+        self._config, self._store_id, self._clock = config, store_id, clock
         self.turn = anyio.Lock()
 
     def place(self, folder: str) -> dict[str, Any]:
@@ -30,7 +29,7 @@ class BackupChild:
             "folder": folder,
             "keys": str(self._config.keys_dir),
             "credential": None if credential is None else str(credential),
-            "store_id": self._store.store_id,
+            "store_id": self._store_id,
             "now_us": self._clock(),
         }
 

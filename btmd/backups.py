@@ -172,11 +172,11 @@ class Backups:
             row = await self._row(made.folder, made.facts.name)
             ((_, check),) = await self.verify([row], actor=actor, on_progress=on_progress)
             if not check.code:
-                break
+                return await self._row(row.folder, row.name)
             # The fault may be in what an earlier one left; the next one builds on none.
             if last_try:
                 raise fault_of(check.code, check.detail, check.hint)
-        return await self._row(made.folder, made.facts.name)
+        raise AssertionError("not reached")
 
     async def _row(self, folder: str, name: str) -> BackupRow:
         async with self._store.session() as session:

@@ -33,6 +33,7 @@ class Config:
     config_dir: Path
     socket_path: Path
     rebuild_projections: bool = False
+    migrate_without_backup: bool = False
     idle_exit_s: float | None = None
     """Exit after so many seconds without a request and without a job to do; None: never."""
     log_level: str | None = None
@@ -73,6 +74,11 @@ class Config:
         return self.state_dir / "settings-file.json"
 
     @property
+    def presets_memory_path(self) -> Path:
+        """What log and preset files agreed on last."""
+        return self.state_dir / "preset-files.json"
+
+    @property
     def backups_dir(self) -> Path:
         return self.state_dir / "backups"
 
@@ -107,6 +113,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--config-dir", metavar="DIR", help="settings and own presets (default: $XDG_CONFIG_HOME/btmd)")
     flags.add_argument("--socket", metavar="PATH", help="where to listen (default: $XDG_RUNTIME_DIR/btmd/btmd.sock)")
     flags.add_argument("--rebuild-projections", action="store_true", help="build every view anew from the log first")
+    flags.add_argument(
+        "--migrate-without-backup", action="store_true", help="lift an older database even where no backup can be made"
+    )
     flags.add_argument("--idle-exit", type=float, metavar="SECONDS", help="exit when there is nothing to do so long")
     flags.add_argument("--log-level", choices=LOG_LEVELS, help="how much to write (default: the setting log.level)")
     flags.add_argument("--version", action="version", version=f"btmd {__version__}")
@@ -132,6 +141,7 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str] | None 
         config_dir=config,
         socket_path=socket,
         rebuild_projections=flags.rebuild_projections,
+        migrate_without_backup=flags.migrate_without_backup,
         idle_exit_s=flags.idle_exit,
         log_level=flags.log_level,
         systemd=_systemd(found),

@@ -18,6 +18,7 @@ from btmd.api.application import build_application
 from btmd.api.parts import Parts
 from btmd.api.peer import own_actor
 from btmd.api.server import HttpServer, bind_socket
+from btmd.backup_before_migration import back_up_before_migration
 from btmd.backup_child import BackupChild
 from btmd.backup_keys import BackupKeys
 from btmd.backup_schedule import BackupSchedule
@@ -39,6 +40,7 @@ from btmd.models import ModelAdding
 from btmd.notify import Notifier
 from btmd.preset_catalogue import PresetCatalogue
 from btmd.presets import load_builtin_presets
+from btmd.presets_watcher import PresetsWatcher
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
@@ -89,6 +91,7 @@ class Daemon:
         self.scheduler: Scheduler
         self.confirmations: Confirmations
         self.settings_watcher: SettingsWatcher
+        self.presets_watcher: PresetsWatcher
         self.condensing: Condensing
         self.backup_schedule: BackupSchedule
         self.parts: Parts
@@ -107,6 +110,7 @@ class Daemon:
         self._listener = bind_socket(config.socket_path)
         self._opened.callback(self._leave_socket, config.socket_path.stat().st_ino)
         try:
+            self._before_migration = await back_up_before_migration(config, clock_us)
             self.store = await Store.open(
                 config.database_path,
                 clock=clock_us,
@@ -157,7 +161,16 @@ class Daemon:
             new_id=new_event_id,
             troubles=troubles,
         )
-        backup_child = BackupChild(config, self.store, clock_us)
+        self.presets_watcher = PresetsWatcher(
+            store=self.store,
+            handler=self.handler,
+            catalogue=presets,
+            folder=config.presets_dir,
+            memory_path=config.presets_memory_path,
+            new_id=new_event_id,
+            troubles=troubles,
+        )
+        backup_child = BackupChild(config, self.store.store_id, clock_us)
         backups = Backups(
             config=config,
             store=self.store,
@@ -227,6 +240,8 @@ class Daemon:
         removed = self.parts.contents.sweep(referenced)
         if removed:
             log.info("removed %d contents that nothing names", len(removed))
+        for made_before in self._before_migration:
+            await self.handler.handle(made_before, actor=self.actor)
         await self.handler.handle(StartDaemon(__version__, self.boot_id, os.getpid()), actor=self.actor)
         await self.supervisor.adopt()
 
@@ -243,6 +258,7 @@ class Daemon:
             tasks.start_soon(self.parts.chats.run)
             tasks.start_soon(self.confirmations.run)
             tasks.start_soon(self.settings_watcher.run)
+            tasks.start_soon(self.presets_watcher.run)
             tasks.start_soon(self.condensing.run)
             tasks.start_soon(self.backup_schedule.run)
             tasks.start_soon(self._reopen_failed_log)

@@ -42,7 +42,7 @@ class Scheduled:
         contents.create()
         for folder in (self.config.jobs_dir, self.config.cache_dir):
             folder.mkdir(exist_ok=True)
-        child = BackupChild(self.config, store, lambda: self.clocks.wall_us)
+        child = BackupChild(self.config, store.store_id, lambda: self.clocks.wall_us)
         backups = Backups(
             config=self.config,
             store=store,

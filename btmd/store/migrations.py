@@ -72,6 +72,15 @@ def prepare_database(
         _migrate(path, version, migrations, clock)
 
 
+def pending_migrations(path: Path) -> int:
+    """How many migrations ``prepare_database`` would apply to the database at ``path``; 0 where there is none.
+
+    Call it before any connection is open. Raises Damaged.
+    """
+    finish_swap(path)
+    return max(0, len(released_migrations()) - _stored_version(path)) if path.exists() else 0
+
+
 def expected_schema(migrations: tuple[Migration, ...] | None = None) -> sqlite3.Connection:
     """An empty database in memory with the tables of the present version."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
