@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import inspect
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +17,8 @@ from btmd.domain.event import Actor, Event
 from btmd.store.codec import RawEvent, encode_event
 from btmd.store.errors import VersionConflict
 from btmd.store.event_log import IdempotencyKey, Recorded, SnapshotOf, Store, StreamAppend
+
+log = logging.getLogger("btmd")
 
 MAX_STATES = 512
 SNAPSHOT_VERSIONS = 100
@@ -137,7 +140,12 @@ class CommandHandler:
         snapshot, rows = await self._store.load(stream, self._state_versions[decider.noun])
         if snapshot is None:
             return self._advance(stream, decider, None, 0, rows)
-        state = msgspec.json.decode(snapshot[1], type=decider.state_type)
+        try:
+            state = msgspec.json.decode(snapshot[1], type=decider.state_type)
+        except msgspec.DecodeError as error:
+            # Only a short cut: the rows are what counts.
+            log.warning("a snapshot of %s cannot be read, all of its events are: %s", stream, error)
+            return self._advance(stream, decider, None, 0, await self._store.read_stream(stream))
         return self._advance(stream, decider, state, snapshot[0], rows)
 
     async def _refresh(self, stream: str, decider: Decider) -> tuple[Any, int]:

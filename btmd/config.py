@@ -79,6 +79,11 @@ class Config:
         return self.state_dir / "preset-files.json"
 
     @property
+    def failed_start_path(self) -> Path:
+        """Where a daemon that an error ended leaves word for the next one."""
+        return self.state_dir / "failed-start.json"
+
+    @property
     def backups_dir(self) -> Path:
         return self.state_dir / "backups"
 

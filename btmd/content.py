@@ -138,6 +138,11 @@ class ContentStore:
         """A path for a file that is being made; left-overs go at the next start."""
         return self._partial / f"{name}.work"
 
+    def unnamed(self, referenced: set[str]) -> set[str]:
+        """The contents that are there and not in ``referenced``."""
+        folders = [folder for folder in self._root.iterdir() if folder != self._partial and folder.is_dir()]
+        return {file.name for folder in folders for file in folder.iterdir()} - referenced
+
     def sweep(self, referenced: set[str], *, now_s: float | None = None) -> list[str]:
         """Remove contents that nothing names, files half made, and interrupted uploads that are a day old."""
         removed = []

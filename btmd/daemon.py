@@ -33,7 +33,8 @@ from btmd.datasets import DatasetAdding
 from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
-from btmd.errors import BtmdError, Damaged
+from btmd.errors import BtmdError, Damaged, ViewWrong
+from btmd.falling_back import FallingBack
 from btmd.history import History
 from btmd.inspector import Inspector
 from btmd.models import ModelAdding
@@ -44,10 +45,10 @@ from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.recovery_hint import recovery_hint, require_database
-from btmd.restoring import Restoring
+from btmd.restoring import Restoring, registered_contents
 from btmd.scheduler import Scheduler
 from btmd.settings_watcher import SettingsWatcher
-from btmd.state_folder import claim
+from btmd.state_folder import claim, make_folder
 from btmd.store.event_log import Store
 from btmd.submission import Submission
 from btmd.supervisor import Supervisor
@@ -55,6 +56,8 @@ from btmd.supervisor import Supervisor
 log = logging.getLogger("btmd")
 
 STOP_LIMIT_S = 5.0
+PROVED_S = 5.0
+"""How long a daemon has to have answered before what it started with counts as good."""
 LOG_LOOK_S = 5.0
 """How often to see whether the log failed: rarely enough to cost nothing."""
 
@@ -92,6 +95,7 @@ class Daemon:
         self.settings_watcher: SettingsWatcher
         self.condensing: Condensing
         self.backup_schedule: BackupSchedule
+        self.falling_back: FallingBack
         self.parts: Parts
         self._listener: socket.socket | None = None
         self._notifier = Notifier(config.systemd.notify_socket)
@@ -123,11 +127,16 @@ class Daemon:
         self.handler = CommandHandler(self.store, DECIDERS)
         if config.rebuild_projections:
             await self._rebuild()
+        troubles: dict[str, str] = {}
+        if self.store.unmigrated is not None:
+            troubles["migration"] = f"{self.store.unmigrated.reason} {self.store.unmigrated.did}"
+        for folder in (config.content_dir, config.jobs_dir, config.models_dir, config.cache_dir):
+            moved = make_folder(folder)
+            if moved is not None:
+                troubles[f"folder {folder.name}"] = f"{folder} was no folder; it was moved to {moved}."
+                log.error("%s", troubles[f"folder {folder.name}"])
         contents = ContentStore(config.content_dir)
         contents.create()
-        for folder in (config.jobs_dir, config.models_dir, config.cache_dir):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        troubles: dict[str, str] = {}
         self.supervisor = Supervisor(
             store=self.store,
             handler=self.handler,
@@ -150,6 +159,16 @@ class Daemon:
         datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
         self.confirmations = Confirmations(self.store, self.handler, clock_us, new_event_id, self.actor)
         history = History(self.store, clock_us)
+        restoring = Restoring(self.store, self.handler, history, contents, new_event_id)
+        self.falling_back = FallingBack(
+            store=self.store,
+            handler=self.handler,
+            history=history,
+            restoring=restoring,
+            actor=self.actor,
+            new_id=new_event_id,
+            marker=config.failed_start_path,
+        )
         self.settings_watcher = SettingsWatcher(
             store=self.store,
             handler=self.handler,
@@ -174,7 +193,7 @@ class Daemon:
             store=self.store,
             handler=self.handler,
             history=history,
-            restoring=Restoring(self.store, self.handler, history, contents, new_event_id),
+            restoring=restoring,
             backups=backups,
             backup_keys=BackupKeys(store=self.store, handler=self.handler, child=backup_child, backups=backups),
             contents=contents,
@@ -197,6 +216,7 @@ class Daemon:
             stopping=self.stopping,
             waiting_for=self.scheduler.waiting_for,
             troubles=troubles,
+            notices=self.falling_back.notices,
         )
         self.parts.activity.last_us = clock_us()
         self.condensing = Condensing(
@@ -219,13 +239,30 @@ class Daemon:
         )
 
     async def recover(self) -> None:
-        """Set the log's level, remove left-overs, note the start, find running trainers again."""
+        """Set the log's level, remove left-overs, note the start, find running trainers again.
+
+        What keeps this from working is taken back, and it is tried once more.
+        """
+        await self.falling_back.before_start()
+        while True:
+            try:
+                await self._recover()
+                return
+            except Exception as error:
+                if not await self.falling_back.after_failure(error):
+                    raise
+                log.warning("the start is tried again", exc_info=error)
+
+    async def _recover(self) -> None:
         await self.confirmations.take_back()
         state, _ = await self.handler.state(settings.STREAM)
         if self.config.log_level is None and state is not None:
             logging.getLogger().setLevel(str(state.get("log.level")).upper())
         async with self.store.session() as session:
             referenced = await referenced_contents(session) | await unfinished_contents(session)
+        if self.parts.contents.unnamed(referenced) & await registered_contents(self.store):
+            # Before anything is removed: a damaged view must not cost anybody their data.
+            raise ViewWrong("The view of the datasets does not show all that the log registers.")
         removed = self.parts.contents.sweep(referenced)
         if removed:
             log.info("removed %d contents that nothing names", len(removed))
@@ -250,6 +287,7 @@ class Daemon:
             tasks.start_soon(self.condensing.run)
             tasks.start_soon(self.backup_schedule.run)
             tasks.start_soon(self._reopen_failed_log)
+            tasks.start_soon(self._prove_good)
             if self.config.systemd.watchdog_s is not None:
                 tasks.start_soon(self._answer_watchdog, self.config.systemd.watchdog_s / 2)
             if self.config.idle_exit_s is not None:
@@ -272,10 +310,22 @@ class Daemon:
             if hasattr(self, "handler") and not self.store.closed:
                 try:
                     with anyio.move_on_after(1):
+                        if self.stopping.is_set():
+                            await self.falling_back.came_up()
                         await self.handler.handle(StopDaemon(self._stop_reason), actor=self.actor)
                 except BtmdError as error:
                     log.warning("the stop could not be recorded: %s", error.detail)
             await self._opened.aclose()
+
+    async def failed(self, error: Exception) -> None:
+        """Leave word for the next start that this one ended by an error."""
+        if not hasattr(self, "falling_back") or self.store.closed:
+            return
+        try:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await self.falling_back.ended_by(error)
+        except (BtmdError, OSError) as problem:
+            log.error("why this daemon ended cannot be kept: %s", problem)
 
     def stop(self, reason: str) -> None:
         """Begin to end: answer what is under way, then leave."""
@@ -307,6 +357,13 @@ class Daemon:
                 log.info("rebuilt the view %s", name)
             else:
                 log.error("the view %s cannot be rebuilt: %s", name, error)
+
+    async def _prove_good(self) -> None:
+        await anyio.sleep(PROVED_S)
+        try:
+            await self.falling_back.came_up()
+        except BtmdError as error:
+            log.warning("that this daemon came up well cannot be noted: %s", error.detail)
 
     async def _reopen_failed_log(self) -> None:
         """After a failed write or sync the log accepts nothing until it was opened and verified anew."""
@@ -363,5 +420,8 @@ async def run_daemon(config: Config) -> None:
         await daemon.open()
         await daemon.recover()
         await daemon.run()
+    except Exception as error:
+        await daemon.failed(error)
+        raise
     finally:
         await daemon.close()

@@ -208,6 +208,10 @@ class DatabaseMissing(Damaged):
     code, title = "database_missing", "The database is gone"
 
 
+class ViewWrong(BtmdError):
+    code, status, exit_code, title = "view_wrong", 503, 7, "A view does not show what the log says"
+
+
 class WrongKey(BtmdError):
     code, status, exit_code, title = "wrong_key", 403, 8, "This key does not open the backup"
 

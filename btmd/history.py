@@ -34,6 +34,8 @@ PAGE_ROWS = 200
 MOST_TOGETHER = 1000
 """No command changes more settings than this."""
 MOST_LISTED = 10
+NO_SNAPSHOT = -1
+"""A version of the code that made no snapshot."""
 
 
 class ChangeNotFound(NotFound):
@@ -93,7 +95,12 @@ class History:
         """The state of a stream after event ``seq``; None before its first event."""
         version = _state_version(decider)
         snapshot, rows = await self._store.query(lambda connection: state_rows(connection, stream, version, seq))
-        state = None if snapshot is None else msgspec.json.decode(snapshot, type=decider.state_type)
+        try:
+            state = None if snapshot is None else msgspec.json.decode(snapshot, type=decider.state_type)
+        except msgspec.DecodeError:
+            # A snapshot is only a short cut; without one, all rows up to there are read.
+            state = None
+            _, rows = await self._store.query(lambda connection: state_rows(connection, stream, NO_SNAPSHOT, seq))
         return decider.fold(state, [row.event for row in rows if not isinstance(row.event, RawEvent)])
 
     async def settings_at(self, seq: int) -> SettingsState:

@@ -218,6 +218,18 @@ def _held_by(target: RestoreTarget, manner: Manner, plan: RestorePlan) -> Manner
     return replace(manner, components=left)
 
 
+async def registered_contents(store: Store) -> set[str]:
+    """The SHA-256 of every file of the datasets that are registered, read from the log itself."""
+    found: set[str] = set()
+    for stream in await store.query(lambda connection: streams_of(connection, _PREFIXES["datasets"])):
+        rows = await store.read_stream(stream)
+        now = registration(known(row.event for row in rows))
+        for one in now.events if now is not None else ():
+            if isinstance(one, DatasetVersionAdded):
+                found |= {one.source_sha256, one.rows_sha256}
+    return found
+
+
 def _past(
     component: str,
     stream: str,

@@ -219,7 +219,8 @@ class SettingsWatcher:
 def _remembered(path: Path) -> Memory:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Memory)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError):
+        # Whatever stands there instead: without a memory, the file is compared with the log.
         return Memory()
 
 

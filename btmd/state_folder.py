@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from btmd.errors import AlreadyRunning, BtmdError, StateFolderReadOnly, StoreFull
@@ -40,6 +41,22 @@ def claim(folder: Path, lock_path: Path) -> int:
         os.close(file)
         raise refused(folder, problem) from None
     return file
+
+
+def make_folder(path: Path) -> Path | None:
+    """Make a folder for us alone; a file in its place is moved aside, and where to is returned.
+
+    Raises StateFolderReadOnly, StoreFull.
+    """
+    moved: Path | None = None
+    try:
+        if not path.is_dir() and os.path.lexists(path):
+            moved = path.with_name(f"{path.name}.aside-{time.time_ns()}")
+            os.rename(path, moved)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as problem:
+        raise refused(path.parent, problem) from None
+    return moved
 
 
 def refused(folder: Path, problem: OSError) -> BtmdError:

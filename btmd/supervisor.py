@@ -66,6 +66,9 @@ class Supervisor:
         """Find the jobs that were running; what happened to them meanwhile is read from their spools in `run`."""
         async with self._store.session() as session:
             running = {row.job_id: row for row in await running_jobs(session)}
+        # A start that failed and is tried again begins here anew.
+        self._attempts.clear()
+        self._adopted.clear()
         for row in running.values():
             folder = JobFolder(self._jobs_dir / row.job_id)
             if folder.plan_path.exists() and not self._is_ours(folder):

@@ -127,7 +127,7 @@ async def status(parts: PartsOf) -> Response:
         "system_backups": len(found_backups),
         "last_backup_at": rfc3339(found_backups[0].created_us) if found_backups else None,
         "last_proved_restore_at": None if proved is None else rfc3339(proved.at_us),
-        "reminders": await _reminders(parts, any_backup=bool(found_backups)),
+        "reminders": [*parts.notices, *await _reminders(parts, any_backup=bool(found_backups))],
         "problems": problems,
         "version": __version__,
         "pid": os.getpid(),

@@ -1,6 +1,6 @@
 """What the operations work with; made by the daemon, handed to every request."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,8 @@ class Parts:
     """By job: what a queued job waits for, in words."""
     troubles: Mapping[str, str]
     """What does not work just now, in words, by what it is about."""
+    notices: Sequence[str] = ()
+    """What a person should know of this start, in words."""
     activity: Activity = field(default_factory=Activity)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from btmd.domain import backup, dataset, job, machine, model, preset_definition, settings
+from btmd.domain import backup, dataset, health, job, machine, model, preset_definition, settings
 from btmd.domain.decider import Decider
 
 SETTINGS = Decider("settings", settings.stream, settings.decide, settings.evolve, settings.SettingsState)
@@ -18,6 +18,7 @@ DATASETS = Decider("dataset", dataset.stream, dataset.decide, dataset.evolve, da
 JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
 BACKUPS = Decider("backups", backup.stream, backup.decide, backup.evolve, backup.BackupsState)
 MACHINE = Decider("machine", machine.stream, machine.decide, machine.evolve, machine.MachineState)
+HEALTH = Decider("health", health.stream, health.decide, health.evolve, health.HealthState)
 
 DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(settings.SettingsCommand), SETTINGS),
@@ -27,6 +28,7 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(job.JobCommand), JOBS),
     **dict.fromkeys(get_args(backup.BackupCommand), BACKUPS),
     **dict.fromkeys(get_args(machine.MachineCommand), MACHINE),
+    **dict.fromkeys(get_args(health.HealthCommand), HEALTH),
 }
 
-__all__ = ["BACKUPS", "DATASETS", "DECIDERS", "JOBS", "MACHINE", "MODELS", "PRESETS", "SETTINGS"]
+__all__ = ["BACKUPS", "DATASETS", "DECIDERS", "HEALTH", "JOBS", "MACHINE", "MODELS", "PRESETS", "SETTINGS"]

@@ -7,6 +7,7 @@ and rebuilt aside (``btmd/projections/rebuild.py``) at the next start or on requ
 import json
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,7 +69,7 @@ class ProjectionEngine:
         for status in self._statuses.values():
             code_version, status.position, status.error = stored.get(status.projection.name, (None, 0, None))
             current = code_version == status.projection.code_version and status.error is None
-            if not current or status.position != head_seq:
+            if not current or status.position != head_seq or not _tables_are_whole(connection, status.projection):
                 status.error = status.error or "it has to be rebuilt"
                 stale.append(status.projection)
         return stale
@@ -137,6 +138,22 @@ class ProjectionEngine:
         )
 
 
+def _tables_are_whole(connection: sqlite3.Connection, projection: Projection) -> bool:
+    """Whether the tables and indexes are those that the projection makes: another program may have dropped one."""
+
+    def made(where: sqlite3.Connection) -> list[tuple[str, ...]]:
+        marks = ",".join("?" * len(projection.tables))
+        found = where.execute(
+            f"SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN ({marks}) ORDER BY type, name",
+            projection.tables,
+        )
+        return found.fetchall()
+
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        projection.create(fresh)
+        return made(connection) == made(fresh)
+
+
 def record_position(connection: sqlite3.Connection, projection: Projection, position: int) -> None:
     """Store that the projection's tables hold everything up to ``position``."""
     connection.execute(
@@ -149,4 +166,8 @@ def record_position(connection: sqlite3.Connection, projection: Projection, posi
 def recorded_tables(connection: sqlite3.Connection, name: str) -> tuple[str, ...]:
     """The tables that an earlier code version of the projection made."""
     row = connection.execute("SELECT tables FROM projection_positions WHERE name = ?", (name,)).fetchone()
-    return tuple(json.loads(row[0])) if row else ()
+    try:
+        return tuple(json.loads(row[0])) if row else ()
+    except ValueError:
+        # Nothing that a projection wrote; the tables that it makes today are known anyway.
+        return ()

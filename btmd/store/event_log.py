@@ -26,7 +26,7 @@ from btmd.store.batch import (
 )
 from btmd.store.condensing import Condensed, CondenseRule, next_segment
 from btmd.store.connection import Connect, connect_reader, connect_writer, opening_error, unreadable
-from btmd.store.migrations import expected_schema, prepare_database
+from btmd.store.migrations import Unmigrated, expected_schema, prepare_database, released_migrations
 from btmd.store.reader import read_log, read_stream
 from btmd.store.readers import Readers
 from btmd.store.recorded import Head, Recorded, encode_actor
@@ -59,6 +59,8 @@ class Store:
     ) -> None:
         self.path = path
         self.store_id = ""
+        self.unmigrated: Unmigrated | None = None
+        """Set where the database is one of an older version, because lifting it failed."""
         self._clock = clock
         self._monotonic_clock = monotonic_clock
         self._boot_id = boot_id
@@ -318,8 +320,9 @@ class Store:
     def _prepare(self) -> None:
         """Migrate, verify, catch up; no thread runs yet. Raises as :meth:`open`."""
         try:
-            prepare_database(self.path, clock=self._clock, new_id=self._new_id)
-            self._inspect()
+            prepared = prepare_database(self.path, clock=self._clock, new_id=self._new_id)
+            self.unmigrated = prepared.unmigrated
+            self._inspect(prepared.version)
             self._writer = self._new_writer()
         except (sqlite3.Error, OSError) as error:
             raise opening_error(error, self.path) from error
@@ -328,9 +331,10 @@ class Store:
             raise unreadable(error) from error
         self._head = self._writer.head
 
-    def _inspect(self) -> None:
+    def _inspect(self, version: int) -> None:
         """Look before anything is written."""
-        with closing(connect_reader(self.path)) as reader, closing(expected_schema()) as expected:
+        migrations = released_migrations()[:version]
+        with closing(connect_reader(self.path)) as reader, closing(expected_schema(migrations)) as expected:
             require_schema(reader, expected)
             verify_tail(reader)
             self.store_id = reader.execute("SELECT store_id FROM meta").fetchone()[0]

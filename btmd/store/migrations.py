@@ -10,13 +10,19 @@ from pathlib import Path
 
 import msgspec
 
-from btmd.errors import Damaged, StoreTooNew
-from btmd.store.connection import APPLICATION_ID
-from btmd.store.recorded import genesis_hash
+from btmd.errors import BtmdError, Damaged, StoreTooNew
+from btmd.store.connection import APPLICATION_ID, opening_error
+from btmd.store.reader import last_version, read_head
+from btmd.store.recorded import COLUMNS, genesis_hash, row_hash
 from btmd.store.schema import require_schema
 from btmd.store.swap import finish_swap
 from btmd.store.verification import verify_log
 
+OLDEST_USABLE_VERSION = 1
+"""The oldest version of the database that this program can work on, should its migrations fail.
+
+A release raises it with the first table or column that it cannot do without.
+"""
 _FILE_NAME = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 
 
@@ -28,6 +34,20 @@ class Migration(msgspec.Struct, frozen=True):
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class Unmigrated(msgspec.Struct, frozen=True):
+    """A database that stays in an older version because lifting it failed: why, and what that means."""
+
+    reason: str
+    did: str
+
+
+class PreparedDatabase(msgspec.Struct, frozen=True):
+    """A database that can be opened. ``version`` is that of its tables."""
+
+    version: int
+    unmigrated: Unmigrated | None = None
 
 
 def released_migrations() -> tuple[Migration, ...]:
@@ -45,31 +65,53 @@ def released_migrations() -> tuple[Migration, ...]:
 
 def prepare_database(
     path: Path, *, clock: Callable[[], int], new_id: Callable[[], str], migrations: tuple[Migration, ...] | None = None
-) -> None:
-    """Make ``path`` a database of the present version.
+) -> PreparedDatabase:
+    """Make ``path`` a database of the present version, or of the one it had where the migration fails.
 
     A new one is built aside and renamed, an older one is copied, migrated, checked and swapped in; the file before
-    stays beside it as ``btmd.db.v<number>``. Call it before any connection is open. Raises StoreTooNew, Damaged.
+    stays beside it as ``btmd.db.v<number>``. Whatever goes wrong on the way leaves the old one as it was, and in use.
+    Call it before any connection is open. Raises StoreTooNew, Damaged, and what the migration failed with where this
+    program cannot work on the older version.
     """
     migrations = released_migrations() if migrations is None else migrations
     finish_swap(path)
-    for left_over in (_aside(path), _beside(_aside(path), "-wal"), _beside(_aside(path), "-journal")):
-        left_over.unlink(missing_ok=True)
+    _clear_left_overs(path)
     if not path.exists():
         if _beside(path, "-wal").exists():
             raise Damaged(
                 f"{path.name} is gone, but its write-ahead log is there.", hint="Restore the database from a backup."
             )
         _create(path, migrations, clock, new_id)
-        return
+        return PreparedDatabase(len(migrations))
     version = _stored_version(path)
     if version > len(migrations):
         raise StoreTooNew(
             f"{path.name} has version {version}; this btmd knows versions up to {len(migrations)}. It was not touched.",
             hint="Install the newer btmd again.",
         )
-    if version < len(migrations):
+    if version == len(migrations):
+        return PreparedDatabase(version)
+    try:
         _migrate(path, version, migrations, clock)
+    except (sqlite3.Error, OSError, BtmdError) as error:
+        _clear_left_overs(path)
+        if version < OLDEST_USABLE_VERSION:
+            raise
+        return PreparedDatabase(version, _unmigrated(path, version, len(migrations), error))
+    return PreparedDatabase(len(migrations))
+
+
+def _unmigrated(path: Path, version: int, wanted: int, error: sqlite3.Error | OSError | BtmdError) -> Unmigrated:
+    refusal = error if isinstance(error, BtmdError) else opening_error(error, path)
+    return Unmigrated(
+        f"The database could not be lifted from version {version} to {wanted}: {refusal.detail}",
+        f"It stays in version {version} and is used so; lifting it is tried again at the next start.",
+    )
+
+
+def _clear_left_overs(path: Path) -> None:
+    for left_over in (_aside(path), *(_beside(_aside(path), suffix) for suffix in ("-wal", "-shm", "-journal"))):
+        left_over.unlink(missing_ok=True)
 
 
 def pending_migrations(path: Path) -> int:
@@ -192,6 +234,28 @@ def _check(copy: sqlite3.Connection, source: sqlite3.Connection, migrations: tup
             f"The event log is damaged at event {result.first_bad}: {result.reason}.",
             hint="Restore the database from a backup; it was not changed.",
         )
+    _try_append(copy)
+
+
+def _try_append(copy: sqlite3.Connection) -> None:
+    """Append a row as the writer would, and take it back. Raises Damaged: a log nobody can write to is no good one."""
+    stream, head = "machine", read_head(copy)
+    epoch, recorded_at_us = copy.execute("SELECT epoch, head_recorded_at FROM meta").fetchone()
+    version, now_us = last_version(copy, stream) + 1, recorded_at_us + 1
+    values = (head.seq + 1, epoch, stream, version, "trial", "Trial", 1, now_us, now_us, "", "{}", None, None, "{}")
+    copy.execute("BEGIN IMMEDIATE")
+    try:
+        copy.execute(
+            f"INSERT INTO events ({COLUMNS}) VALUES ({','.join('?' * 16)})",
+            (*values, head.hash, row_hash(head.hash, values)),
+        )
+    except sqlite3.Error as error:
+        raise Damaged(
+            f"The migrated log takes no event: {error}.", hint="The old one was kept; report this."
+        ) from error
+    finally:
+        if copy.in_transaction:
+            copy.execute("ROLLBACK")
 
 
 def _swap_in(aside: Path, path: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import sqlite
 
 from btmd.errors import Damaged, StoreTooNew
 from btmd.store.errors import SchemaChanged
-from btmd.store.migrations import Migration, expected_schema, prepare_database, released_migrations
+from btmd.store.migrations import Migration, PreparedDatabase, expected_schema, prepare_database, released_migrations
 from btmd.store.schema import schema_hash, table_names
 from btmd.store.tables import TABLES
 from tests.store.given import append, file_names, opened, refused
@@ -26,8 +26,17 @@ BROKEN = Migration(2, "broken", "CREATE TABLE halfway (a);\nINSERT INTO nowhere 
 FORGETFUL = Migration(2, "forgetful", "DROP TRIGGER events_never_deleted;\nDELETE FROM events WHERE seq = 2;\n")
 
 
-def prepare(path: Path, *added: Migration) -> None:
-    prepare_database(path, clock=lambda: 7, new_id=lambda: "store-1", migrations=(*released_migrations(), *added))
+CLOSED = Migration(
+    2,
+    "closed",
+    "CREATE TRIGGER closed BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'closed for ever'); END;\n",
+)
+
+
+def prepare(path: Path, *added: Migration) -> PreparedDatabase:
+    return prepare_database(
+        path, clock=lambda: 7, new_id=lambda: "store-1", migrations=(*released_migrations(), *added)
+    )
 
 
 @pytest.fixture
@@ -101,20 +110,37 @@ async def test_events_left_in_the_write_ahead_log_are_lifted_too(tmp_path: Path)
         assert connection.execute("SELECT count(*), max(seq) FROM events").fetchone() == (2, 2)
 
 
-@pytest.mark.parametrize(
-    ("migration", "error"), [(BROKEN, sqlite3.OperationalError), (FORGETFUL, (Damaged, SchemaChanged))]
-)
-async def test_a_migration_that_fails_leaves_the_database_as_it_was(
-    tmp_path: Path, migration: Migration, error: type[Exception]
+@pytest.mark.parametrize("migration", [BROKEN, FORGETFUL, CLOSED])
+async def test_a_migration_that_fails_leaves_the_database_as_it_was_and_in_use(
+    tmp_path: Path, migration: Migration
 ) -> None:
     async with opened(tmp_path) as store:
         await append(store, "s", refused("1"), refused("2"), refused("3"))
-    with pytest.raises(error):
-        prepare(tmp_path / "btmd.db", migration)
+    prepared = prepare(tmp_path / "btmd.db", migration)
+    assert prepared.version == len(released_migrations())
+    assert prepared.unmigrated is not None
+    assert prepared.unmigrated.reason
     async with opened(tmp_path) as store:
         assert (await store.verify()).checked == 3
         await append(store, "s", refused("4"))
-    assert not (tmp_path / "btmd.db.new").exists()
+    assert file_names(tmp_path) == {"btmd.db"}
+
+
+@pytest.mark.parametrize(
+    ("migration", "error"), [(BROKEN, sqlite3.OperationalError), (FORGETFUL, (Damaged, SchemaChanged))]
+)
+async def test_a_version_too_old_to_work_on_is_refused_with_what_the_migration_failed_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migration: Migration, error: type[Exception]
+) -> None:
+    async with opened(tmp_path) as store:
+        await append(store, "s", refused("1"), refused("2"), refused("3"))
+    with monkeypatch.context() as later_release:
+        later_release.setattr("btmd.store.migrations.OLDEST_USABLE_VERSION", 99)
+        with pytest.raises(error):
+            prepare(tmp_path / "btmd.db", migration)
+    async with opened(tmp_path) as store:
+        assert (await store.verify()).checked == 3
+    assert file_names(tmp_path) == {"btmd.db"}
 
 
 async def test_a_newer_database_is_refused_untouched(tmp_path: Path, contents: dict[str, bytes]) -> None:
