@@ -14,18 +14,24 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from btmd.domain.event import Actor
 from btmd.domain.machine import OperationRefused
 from btmd.errors import BtmdError, StoreFailed, StoreFull
 from btmd.projections.job_view import JOBS_VIEW
 from btmd.projections.settings import SETTINGS_VIEW
 from btmd.projections.spool import SPOOL_VIEW
-from btmd.store import writer
+from btmd.store import condensing, writer
+from btmd.store.condensing import CondenseRule
 from btmd.store.connection import connect_writer
 from btmd.store.errors import DuplicateEvent
 from btmd.store.event_log import Store, StreamAppend
+from tests.store.given import tick
 
 ACTOR = Actor(1000, 1000, 1, (1000,), "worker")
+TICKS = "ticks-aaaaaaaaaa"
+EVERYTHING = CondenseRule(before_us=2**62, max_bytes=0)
 PROJECTIONS = (SETTINGS_VIEW, JOBS_VIEW, SPOOL_VIEW)
 
 
@@ -98,6 +104,56 @@ async def append_for_ever(folder: Path, run: str, clients: int) -> None:
     await asyncio.gather(*(client(store, f"{run}-{number}", 1_000_000, acknowledged) for number in range(clients)))
 
 
+def small_slices() -> None:
+    condensing.SLICE_ROWS, condensing.MIN_ROWS = 40, 10
+
+
+async def append_ticks(store: Store, event_ids: tuple[str, ...]) -> None:
+    events = tuple(tick(number) for number, _ in enumerate(event_ids))
+    await store.append([StreamAppend(TICKS, events, event_ids=event_ids)], actor=ACTOR)
+
+
+async def condense_for_ever(folder: Path, run: str) -> None:
+    """Append ticks and condense them side by side until killed; tells of each tick, and of each segment."""
+    small_slices()
+    acknowledged = Acknowledged(folder)
+    store = await open_store(folder)
+
+    async def condense() -> None:
+        while True:
+            if await store.condense(EVERYTHING) is not None:
+                print("condensed", flush=True)
+            await asyncio.sleep(0)
+
+    async def report() -> None:
+        for number in range(1_000_000):
+            event_ids = tuple(f"{run}-{number}-{part}" for part in range(8))
+            await append_ticks(store, event_ids)
+            for event_id in event_ids:
+                acknowledged(event_id)
+
+    await asyncio.gather(condense(), report())
+
+
+async def condense_on_a_full_disk(folder: Path, switch: Path) -> None:
+    """Condensing is refused while there is no room, loses nothing, and goes on when there is."""
+    small_slices()
+    store = await open_store(folder)
+    await append_ticks(store, tuple(f"tick-{number}" for number in range(100)))
+    before = [row.row() for row in await store.read()]
+    turn(switch, on=True)
+    for _ in range(3):
+        with pytest.raises(StoreFull):
+            await store.condense(EVERYTHING)
+    assert store.health()["writer"] == "running", store.health()
+    assert [row.row() for row in await store.read()] == before
+    turn(switch, on=False)
+    assert await store.condense(EVERYTHING) is not None
+    assert [row.row() for row in await store.read(upto=100)] == before
+    assert (await store.verify()).ok
+    await store.close()
+
+
 def turn(switch: Path, *, on: bool) -> None:
     if on:
         switch.touch()
@@ -136,7 +192,7 @@ async def survive(folder: Path, switch: Path, expected: type[BtmdError]) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["clients", "for-ever", "full", "failed-sync"])
+    parser.add_argument("what", choices=["clients", "for-ever", "full", "failed-sync", "condense", "condense-full"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--run", default="run")
     parser.add_argument("--clients", type=int, default=4)
@@ -149,6 +205,10 @@ def main() -> None:
             asyncio.run(run_clients(given.folder, given.run, given.clients, given.count, given.synchronous))
         case "for-ever":
             asyncio.run(append_for_ever(given.folder, given.run, given.clients))
+        case "condense":
+            asyncio.run(condense_for_ever(given.folder, given.run))
+        case "condense-full":
+            asyncio.run(condense_on_a_full_disk(given.folder, given.switch))
         case "full":
             asyncio.run(survive(given.folder, given.switch, StoreFull))
         case _:

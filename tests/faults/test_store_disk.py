@@ -23,7 +23,7 @@ def run_behind_shim(folder: Path, what: str) -> None:
         build_shim(folder),
         prefix=state,
         fail_while=switch if what == "failed-sync" else None,
-        full_while=switch if what == "full" else None,
+        full_while=switch if what in ("full", "condense-full") else None,
     )
     command = [sys.executable, "-m", "tests.faults.store_worker", what, str(state), "--switch", str(switch)]
     finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -36,6 +36,10 @@ def test_full_disk_refuses_clearly_and_appends_go_on_when_there_is_room(tmp_path
 
 def test_failed_sync_stops_the_store_until_it_is_opened_again_and_verified(tmp_path: Path) -> None:
     run_behind_shim(tmp_path, "failed-sync")
+
+
+def test_condensing_on_a_full_disk_is_refused_clearly_and_loses_nothing(tmp_path: Path) -> None:
+    run_behind_shim(tmp_path, "condense-full")
 
 
 @pytest.fixture

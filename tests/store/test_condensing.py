@@ -19,6 +19,7 @@ from btmd.store.audit import audit_log
 from btmd.store.condensing import CondenseRule, log_sizes
 from btmd.store.errors import VersionConflict
 from btmd.store.event_log import Recorded, Store
+from btmd.subscriptions import subscribe
 from tests.store.given import START_US, Clocks, append, opened, refused, tick
 
 ANY = CondenseRule(before_us=2**62, max_bytes=0)
@@ -69,6 +70,23 @@ async def test_condensing_goes_slice_by_slice_and_every_read_gives_the_same_rows
         assert await store.query(lambda connection: audit_log(connection, store.head).verdict) == "ok"
         assert (await store.rebuild_projections()) == {"spool_positions": None}
         assert store.health()["projections"][0]["position"] == store.head.seq
+
+
+async def test_who_follows_the_log_from_any_position_misses_nothing(tmp_path: Path) -> None:
+    clocks = Clocks()
+    async with opened(tmp_path, clocks) as store:
+        for number in range(1, 41):
+            await append(store, "s" if number % 5 == 0 else "ticks-a", refused() if number % 5 == 0 else tick(number))
+        await condense_all(store)
+        log = raw(await store.read())
+    async with opened(tmp_path, clocks) as store:
+        for after in (0, 1, 12, 25, 39, 41):
+            found: list[Recorded] = []
+            async for rows in subscribe(store, after, limit=7):
+                found += rows
+                if found[-1].seq == store.head.seq:
+                    break
+            assert raw(found) == log[after:]
 
 
 async def test_the_event_tells_of_what_was_condensed(tmp_path: Path) -> None:
