@@ -41,6 +41,7 @@ from btmd.models import ModelAdding
 from btmd.notify import Notifier
 from btmd.preset_catalogue import PresetCatalogue
 from btmd.presets import load_builtin_presets
+from btmd.presets_watcher import PresetsWatcher
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
@@ -93,6 +94,7 @@ class Daemon:
         self.scheduler: Scheduler
         self.confirmations: Confirmations
         self.settings_watcher: SettingsWatcher
+        self.presets_watcher: PresetsWatcher
         self.condensing: Condensing
         self.backup_schedule: BackupSchedule
         self.falling_back: FallingBack
@@ -175,6 +177,15 @@ class Daemon:
             history=history,
             path=config.settings_path,
             memory_path=config.settings_memory_path,
+            new_id=new_event_id,
+            troubles=troubles,
+        )
+        self.presets_watcher = PresetsWatcher(
+            store=self.store,
+            handler=self.handler,
+            catalogue=presets,
+            folder=config.presets_dir,
+            memory_path=config.presets_memory_path,
             new_id=new_event_id,
             troubles=troubles,
         )
@@ -284,6 +295,7 @@ class Daemon:
             tasks.start_soon(self.parts.chats.run)
             tasks.start_soon(self.confirmations.run)
             tasks.start_soon(self.settings_watcher.run)
+            tasks.start_soon(self.presets_watcher.run)
             tasks.start_soon(self.condensing.run)
             tasks.start_soon(self.backup_schedule.run)
             tasks.start_soon(self._reopen_failed_log)

@@ -2,13 +2,18 @@
 
 import ctypes
 import os
+import struct
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-_IN_MODIFY, _IN_MOVED_TO, _IN_CREATE = 0x2, 0x80, 0x100
+_IN_MODIFY, _IN_MOVED_FROM, _IN_MOVED_TO, _IN_CREATE, _IN_DELETE = 0x2, 0x40, 0x80, 0x100, 0x200
+_IN_DELETE_SELF, _IN_MOVE_SELF, _IN_IGNORED, _IN_ONLYDIR = 0x400, 0x800, 0x8000, 0x1000000
+_ENDED = _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_IGNORED
+_HEADER = struct.Struct("iIII")
 _READ_BYTES = 16 * 1024
 
 
@@ -18,27 +23,46 @@ def _libc() -> Any:
 
 
 class FolderWatch:
-    """Tells when a file in ``folder`` was written, made or moved in. Raises OSError when the kernel refuses."""
+    """Tells when a file in ``folder`` was written, made, moved or removed; hidden files are nobody's business.
+
+    Raises OSError when the kernel refuses.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         libc = _libc()
         self._file = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         if self._file < 0:
             raise _failure("the kernel grants no more file watches", folder)
-        mask = _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE
+        mask = _IN_MODIFY | _IN_MOVED_FROM | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE
+        mask |= _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_ONLYDIR
         if libc.inotify_add_watch(self._file, os.fsencode(folder), mask) < 0:
             problem = _failure("the folder cannot be watched", folder)
             os.close(self._file)
             raise problem
 
     async def changed(self) -> None:
-        """Return once something has changed since the last call."""
-        await anyio.wait_readable(self._file)
-        try:
-            while len(os.read(self._file, _READ_BYTES)) > _READ_BYTES // 2:
-                pass
-        except BlockingIOError:
-            return
+        """Return once something has changed since the last call. Raises FileNotFoundError when the folder went away."""
+        while True:
+            await anyio.wait_readable(self._file)
+            happened = list(self._happened())
+            if any(mask & _ENDED for mask, _ in happened):
+                raise FileNotFoundError(2, "the folder is not there any more", str(self._folder))
+            if any(not name.startswith(b".") for _, name in happened):
+                return
+
+    def _happened(self) -> Iterator[tuple[int, bytes]]:
+        while True:
+            try:
+                data = os.read(self._file, _READ_BYTES)
+            except BlockingIOError:
+                return
+            at = 0
+            while at < len(data):
+                _, mask, _, length = _HEADER.unpack_from(data, at)
+                name = data[at + _HEADER.size : at + _HEADER.size + length].rstrip(b"\0")
+                yield mask, name
+                at += _HEADER.size + length
 
     def close(self) -> None:
         anyio.notify_closing(self._file)

@@ -39,7 +39,15 @@ def written(text: str | None, preset: Preset, source: str) -> str:
         made: str = tomlkit.dumps(document)
         if parse_preset(made, source) == preset:
             return made
-    except (tomlkit.exceptions.TOMLKitError, PresetRefused, KeyError, TypeError, ValueError):
+    except (
+        tomlkit.exceptions.TOMLKitError,
+        PresetRefused,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):
         # Tables in a form that cannot be edited in place: below, they are written anew.
         pass
     return rendered(preset)

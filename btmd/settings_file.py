@@ -1,66 +1,23 @@
-"""settings.toml: its text and the values in it, read without following links, replaced without losing a save."""
+"""settings.toml: its text and the values in it."""
 
-import ctypes
-import errno
-import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from btmd.domain.settings import SCHEMA, Setting, Value, setting
-from btmd.errors import BtmdError, InvalidValue
-from btmd.job_folder import sync_folder
+from btmd.errors import BtmdError
 from btmd.toml_text import put, remove, toml
+from btmd.watched_file import FileWrong
 
-LARGEST_BYTES = 1024 * 1024
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
 _HEAD = """\
 # Settings of btmd. Edit and save: the daemon takes the change at once and keeps it in its history.
 # What is not set here has its default. A wrong value changes nothing; `btmctl status` shows line and reason.
 """
 
 
-class SettingsFileWrong(InvalidValue):
-    """The text is not usable; ``line`` counts from 1, None where no line is to blame."""
-
+class SettingsFileWrong(FileWrong):
     code, title = "settings_file_wrong", "The settings file cannot be used"
-
-    def __init__(self, detail: str, line: int | None = None) -> None:
-        super().__init__(detail, hint="The last good settings stay in force.")
-        self.line = line
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A file's bytes and whose it is."""
-
-    data: bytes
-    uid: int
-    gid: int
-    mode: int
-
-
-def read_content(path: Path) -> Content | None:
-    """What stands in the file, None where there is none. Raises SettingsFileWrong for no plain file, OSError."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        if problem.errno == errno.ELOOP:
-            raise SettingsFileWrong(f"{path} is a link; links are not followed.") from None
-        raise
-    with os.fdopen(file, "rb") as opened:
-        about = os.fstat(file)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST_BYTES:
-            raise SettingsFileWrong(f"{path} is no file of settings.")
-        return Content(opened.read(LARGEST_BYTES + 1), about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode))
 
 
 def read_values(data: bytes) -> dict[str, Value]:
@@ -151,62 +108,3 @@ def rendered(values: Mapping[str, Value]) -> str:
 def _about(one: Setting) -> str:
     restart = " Takes effect at the next start." if one.needs_restart else ""
     return f"{one.meaning} It is {one.range_text()}.{restart}"
-
-
-def replace_content(path: Path, expected: Content | None, data: bytes) -> bool:
-    """Put ``data`` in the place of ``expected`` (None: of no file); False where something else stands there by now.
-
-    The two are exchanged and what comes out is looked at, so that a save between look and write is not lost.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    aside.unlink(missing_ok=True)
-    mode = 0o600 if expected is None else expected.mode
-    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(file, "wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(file)
-        if expected is None:
-            try:
-                os.link(aside, path)
-            except FileExistsError:
-                return False
-        elif not _exchange(aside, path, expected):
-            return False
-        sync_folder(path.parent)
-        return True
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _exchange(aside: Path, path: Path, expected: Content) -> bool:
-    if not _swap(aside, path):
-        # A file system that cannot exchange: look as late as possible.
-        found = read_content(path)
-        if found is None or found.data != expected.data:
-            return False
-        os.replace(aside, path)
-        return True
-    if aside.is_symlink() or not aside.is_file() or aside.read_bytes() != expected.data:
-        _swap(aside, path)
-        return False
-    return True
-
-
-def _swap(one: Path, other: Path) -> bool:
-    """Exchange two files; False where the file system cannot. Raises OSError."""
-    exchange = _renameat2()
-    if exchange is None:
-        return False
-    if exchange(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):
-        return False
-    raise OSError(number, os.strerror(number), str(other))
-
-
-@cache
-def _renameat2() -> Any:
-    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

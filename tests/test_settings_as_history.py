@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from btmd import settings_watcher
+from btmd import file_sync
 from btmd.command_handler import CommandHandler
 from btmd.confirmations import Confirmations
 from btmd.content import ContentStore
@@ -268,7 +268,7 @@ class SettingsAsHistory(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_watcher, "STILL_S", 0.0)
+    monkeypatch.setattr(file_sync, "STILL_S", 0.0)
 
 
 SettingsAsHistory.TestCase.settings = settings(

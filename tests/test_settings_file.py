@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btmd.domain.settings import SCHEMA, Setting, Value
-from btmd.settings_file import (
-    SettingsFileWrong,
-    line_of,
-    read_content,
-    read_values,
-    rendered,
-    replace_content,
-    written,
-)
+from btmd.settings_file import SettingsFileWrong, line_of, read_values, rendered, written
+from btmd.watched_file import FileWrong, read_content, remove_content, replace_content
 
 BY_HAND = """\
 # mine
@@ -140,11 +133,26 @@ def test_links_and_other_things_are_not_followed(tmp_path: Path) -> None:
     other, path = tmp_path / "other", tmp_path / "settings.toml"
     other.write_bytes(b"[training]\nseed = 1\n")
     path.symlink_to(other)
-    with pytest.raises(SettingsFileWrong):
+    with pytest.raises(FileWrong):
         read_content(path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(SettingsFileWrong):
+    with pytest.raises(FileWrong):
         read_content(path)
     path.unlink()
     assert read_content(path) is None
+
+
+def test_only_what_was_looked_at_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"old")
+    seen = read_content(path)
+    assert seen is not None
+    path.write_bytes(b"a person's")
+    assert remove_content(path, seen) is False
+    assert path.read_bytes() == b"a person's"
+    again = read_content(path)
+    assert again is not None
+    assert remove_content(path, again) is True
+    assert remove_content(path, again) is False
+    assert os.listdir(tmp_path) == []
