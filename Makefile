@@ -9,7 +9,7 @@ PROOFS := log condensing resume start-up memory daemon cli quickstart
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
-        $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-systemd proof-faults
+        $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-backup-faults proof-systemd proof-faults
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -19,7 +19,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) speed backup systemd faults"
+	@echo "make proof-NAME   one of: $(PROOFS) speed backup backup-faults systemd faults"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -93,6 +93,10 @@ proof-first: dev $(VENV)/.demo-model
 # Boots a real systemd in a container: needs root and systemd-nspawn.
 proof-systemd: dev
 	bash tests/systemd/run.sh
+# A hundred kills of each operation on backups, full disks and read-only folders: the disks need root.
+proof-backup-faults: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/faults/test_backup_kill.py \
+	  tests/faults/test_backup_disk.py
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup

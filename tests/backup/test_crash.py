@@ -1,13 +1,9 @@
 """SIGKILL, full disks and read-only folders: before or after, never between, and nothing lost."""
 
 import os
-import random
 import resource
 import shutil
-import signal
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,105 +13,27 @@ import pytest
 from btmd.backup import key_ring
 from btmd.backup.create import BackupRequest
 from btmd.backup.keys import Keys
-from btmd.backup.recover import recover
 from btmd.backup.repository import Repository
 from btmd.backup.retention import Policy
 from btmd.errors import BackupFolderFull, BackupFolderUnusable, StoreFailed, StoreFull
-from btmd.store.migrations import prepare_database
-from tests.backup.logs import DECIDERS, NOW_US, Place, append, raw_rows, store_id_of
+from tests.backup.crashing import (
+    DONE,
+    FAILED,
+    KILLED,
+    OTHER_ERROR,
+    Operation,
+    Outcome,
+    at_change,
+    back_up,
+    fresh,
+    in_child,
+    prune,
+    rebuild,
+    rotate,
+)
+from tests.backup.logs import DECIDERS, NOW_US, Place, append, store_id_of
 
-PROOF = os.environ.get("BTMD_PROOF") == "1"
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.link", "sqlite3.connect"}
 FULL = (BackupFolderFull, BackupFolderUnusable, StoreFull, StoreFailed)
-KILLED, DONE, FAILED, OTHER_ERROR = -signal.SIGKILL, 0, 3, 4
-
-Operation = Callable[[Place], None]
-
-
-def at_change(number: int) -> None:
-    """Kill this process just before it changes the file system for the ``number``-th time."""
-    left = number
-
-    def watch(name: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        opens_to_write = name == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if name in CHANGES or opens_to_write:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
-
-
-def in_child(
-    operation: Operation,
-    place: Place,
-    prepare: Callable[[], None],
-    expected: tuple[type[Exception], ...] = (),
-    kill_after_s: float | None = None,
-) -> int:
-    """Run ``operation`` in a forked process; returns how it ended."""
-    child = os.fork()
-    if child == 0:
-        code = OTHER_ERROR
-        try:
-            prepare()
-            operation(place)
-            code = DONE
-        except expected:
-            code = FAILED
-        finally:
-            os._exit(code)
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def back_up(place: Place) -> None:
-    place.backup()
-
-
-def prune(place: Place) -> None:
-    place.repository.prune(Policy(last=1, daily=0, weekly=0, monthly=0, max_size_bytes=1), place.ring)
-
-
-def rotate(place: Place) -> None:
-    place.keys.rotate(place.ring, NOW_US)
-
-
-def rebuild(place: Place) -> None:
-    recover(place.database, place.target, place.keys.secret(), place.keys, DECIDERS, now_us=NOW_US)
-
-
-class Outcome:
-    """What was there before, to compare with what is there after a kill."""
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.backups = set(place.repository.folder.manifest_ids())
-        self.rows = raw_rows(place.database)
-
-    def require_before_or_after(self, operation: Operation) -> bool:
-        """Every backup that is listed is whole, the log is whole, the keys open; returns whether it was done."""
-        place = self.place
-        # The first thing that a starting daemon does.
-        prepare_database(place.database, clock=lambda: NOW_US, new_id=lambda: "never")
-        rows = raw_rows(place.database)
-        # A recovery gives what was backed up last: all but the newest ten.
-        assert rows == self.rows or (operation is rebuild and rows == self.rows[:-10])
-        ring = place.keys.open(store_id_of(place.database), NOW_US)
-        now = set(place.repository.folder.manifest_ids())
-        for name in now:
-            place.repository.verify(name, ring)
-        assert now, "no backup is left"
-        if operation is back_up:
-            assert self.backups <= now
-            return now != self.backups
-        if operation is prune:
-            return len(now) == 1
-        assert now == self.backups
-        return False
 
 
 @pytest.fixture
@@ -125,15 +43,6 @@ def prepared(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     for seed in range(2, 5):
         place.backup()
         append(place.database, 10, seed=seed)
-    return place
-
-
-def fresh(prepared: Place, root: Path) -> Place:
-    """A copy of everything, to be killed in."""
-    place = Place(root)
-    shutil.rmtree(place.state)
-    shutil.copytree(prepared.state, place.state)
-    shutil.copytree(prepared.target, place.target)
     return place
 
 
@@ -156,21 +65,6 @@ def test_killed_before_any_change_of_a_file(prepared: Place, tmp_path: Path, ope
             assert number > 5
             return
     raise AssertionError("the operation never came to its end")
-
-
-@pytest.mark.skipif(not PROOF, reason="long: 100 kills of each operation")
-@pytest.mark.parametrize("operation", [back_up, prune, rotate, rebuild])
-def test_killed_at_random_moments(prepared: Place, tmp_path: Path, operation: Operation) -> None:
-    drawn = random.Random(7)
-    began_ns = time.monotonic_ns()
-    in_child(operation, fresh(prepared, tmp_path / "measured"), lambda: None)
-    duration_s = (time.monotonic_ns() - began_ns) / 1e9
-    for number in range(100):
-        place = fresh(prepared, tmp_path / str(number))
-        outcome = Outcome(place)
-        in_child(operation, place, lambda: None, kill_after_s=drawn.uniform(0, duration_s))
-        outcome.require_before_or_after(operation)
-        shutil.rmtree(place.state.parent)
 
 
 def limited_to(size_bytes: int) -> Callable[[], None]:

@@ -33,7 +33,7 @@ def daemon() -> Iterator[DaemonProcess]:
             subprocess.run(["umount", "-l", str(state)], check=True)
 
 
-def _fill(path: Path) -> None:
+def fill(path: Path) -> None:
     with path.open("wb", buffering=0) as ballast:
         for size in (1 << 20, 4096):
             try:
@@ -50,7 +50,7 @@ def test_a_full_disk_while_training_and_appending(daemon: DaemonProcess) -> None
     ballast = daemon.config.state_dir / "ballast"
     end = time.monotonic() + 60
     while True:
-        _fill(ballast)
+        fill(ballast)
         answer = client.patch("/settings", {"changes": {"training.seed": int(time.monotonic() * 1000) % 10**6}})
         if answer.status == 503:
             break
@@ -60,7 +60,7 @@ def test_a_full_disk_while_training_and_appending(daemon: DaemonProcess) -> None
     # The trainer finds the disk full as well, sooner or later, and says so in the room it kept for that.
     while (daemon.config.jobs_dir / job_id / "tmp" / "reserve").exists():
         assert time.monotonic() < end
-        _fill(ballast)
+        fill(ballast)
         time.sleep(0.05)
     ballast.unlink()
     while client.job(job_id)["state"] != "failed":
