@@ -89,7 +89,7 @@ def main() -> None:
                 Figure("daemon's CPU beside the trainer's, one tick a second", [share], "%", "< 1", 3),
                 Figure("submission to a trainer that has its first lines behind it", [spawned_s], "s", "", 2),
             ],
-            packages=("fastapi", "uvicorn", "sqlmodel"),
+            packages=("starlette", "uvicorn", "sqlmodel"),
             notes=(
                 f"Idle phases of {given.seconds:g} s; the training is a tiny Llama on one thread, {given.steps} steps.",
                 "The time to the trainer's pid file includes planning, the measuring of tokens, and Python's start.",

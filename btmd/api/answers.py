@@ -38,7 +38,7 @@ def described(
     }
     for code in (*errors, 403, 422, 503):
         responses[code] = {"description": "refused", "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}}}
-    return {"responses": responses, "status_code": status, "response_model": None}
+    return {"responses": responses}
 
 
 def wants(request: Request, media_type: str) -> bool:

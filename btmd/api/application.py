@@ -1,8 +1,15 @@
 """All operations under one root."""
 
-from fastapi import FastAPI
+from collections.abc import Mapping
 
-from btmd import __version__
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
 from btmd.api import (
     audit,
     backup_keys,
@@ -22,7 +29,10 @@ from btmd.api import (
     settings,
     training,
 )
+from btmd.api.answers import json_answer
 from btmd.api.guard import Guard
+from btmd.api.openapi import document
+from btmd.api.operation import Operation, by_path
 from btmd.api.parts import Parts
 
 ROOT = "/api/basic-training"
@@ -46,26 +56,40 @@ ROUTERS = (
 )
 
 
-def build_application(parts: Parts) -> FastAPI:
+OPERATIONS = tuple(one for router in ROUTERS for one in router.operations)
+
+
+class _Methods:
+    """The operations at one path, as an ASGI application. HEAD is answered only where it is an operation."""
+
+    def __init__(self, operations: Mapping[str, Operation]) -> None:
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._operations.get(scope["method"])
+        if found is None:
+            raise HTTPException(405, headers={"Allow": ", ".join(self._operations)})
+        answer = await found(Request(scope, receive, send))
+        await answer(scope, receive, send)
+
+
+async def _openapi(request: Request) -> Response:
+    return json_answer(document(ROOT, OPERATIONS))
+
+
+def build_application(parts: Parts) -> Starlette:
     """The ASGI application; the OpenAPI document is at /openapi.json."""
-    app = FastAPI(
-        title="btmd",
-        version=__version__,
-        description="Fine-tune a language model on your own workstation. Errors are RFC 9457 problem documents.",
-        docs_url=None,
-        redoc_url=None,
-        # Spans, metrics and exporters that the environment could switch on: nothing leaves this machine.
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-            "operation_spans": False,
-            "auto_configure": False,
-        },
+    app = Starlette(
+        routes=[
+            Route("/openapi.json", _openapi),
+            *(
+                # With its methods named, a path that others match too does not answer for them.
+                Route(ROOT + path, _Methods(methods), methods=list(methods))
+                for path, methods in by_path(OPERATIONS).items()
+            ),
+        ],
+        middleware=[Middleware(Guard, parts=parts)],
+        exception_handlers=problems.HANDLERS,
     )
     app.state.parts = parts
-    for router in ROUTERS:
-        app.include_router(router, prefix=ROOT)
-    problems.install(app)
-    app.add_middleware(Guard, parts=parts)
     return app

@@ -3,17 +3,19 @@
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query
+from msgspec import Meta
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.domain.machine import OperationRefused
 from btmd.store.audit import audit_log, newest_of
 from btmd.store.recorded import Recorded
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = Router(prefix="/audit", tags=("audit",))
 
 VERIFIED_EXAMPLE = {
     "verdict": "ok",
@@ -26,7 +28,7 @@ VERIFIED_EXAMPLE = {
 
 
 @operation(router, "GET", "/verification", Permission.READ, **described(VERIFIED_EXAMPLE))
-async def verify(parts: PartsOf) -> Response:
+async def verify(parts: Parts) -> Response:
     """Walk the hash chain from the first event to the last.
 
     `verdict` is `ok`, `damaged` or `tampered`; `first_bad` is the number of the first event that does not fit. Keep
@@ -49,10 +51,10 @@ ENTRY_EXAMPLE = {
 
 @operation(router, "GET", "", Permission.READ, **described([ENTRY_EXAMPLE], text="newest first"))
 async def audit(
-    parts: PartsOf,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
-    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
-    user: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
+    parts: Parts,
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100,
+    before: Annotated[int, Meta(ge=1, le=2**62)] | None = None,
+    user: Annotated[str, Meta(min_length=1, max_length=200)] | None = None,
     refused: bool = False,
 ) -> Response:
     """Who did or was refused what; of one `user` (name or uid), `refused` operations only, `before` a number."""

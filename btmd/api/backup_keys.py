@@ -1,21 +1,25 @@
 """The keys of the backups: what opens them, a recovery key to write down, a passphrase, rotation."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.backup.requests import KeysAnswer
 from btmd.backup_keys import Asking
+from btmd.domain.event import Actor
 from btmd.errors import Conflict
 
-router = APIRouter(prefix="/backup-keys", tags=["backups"])
+router = Router(prefix="/backup-keys", tags=("backups",))
 
 EXAMPLE = {
     "slots": [{"kind": "key_file", "created_at": "2026-11-22T14:00:00.000000Z"}],
@@ -26,23 +30,23 @@ EXAMPLE = {
 CHANGED_EXAMPLE = {"message": "...", "unreached": []}
 
 
-class RecoveryKey(BaseModel):
-    recovery_key: str = Field(min_length=1, max_length=500)
+class RecoveryKey(msgspec.Struct):
+    recovery_key: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
-class Passphrase(BaseModel):
-    passphrase: str = Field(min_length=1, max_length=10_000)
+class Passphrase(msgspec.Struct):
+    passphrase: Annotated[str, Meta(min_length=1, max_length=10_000)]
 
 
-class OtherSecret(BaseModel):
+class OtherSecret(msgspec.Struct):
     """Exactly one of them."""
 
-    recovery_key: str = Field("", max_length=500)
-    passphrase: str = Field("", max_length=10_000)
+    recovery_key: Annotated[str, Meta(max_length=500)] = ""
+    passphrase: Annotated[str, Meta(max_length=10_000)] = ""
 
 
 @operation(router, "GET", "", Permission.ADMIN, **described(EXAMPLE))
-async def show_keys(parts: PartsOf) -> Response:
+async def show_keys(parts: Parts) -> Response:
     """What opens the backups, never the keys themselves; `recovery_key` is none, shown, or confirmed."""
     answer, state = await parts.backup_keys.show(), await parts.backup_keys.state()
     return json_answer(
@@ -59,7 +63,7 @@ SHOWN_EXAMPLE = {**CHANGED_EXAMPLE, "recovery_key": "0A1B2-..."}
 
 
 @operation(router, "POST", "/recovery-key", Permission.ADMIN, **described(SHOWN_EXAMPLE, errors=(409,)))
-async def show_recovery_key(request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def show_recovery_key(request: Request, parts: Parts, actor: Actor) -> Response:
     """A new recovery key to write down; it is shown this once and kept nowhere, and ends an earlier one."""
     key = await key_of(request, actor)
     kept = stored_answer({"message": "A recovery key was shown."})
@@ -72,7 +76,7 @@ async def show_recovery_key(request: Request, parts: PartsOf, actor: ActorOf) ->
 
 
 @operation(router, "POST", "/recovery-key/confirm", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(409,)))
-async def confirm_recovery_key(body: RecoveryKey, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def confirm_recovery_key(body: RecoveryKey, request: Request, parts: Parts, actor: Actor) -> Response:
     """The recovery key typed back; 422 names the group that is mistyped."""
     message = "This is the recovery key. It opens every backup, here and anywhere else."
 
@@ -83,14 +87,14 @@ async def confirm_recovery_key(body: RecoveryKey, request: Request, parts: Parts
 
 
 @operation(router, "POST", "/rotate", Permission.ADMIN, **described(CHANGED_EXAMPLE))
-async def rotate_keys(request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def rotate_keys(request: Request, parts: Parts, actor: Actor) -> Response:
     """New keys for what comes, after a backup; what is there stays readable. Passphrase and recovery key stay valid."""
     message = "New backups are sealed with a new key; the old ones stay readable."
     return await _done(request, parts, actor, message, parts.backup_keys.rotate)
 
 
 @operation(router, "POST", "/passphrase", Permission.ADMIN, **described(CHANGED_EXAMPLE))
-async def set_passphrase(body: Passphrase, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def set_passphrase(body: Passphrase, request: Request, parts: Parts, actor: Actor) -> Response:
     """A passphrase that opens every backup, in place of an earlier one."""
     message = "The passphrase opens every backup, here and anywhere else."
 
@@ -101,7 +105,7 @@ async def set_passphrase(body: Passphrase, request: Request, parts: PartsOf, act
 
 
 @operation(router, "POST", "/key-file", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(403,)))
-async def renew_key_file(body: OtherSecret, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def renew_key_file(body: OtherSecret, request: Request, parts: Parts, actor: Actor) -> Response:
     """A new key file where the old one is lost or damaged, by the recovery key or the passphrase."""
     message = "This machine has a new key file. The old one opens nothing that comes."
 
@@ -113,8 +117,8 @@ async def renew_key_file(body: OtherSecret, request: Request, parts: PartsOf, ac
 
 async def _done(
     request: Request,
-    parts: PartsOf,
-    actor: ActorOf,
+    parts: Parts,
+    actor: Actor,
     message: str,
     change: Callable[[Asking], Awaitable[KeysAnswer | None]],
 ) -> Response:

@@ -1,24 +1,27 @@
 """Backups: make, list, look into, check, prove by a drill, delete, let old ones go."""
 
 import os
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.api.work import heard
 from btmd.backup.requests import CheckAnswer
 from btmd.backups import Made, Wish, fault_of
 from btmd.domain.backup import STREAM, BackupFacts, BackupsState
+from btmd.domain.event import Actor
 from btmd.projections.backup import BackupRow
 
-router = APIRouter(tags=["backups"])
+router = Router(tags=("backups",))
 
 EXAMPLE = {
     "backup_id": "9f86d081884c7d65",
@@ -43,14 +46,14 @@ ONLY_THE_KEY = (
 )
 
 
-class BackupCreation(BaseModel):
+class BackupCreation(msgspec.Struct):
     """``only`` names parts of the log; ``to`` is a folder on this machine, for the daemon's own user."""
 
-    description: str = Field("Manual backup", max_length=1000)
+    description: Annotated[str, Meta(max_length=1000)] = "Manual backup"
     kind: Literal["config", "full", "selective"] | None = None
-    only: list[str] | None = Field(None, max_length=50)
+    only: Annotated[list[str], Meta(max_length=50)] | None = None
     with_artefacts: bool = False
-    to: str | None = Field(None, min_length=1, max_length=4096)
+    to: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
 
     def wish(self) -> Wish:
         kind = self.kind or ("selective" if self.only else "full")
@@ -110,9 +113,7 @@ def _mb(size_bytes: int) -> float:
 @operation(
     router, "POST", "/backup", Permission.ADMIN, **described(CREATED_EXAMPLE, text="Backup", errors=(400, 404, 409))
 )
-async def create_backup(
-    request: Request, parts: PartsOf, actor: ActorOf, body: BackupCreation | None = None
-) -> Response:
+async def create_backup(request: Request, parts: Parts, actor: Actor, body: BackupCreation | None = None) -> Response:
     """Make a backup; only what is new since the one before is written. JSON lines where they are accepted."""
     key = await key_of(request, actor)
     wish = Wish() if body is None else body.wish()
@@ -137,13 +138,13 @@ async def create_backup(
 
 
 @operation(router, "GET", "/backups", Permission.READ, **described([LISTED_EXAMPLE], text="newest first"))
-async def list_backups(parts: PartsOf) -> Response:
+async def list_backups(parts: Parts) -> Response:
     """Every backup that is known: those in the state folder, and those that were made into other folders."""
     return json_answer([row_json(row, freed_bytes) for row, freed_bytes in await parts.backups.listed()])
 
 
 @operation(router, "DELETE", "/backup/{backup_id}", Permission.ADMIN, **described({"message": "..."}, errors=(404,)))
-async def delete_backup(backup_id: str, parts: PartsOf, actor: ActorOf) -> Response:
+async def delete_backup(backup_id: str, parts: Parts, actor: Actor) -> Response:
     """Delete one backup; every other one stays whole."""
     row = await parts.backups.find(backup_id)
     freed_bytes = await parts.backups.delete(row, actor=actor)
@@ -160,7 +161,7 @@ PRUNED_EXAMPLE = {"message": "...", "deleted": ["9f86d081884c7d65"], "freed_mb":
 
 
 @operation(router, "POST", "/backups/prune", Permission.ADMIN, **described(PRUNED_EXAMPLE))
-async def prune_backups(request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def prune_backups(request: Request, parts: Parts, actor: Actor) -> Response:
     """Let go the backups in the state folder that the settings `backup.keep_*` and `backup.max_gb` do not keep."""
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -178,7 +179,7 @@ async def prune_backups(request: Request, parts: PartsOf, actor: ActorOf) -> Res
 
 
 @operation(router, "POST", "/backups/verify", Permission.ADMIN, **described({"backups": [CHECK_EXAMPLE]}))
-async def verify_backups(request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def verify_backups(request: Request, parts: Parts, actor: Actor) -> Response:
     """Read every backup within reach through; what is wrong with one stands in its entry."""
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -198,7 +199,7 @@ SHOWN_EXAMPLE = {
 
 
 @operation(router, "GET", "/backups/{backup_id}", Permission.READ, **described(SHOWN_EXAMPLE, errors=(404,)))
-async def show_backup(backup_id: str, parts: PartsOf) -> Response:
+async def show_backup(backup_id: str, parts: Parts) -> Response:
     """One backup: what is in it, and what a restore from it would miss."""
     row = await parts.backups.find(backup_id)
     shown = await parts.backups.show(row)
@@ -213,7 +214,7 @@ async def show_backup(backup_id: str, parts: PartsOf) -> Response:
 
 
 @operation(router, "POST", "/backups/{backup_id}/verify", Permission.ADMIN, **described(CHECK_EXAMPLE, errors=(404,)))
-async def verify_backup(backup_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def verify_backup(backup_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Read one backup through: checksums, seals, links, the hash chain, the state. 503 names what is wrong with it."""
     row = await parts.backups.find(backup_id)
 
@@ -231,7 +232,7 @@ DRILL_EXAMPLE = {"backup_id": "9f86d081884c7d65", "proved": True, "events": 812,
 
 
 @operation(router, "POST", "/backups/{backup_id}/drill", Permission.ADMIN, **described(DRILL_EXAMPLE, errors=(404,)))
-async def drill_backup(backup_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def drill_backup(backup_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Restore a full backup (`last`: the newest) into a temporary place and compare the state. 503 says what failed."""
     row = await parts.backups.newest_full() if backup_id == "last" else await parts.backups.find(backup_id)
 

@@ -1,16 +1,17 @@
 """Asking a job's base and tuned model, the answer as it comes."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
-from pydantic import BaseModel, Field
+import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
 from btmd.api.answers import NDJSON, StreamAnswer, Write, line
 from btmd.api.jobs import found_job
+from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.permission import Permission
 from btmd.api.problems import problem
 from btmd.chat import ChatModel
 from btmd.domain import settings
@@ -18,21 +19,21 @@ from btmd.domain.settings import SettingsState
 from btmd.errors import BtmdError, Conflict, FileMissing
 from btmd.job_report import read_report, result_folder
 
-router = APIRouter(prefix="/jobs", tags=["chat"])
+router = Router(prefix="/jobs", tags=("chat",))
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(msgspec.Struct):
     role: Literal["system", "user", "assistant"]
-    content: str = Field(max_length=100_000)
+    content: Annotated[str, Meta(max_length=100_000)]
 
 
-class ChatQuestion(BaseModel):
+class ChatQuestion(msgspec.Struct):
     """A conversation to be continued; nothing of it is recorded."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=200)]
     which: Literal["base", "tuned", "both"] = "tuned"
-    max_new_tokens: int | None = Field(None, ge=1, le=8192)
-    temperature: float | None = Field(None, ge=0, le=2)
+    max_new_tokens: Annotated[int, Meta(ge=1, le=8192)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
 
 
 async def _model(parts: Parts, job_id: str) -> ChatModel:
@@ -67,7 +68,7 @@ async def _model(parts: Parts, job_id: str) -> ChatModel:
     responses={200: {"description": "JSON lines: which and token, at last done", "content": {NDJSON: {}}}},
     response_model=None,
 )
-async def chat(job_id: str, body: ChatQuestion, parts: PartsOf) -> Response:
+async def chat(job_id: str, body: ChatQuestion, parts: Parts) -> Response:
     """Answer with the base model, the tuned one, or one after the other."""
     model = await _model(parts, job_id)
     state, _ = await parts.handler.state(settings.STREAM)
@@ -80,7 +81,7 @@ async def chat(job_id: str, body: ChatQuestion, parts: PartsOf) -> Response:
         try:
             for one in which:
                 question: dict[str, Any] = {
-                    "messages": [message.model_dump() for message in body.messages],
+                    "messages": [msgspec.structs.asdict(message) for message in body.messages],
                     "which": one,
                     "max_new_tokens": longest,
                     "temperature": warmth,

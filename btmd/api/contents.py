@@ -3,20 +3,23 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.domain import settings
 from btmd.domain.settings import SettingsState
 from btmd.domain.units import GIB
 
-router = APIRouter(prefix="/contents", tags=["contents"])
+router = Router(prefix="/contents", tags=("contents",))
 
 
 @operation(router, "HEAD", "/{sha256}", Permission.READ, **described(text="it is here; 404: not, or not wholly"))
-async def ask_content(sha256: str, parts: PartsOf) -> Response:
+async def ask_content(sha256: str, parts: Parts) -> Response:
     """Whether a content is here; `Upload-Offset` says how much of an unfinished upload there is."""
     if parts.contents.has(sha256):
         return Response(status_code=200, headers={"Upload-Offset": str(parts.contents.path(sha256).stat().st_size)})
@@ -29,10 +32,10 @@ async def ask_content(sha256: str, parts: PartsOf) -> Response:
     "/{sha256}",
     Permission.TRAIN,
     **described({"sha256": "9f86d0...", "size_bytes": 1234}, text="received and checked", errors=(409, 413)),
-    openapi_extra={"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}},
+    request_body={"content": {"application/octet-stream": {"schema": {"type": "string"}}}},
 )
 async def put_content(
-    sha256: str, request: Request, parts: PartsOf, offset: Annotated[int, Query(ge=0, le=2**62)] = 0
+    sha256: str, request: Request, parts: Parts, offset: Annotated[int, Meta(ge=0, le=2**62)] = 0
 ) -> Response:
     """The bytes from `offset` to the end; the hash is checked when they are all here."""
     state, _ = await parts.handler.state(settings.STREAM)

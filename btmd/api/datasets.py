@@ -1,39 +1,42 @@
 """Datasets: what is registered, adding an uploaded content, checking, removing."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.idempotency import earlier_id, key_of, stored_answer
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.api.work import heard
+from btmd.domain.event import Actor
 from btmd.naming import find_dataset, find_model
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, datasets, version, versions
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = Router(prefix="/datasets", tags=("datasets",))
 
 EXAMPLE = {"dataset_id": "faq", "name": "faq", "version_id": "0a1b2c3d4e5f6071", "rows": 180, "consent": ["train"]}
 
 
-class DatasetAddition(BaseModel):
+class DatasetAddition(msgspec.Struct):
     """An uploaded content, and what it is called."""
 
-    content: str = Field(pattern=r"^[0-9a-f]{64}$")
-    file_name: str = Field(min_length=1, max_length=1000)
+    content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    file_name: Annotated[str, Meta(min_length=1, max_length=1000)]
     # Name and purpose are judged where a refusal takes the upload away again.
     name: str | None = None
     consent: bool = False
     purpose: str = ""
-    mapping: dict[str, str] = Field(default_factory=dict, max_length=100)
+    mapping: Annotated[dict[str, str], Meta(max_length=100)] = {}
 
 
-class DatasetCheck(BaseModel):
-    model_id: str | None = Field(None, max_length=4096)
+class DatasetCheck(msgspec.Struct):
+    model_id: Annotated[str, Meta(max_length=4096)] | None = None
 
 
 def dataset_json(row: DatasetRow, newest: DatasetVersionRow) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def version_json(row: DatasetVersionRow) -> dict[str, Any]:
     }
 
 
-async def _found(parts: PartsOf, dataset_id: str) -> tuple[DatasetRow, DatasetVersionRow]:
+async def _found(parts: Parts, dataset_id: str) -> tuple[DatasetRow, DatasetVersionRow]:
     async with parts.store.session() as session:
         row = await find_dataset(session, dataset_id)
         newest = await version(session, row.dataset_id, row.newest_version)
@@ -75,7 +78,7 @@ async def _found(parts: PartsOf, dataset_id: str) -> tuple[DatasetRow, DatasetVe
 
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
-async def list_datasets(parts: PartsOf) -> Response:
+async def list_datasets(parts: Parts) -> Response:
     """Every registered dataset."""
     async with parts.store.session() as session:
         listed = []
@@ -87,7 +90,7 @@ async def list_datasets(parts: PartsOf) -> Response:
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409)))
-async def add_dataset(body: DatasetAddition, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def add_dataset(body: DatasetAddition, request: Request, parts: Parts, actor: Actor) -> Response:
     """Read an uploaded content and register it. JSON lines with progress where they are accepted."""
     key = await key_of(request, actor)
     earlier = await earlier_id(parts, key, "dataset_id")
@@ -114,7 +117,7 @@ async def add_dataset(body: DatasetAddition, request: Request, parts: PartsOf, a
 
 
 @operation(router, "GET", "/{dataset_id}", Permission.READ, **described(EXAMPLE, errors=(404,)))
-async def get_dataset(dataset_id: str, parts: PartsOf) -> Response:
+async def get_dataset(dataset_id: str, parts: Parts) -> Response:
     """One dataset with its versions."""
     row, newest = await _found(parts, dataset_id)
     async with parts.store.session() as session:
@@ -123,7 +126,7 @@ async def get_dataset(dataset_id: str, parts: PartsOf) -> Response:
 
 
 @operation(router, "POST", "/{dataset_id}/check", Permission.READ, **described({"dataset": EXAMPLE}, errors=(404, 409)))
-async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: PartsOf) -> Response:
+async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: Parts) -> Response:
     """What is known of a dataset and, with a model, how long its rows are in that model's tokens."""
     row, newest = await _found(parts, dataset_id)
 
@@ -143,7 +146,7 @@ async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, p
 
 
 @operation(router, "DELETE", "/{dataset_id}", Permission.TRAIN, **described({"message": "..."}, errors=(404, 409)))
-async def remove_dataset(dataset_id: str, parts: PartsOf, actor: ActorOf) -> Response:
+async def remove_dataset(dataset_id: str, parts: Parts, actor: Actor) -> Response:
     """End the registration and remove the contents that nothing else needs; the history stays."""
     row, _ = await _found(parts, dataset_id)
     async with parts.store.session() as session:

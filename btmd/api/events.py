@@ -4,19 +4,21 @@ from typing import Annotated, Any
 
 import anyio
 import msgspec
-from fastapi import APIRouter, Query, Request
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import StreamAnswer, Write, wants
+from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.permission import Permission
 from btmd.api.problems import MEDIA_TYPE, SCHEMA
 from btmd.api.times import rfc3339
 from btmd.errors import InvalidValue
 from btmd.store.recorded import Recorded
 from btmd.subscriptions import subscribe
 
-router = APIRouter(tags=["events"])
+router = Router(tags=("events",))
 
 KEEP_ALIVE_S = 15.0
 EXAMPLE = {
@@ -92,16 +94,16 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@operation(router, "GET", "/events", Permission.READ, responses=_RESPONSES, response_model=None)
+@operation(router, "GET", "/events", Permission.READ, responses=_RESPONSES)
 async def events(
     request: Request,
-    parts: PartsOf,
-    after: Annotated[int | None, Query(ge=0, le=2**62)] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    parts: Parts,
+    after: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000,
     follow: bool = False,
-    type: Annotated[list[str] | None, Query(max_length=50)] = None,
-    stream: Annotated[list[str] | None, Query(max_length=50)] = None,
-    since_us: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+    type: Annotated[list[str], Meta(max_length=50)] | None = None,
+    stream: Annotated[list[str], Meta(max_length=50)] | None = None,
+    since_us: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
 ) -> Response:
     """Events after a position, oldest first; with `follow` (or Server-Sent Events) as they happen.
 

@@ -5,20 +5,20 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from btmd import __version__
 from btmd.api.answers import described, json_answer
+from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.hardware import probe
 from btmd.projections.backup import backups, last_drill
 from btmd.projections.job import count_active
 from btmd.store.condensing import log_sizes
 
-router = APIRouter(tags=["machine"])
+router = Router(tags=("machine",))
 
 FULL_BYTES = 4 * 1024 * 1024
 """With less room than this nothing can be relied on to be recorded."""
@@ -46,7 +46,7 @@ def degraded_reasons(parts: Parts) -> dict[str, str]:
     Permission.READ,
     **described({"status": "operational", "version": __version__, "problems": {}}),
 )
-async def health(parts: PartsOf) -> Response:
+async def health(parts: Parts) -> Response:
     """Whether the daemon works as it should, with what does not."""
     problems = degraded_reasons(parts)
     return json_answer(
@@ -65,7 +65,7 @@ async def health(parts: PartsOf) -> Response:
 
 
 @operation(router, "GET", "/hardware", Permission.READ, **described({"cpu": {"usable_cores": 2}}))
-async def hardware(parts: PartsOf) -> Response:
+async def hardware(parts: Parts) -> Response:
     """What this machine can do, read now. Sizes in bytes."""
     return json_answer(asdict(probe(parts.config.state_dir)))
 
@@ -104,7 +104,7 @@ NOT_TYPED_BACK = (
 
 
 @operation(router, "GET", "/status", Permission.READ, **described(STATUS_EXAMPLE, text="Status"))
-async def status(parts: PartsOf) -> Response:
+async def status(parts: Parts) -> Response:
     """The state of the whole system in a few numbers."""
     found = probe(parts.config.state_dir)
     problems = degraded_reasons(parts)

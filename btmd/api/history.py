@@ -2,20 +2,22 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from msgspec import Meta
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.domain import settings
 from btmd.domain.history import Change, ValueChange, difference
 from btmd.projections.settings import changed_settings
 from btmd.store.past import Position
 
-router = APIRouter(prefix="/history", tags=["settings"])
+router = Router(prefix="/history", tags=("settings",))
 
-AT = Query(max_length=100, description="a time (RFC 3339, or as a person types it) or the number of an event")
+AT = Meta(max_length=100, description="a time (RFC 3339, or as a person types it) or the number of an event")
 CHANGE_EXAMPLE = {
     "number": 17,
     "recorded_at": "2026-11-22T14:00:00.000000Z",
@@ -54,10 +56,10 @@ def position_json(position: Position) -> dict[str, Any]:
 
 @operation(router, "GET", "", Permission.READ, **described([CHANGE_EXAMPLE], text="newest first"))
 async def list_changes(
-    parts: PartsOf,
-    key: Annotated[str | None, Query(max_length=200)] = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
-    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    parts: Parts,
+    key: Annotated[str, Meta(max_length=200)] | None = None,
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100,
+    before: Annotated[int, Meta(ge=1, le=2**62)] | None = None,
 ) -> Response:
     """Changes of the settings: who, when, from what, to what, why.
 
@@ -81,8 +83,8 @@ DIFF_EXAMPLE = {
 
 @operation(router, "GET", "/diff", Permission.READ, **described(DIFF_EXAMPLE, errors=(409,)))
 async def diff(
-    parts: PartsOf,
-    from_: Annotated[str, Query(alias="from", max_length=100, description=AT.description)] = "0",
+    parts: Parts,
+    from_: Annotated[str, Meta(max_length=100, description=AT.description)] = "0",
     to: Annotated[str, AT] = "now",
 ) -> Response:
     """What differs between two moments; without `from`, between the defaults and the second one."""
@@ -101,7 +103,7 @@ BLAME_EXAMPLE = {"key": "training.seed", "value": 7, "is_default": False, "set_b
 
 
 @operation(router, "GET", "/blame", Permission.READ, **described([BLAME_EXAMPLE]))
-async def blame(parts: PartsOf, key: Annotated[str | None, Query(max_length=200)] = None) -> Response:
+async def blame(parts: Parts, key: Annotated[str, Meta(max_length=200)] | None = None) -> Response:
     """For every setting, or one, the change that gave it its present value; None where it was never changed."""
     wanted = settings.SCHEMA if key is None else (settings.setting(key),)
     state, _ = await parts.handler.state(settings.STREAM)

@@ -5,13 +5,15 @@ from typing import Annotated, Any
 
 import anyio
 import msgspec
-from fastapi import APIRouter, Query, Request
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.permission import Permission
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.domain.event import Actor
 from btmd.domain.job import STATES, CancelJob, JobCommand, JobState, PauseJob, ResumeJob, StopJob
@@ -24,7 +26,7 @@ from btmd.naming import find_job
 from btmd.projections import job as view
 from btmd.projections.job import JobRow
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = Router(prefix="/jobs", tags=("jobs",))
 
 EXAMPLE = {"job_id": "k3q7zv2m5a", "state": "training", "status": "Training in progress", "step": 12}
 MOST_LOG_BYTES = 256 * 1024
@@ -80,7 +82,7 @@ async def found_job(parts: Parts, job_id: str) -> JobRow:
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
 async def list_jobs(
-    parts: PartsOf, state: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    parts: Parts, state: str | None = None, limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 ) -> Response:
     """Jobs, newest first; `state` picks those in one state."""
     if state is not None and state not in STATES:
@@ -91,7 +93,7 @@ async def list_jobs(
 
 
 @operation(router, "GET", "/{job_id}", Permission.READ, **described(EXAMPLE, errors=(404,)))
-async def get_job(job_id: str, parts: PartsOf) -> Response:
+async def get_job(job_id: str, parts: Parts) -> Response:
     """One job in full: plan with reasons, attempts, checkpoints, measurements, notices."""
     row = await found_job(parts, job_id)
     report = await read_report(parts.store, row)
@@ -180,7 +182,7 @@ _STEERED = described(
 
 
 @operation(router, "POST", "/{job_id}/pause", Permission.TRAIN, **_STEERED)
-async def pause(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def pause(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Save a checkpoint and exit, so that the device is free; `resume` goes on from there."""
     return await steer(
         request,
@@ -195,19 +197,19 @@ async def pause(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -
 
 
 @operation(router, "POST", "/{job_id}/resume", Permission.TRAIN, **_STEERED)
-async def resume(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def resume(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Take a paused or failed job up again, from its last checkpoint."""
     return await steer(request, parts, actor, job_id, ResumeJob, lambda state: "It goes on as soon as it is its turn.")
 
 
 @operation(router, "POST", "/{job_id}/stop", Permission.TRAIN, **_STEERED)
-async def stop(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def stop(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """End the training now and keep the best state as its result."""
     return await steer(request, parts, actor, job_id, StopJob, lambda state: "It ends and keeps the best state so far.")
 
 
 @operation(router, "POST", "/{job_id}/cancel", Permission.TRAIN, **_STEERED)
-async def cancel_job(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def cancel_job(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """End the training without a result."""
     return await cancel(request, parts, actor, job_id)
 
@@ -235,9 +237,9 @@ async def cancel(request: Request, parts: Parts, actor: Actor, job_id: str) -> R
 )
 async def logs(
     job_id: str,
-    parts: PartsOf,
-    attempt: Annotated[int | None, Query(ge=1, le=9999)] = None,
-    tail_bytes: Annotated[int, Query(ge=1, le=MOST_LOG_BYTES)] = MOST_LOG_BYTES,
+    parts: Parts,
+    attempt: Annotated[int, Meta(ge=1, le=9999)] | None = None,
+    tail_bytes: Annotated[int, Meta(ge=1, le=MOST_LOG_BYTES)] = MOST_LOG_BYTES,
 ) -> Response:
     """The end of what the trainer process wrote, of the newest attempt or of one of them."""
     row = await found_job(parts, job_id)
@@ -255,7 +257,7 @@ async def logs(
 
 
 @operation(router, "GET", "/{job_id}/answers", Permission.READ, **described([], errors=(404,)))
-async def answers(job_id: str, parts: PartsOf) -> Response:
+async def answers(job_id: str, parts: Parts) -> Response:
     """Held-out prompts answered before and after the training."""
     row = await found_job(parts, job_id)
     path = anyio.Path(JobFolder(parts.config.jobs_dir / row.job_id).answers_path)
@@ -270,9 +272,9 @@ async def answers(job_id: str, parts: PartsOf) -> Response:
 @operation(router, "GET", "/{job_id}/ticks", Permission.READ, **described([{"step": 1, "loss": 2.5}], errors=(404,)))
 async def ticks(
     job_id: str,
-    parts: PartsOf,
-    after: Annotated[int, Query(ge=0, le=2**62)] = 0,
-    limit: Annotated[int, Query(ge=1, le=MOST_TICKS)] = MOST_TICKS,
+    parts: Parts,
+    after: Annotated[int, Meta(ge=0, le=2**62)] = 0,
+    limit: Annotated[int, Meta(ge=1, le=MOST_TICKS)] = MOST_TICKS,
 ) -> Response:
     """Progress ticks for plots, oldest first; `after` is the number (`tick`) of the last one already seen."""
     row = await found_job(parts, job_id)

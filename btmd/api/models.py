@@ -1,29 +1,33 @@
 """Models: what is registered, adding a folder or a GGUF file, removing."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.idempotency import earlier_id, key_of, stored_answer
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.api.work import heard
+from btmd.domain.event import Actor
 from btmd.naming import find_model
 from btmd.projections.model import ModelRow, models
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = Router(prefix="/models", tags=("models",))
 
 EXAMPLE = {"model_id": "smollm2", "name": "SmolLM2", "folder": "/home/ada/models/smollm2", "converted": False}
 
 
-class ModelAddition(BaseModel):
+class ModelAddition(msgspec.Struct):
     """A path on this machine, opened by the daemon itself: only for its own user."""
 
-    path: str = Field(min_length=1, max_length=4096)
-    name: str | None = Field(None, min_length=1, max_length=200)
+    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
 def model_json(row: ModelRow) -> dict[str, Any]:
@@ -40,14 +44,14 @@ def model_json(row: ModelRow) -> dict[str, Any]:
 
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
-async def list_models(parts: PartsOf) -> Response:
+async def list_models(parts: Parts) -> Response:
     """Every registered model."""
     async with parts.store.session() as session:
         return json_answer([model_json(row) for row in await models(session)])
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409)))
-async def add_model(body: ModelAddition, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def add_model(body: ModelAddition, request: Request, parts: Parts, actor: Actor) -> Response:
     """Register a model folder, or convert a GGUF file. JSON lines with progress where they are accepted."""
     key = await key_of(request, actor)
     earlier = await earlier_id(parts, key, "model_id")
@@ -72,14 +76,14 @@ async def add_model(body: ModelAddition, request: Request, parts: PartsOf, actor
 
 
 @operation(router, "GET", "/{model_id:path}", Permission.READ, **described(EXAMPLE, errors=(404,)))
-async def get_model(model_id: str, parts: PartsOf) -> Response:
+async def get_model(model_id: str, parts: Parts) -> Response:
     """One model, with what its files say."""
     async with parts.store.session() as session:
         return json_answer(model_json(await find_model(session, model_id)))
 
 
 @operation(router, "DELETE", "/{model_id:path}", Permission.TRAIN, **described({"message": "..."}, errors=(404, 409)))
-async def remove_model(model_id: str, parts: PartsOf, actor: ActorOf) -> Response:
+async def remove_model(model_id: str, parts: Parts, actor: Actor) -> Response:
     """End the registration; the person's own files are not touched."""
     async with parts.store.session() as session:
         row = await find_model(session, model_id)

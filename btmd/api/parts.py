@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
-from fastapi import Request
 
 from btmd.config import Config
 from btmd.domain.event import Actor
@@ -61,8 +60,3 @@ class Parts:
     notices: Sequence[str] = ()
     """What a person should know of this start, in words."""
     activity: Activity = field(default_factory=Activity)
-
-
-async def parts_of(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts

@@ -4,15 +4,17 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from btmd.api import presets
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
 from btmd.domain.preset_definition import (
@@ -31,43 +33,43 @@ from btmd.preset_text import rendered
 from btmd.presets import MAX_PRESET_BYTES, parse_preset, preset_of, require_key
 from btmd.store.recorded import Recorded
 
-router = APIRouter(prefix="/preset-definitions", tags=["presets"])
+router = Router(prefix="/preset-definitions", tags=("presets",))
 
 EXAMPLE = {name: value for name, value in presets.EXAMPLE.items() if name != "verdict"}
 OWN_EXAMPLE = {**EXAMPLE, "key": "mine", "name": "Mine", "origin": "own", "version": 2, "made_from": "quick_test"}
 SAVED_EXAMPLE = {"number": 17, "changed": ["num_epochs"], "preset": OWN_EXAMPLE}
-WHY = Query(max_length=1000, description="the reason, kept with the change")
+WHY = Meta(max_length=1000, description="the reason, kept with the change")
 
 
-class PresetWriting(BaseModel):
+class PresetWriting(msgspec.Struct):
     """Values by name, over those of ``made_from``, else over those that the preset has.
 
     ``must_be_new`` refuses a key that is taken, ``expected_version`` one that was changed since it was looked at.
     """
 
-    made_from: str | None = Field(default=None, min_length=1, max_length=200)
-    values: dict[str, Any] = Field(default_factory=dict, max_length=100)
-    why: str = Field(default="", max_length=1000)
+    made_from: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    values: Annotated[dict[str, Any], Meta(max_length=100)] = {}
+    why: Annotated[str, Meta(max_length=1000)] = ""
     must_be_new: bool = False
-    expected_version: int | None = Field(default=None, ge=0)
+    expected_version: Annotated[int, Meta(ge=0)] | None = None
 
 
-class PresetFile(BaseModel):
+class PresetFile(msgspec.Struct):
     """A preset as the text of a TOML file. An own one with its key is only replaced with ``replace``."""
 
-    text: str = Field(max_length=MAX_PRESET_BYTES)
-    source: str = Field(default="the file", max_length=255)
-    why: str = Field(default="", max_length=1000)
+    text: Annotated[str, Meta(max_length=MAX_PRESET_BYTES)]
+    source: Annotated[str, Meta(max_length=255)] = "the file"
+    why: Annotated[str, Meta(max_length=1000)] = ""
     replace: bool = False
-    key: str | None = Field(default=None, max_length=64)
-    expected_version: int | None = Field(default=None, ge=0)
+    key: Annotated[str, Meta(max_length=64)] | None = None
+    expected_version: Annotated[int, Meta(ge=0)] | None = None
 
 
-class PresetUndo(BaseModel):
+class PresetUndo(msgspec.Struct):
     """``number``: the change to take back, the newest when left out."""
 
-    number: int | None = Field(default=None, ge=1, le=2**62)
-    why: str = Field(default="", max_length=1000)
+    number: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    why: Annotated[str, Meta(max_length=1000)] = ""
     force: bool = False
 
 
@@ -93,7 +95,7 @@ def change_json(change: PresetChange) -> dict[str, Any]:
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE]))
 async def preset_definitions(
-    parts: PartsOf, origin: Annotated[str | None, Query(pattern="^(built-in|own)$")] = None
+    parts: Parts, origin: Annotated[str, Meta(pattern="^(built-in|own)$")] | None = None
 ) -> Response:
     """Every preset there is, whether it fits this machine or not; `origin` (built-in, own) gives those alone."""
     found = [{**asdict(one), "origin": parts.presets.origin(one.key)} for one in (await parts.presets.all()).values()]
@@ -101,7 +103,7 @@ async def preset_definitions(
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(SAVED_EXAMPLE, errors=(409,)))
-async def import_preset(body: PresetFile, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def import_preset(body: PresetFile, request: Request, parts: Parts, actor: Actor) -> Response:
     """Take a preset from the text of a file. Its key, not the file's name, says which one it is."""
     preset = parse_preset(body.text, body.source)
     if body.key is not None and preset.key != body.key:
@@ -114,7 +116,7 @@ async def import_preset(body: PresetFile, request: Request, parts: PartsOf, acto
 
 
 @operation(router, "GET", "/{key}", Permission.READ, **described(OWN_EXAMPLE, errors=(404,)))
-async def preset_definition(key: str, parts: PartsOf) -> Response:
+async def preset_definition(key: str, parts: Parts) -> Response:
     """One preset, by key or display name."""
     preset = await parts.presets.find(key)
     origin = parts.presets.origin(preset.key)
@@ -127,7 +129,7 @@ async def preset_definition(key: str, parts: PartsOf) -> Response:
 
 
 @operation(router, "PUT", "/{key}", Permission.TRAIN, **described(SAVED_EXAMPLE, errors=(404, 409)))
-async def write_preset(key: str, body: PresetWriting, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def write_preset(key: str, body: PresetWriting, request: Request, parts: Parts, actor: Actor) -> Response:
     """Make an own preset, or change values of one. One that comes with btmd is never changed."""
     parts.presets.require_own(key)
     require_key(key)
@@ -152,7 +154,7 @@ async def write_preset(key: str, body: PresetWriting, request: Request, parts: P
     router, "DELETE", "/{key}", Permission.TRAIN, **described({"message": "...", "number": 18}, errors=(404, 409))
 )
 async def delete_preset(
-    key: str, request: Request, parts: PartsOf, actor: ActorOf, why: Annotated[str, WHY] = ""
+    key: str, request: Request, parts: Parts, actor: Actor, why: Annotated[str, WHY] = ""
 ) -> Response:
     """Delete an own preset; its history stays, and an undo gives it back. Jobs have values of their own already."""
     parts.presets.require_own(key)
@@ -167,7 +169,7 @@ async def delete_preset(
 
 
 @operation(router, "GET", "/{key}/file", Permission.READ, **described(text="a TOML file", errors=(404,)))
-async def export_preset(key: str, parts: PartsOf) -> Response:
+async def export_preset(key: str, parts: Parts) -> Response:
     """A preset as the text of a file that an import takes."""
     return PlainTextResponse(rendered(await parts.presets.find(key)), media_type="application/toml")
 
@@ -186,7 +188,7 @@ CHANGE_EXAMPLE = {
 @operation(
     router, "GET", "/{key}/history", Permission.READ, **described([CHANGE_EXAMPLE], text="newest first", errors=(404,))
 )
-async def preset_history(key: str, parts: PartsOf) -> Response:
+async def preset_history(key: str, parts: Parts) -> Response:
     """Every change of an own preset: who, when, why, and what differs; of a deleted one too."""
     parts.presets.require_own(key)
     await change_of_preset(parts.store, key, None)
@@ -197,7 +199,7 @@ async def preset_history(key: str, parts: PartsOf) -> Response:
     router, "POST", "/{key}/undo", Permission.TRAIN, **described({**SAVED_EXAMPLE, "undone": {}}, errors=(404, 409))
 )
 async def undo_preset(
-    key: str, request: Request, parts: PartsOf, actor: ActorOf, body: PresetUndo | None = None
+    key: str, request: Request, parts: Parts, actor: Actor, body: PresetUndo | None = None
 ) -> Response:
     """Take a change of an own preset back: a creation, a change, a deletion, or an undo.
 

@@ -4,18 +4,18 @@ from dataclasses import asdict
 from typing import Any
 
 import anyio.to_thread
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
+from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import PartsOf, Permission, operation
+from btmd.api.permission import Permission
 from btmd.domain.preset import Preset
 from btmd.hardware import probe
 from btmd.naming import find_model
 from btmd.planning import choose_preset, recommend
 
-router = APIRouter(tags=["presets"])
+router = Router(tags=("presets",))
 
 EXAMPLE = {
     "key": "quick_test",
@@ -43,7 +43,7 @@ def preset_json(parts: Parts, preset: Preset, verdict: str) -> dict[str, Any]:
 
 
 @operation(router, "GET", "/presets", Permission.READ, **described([EXAMPLE], text="those that fit first"))
-async def recommended_presets(parts: PartsOf) -> Response:
+async def recommended_presets(parts: Parts) -> Response:
     """Presets for this machine, each with a verdict in words."""
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
     return json_answer(
@@ -52,7 +52,7 @@ async def recommended_presets(parts: PartsOf) -> Response:
 
 
 @operation(router, "GET", "/presets/{model_id:path}", Permission.READ, **described(EXAMPLE, errors=(404,)))
-async def preset_for_model(model_id: str, parts: PartsOf) -> Response:
+async def preset_for_model(model_id: str, parts: Parts) -> Response:
     """The best preset for one model on this machine; the verdict is the reason."""
     async with parts.store.session() as session:
         model = await find_model(session, model_id)

@@ -1,12 +1,10 @@
 """Refusals and failures as RFC 9457 problem documents; never a traceback."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -60,46 +58,28 @@ UNEXPECTED = document(
 )
 
 
-def sentence(errors: Sequence[Any]) -> str:
-    """What a request's validation found, in one sentence."""
-    parts = []
-    for error in errors[:5]:
-        where = ".".join(str(step) for step in error["loc"] if step not in ("body", "query", "path", "header"))
-        what = str(error["msg"])
-        parts.append(f"{where}: {what}" if where else what)
-    return "; ".join(parts) + "."
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BtmdError)
+    if error.status >= 500:
+        log.warning("%s %s: %s", request.method, request.url.path, error.detail)
+    return problem_response(problem(error))
 
 
-def install(app: FastAPI) -> None:
-    """Answer every kind of failure with a problem document."""
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code, title = _BY_STATUS.get(error.status_code, ("bad_request", "The request cannot be read"))
+    detail = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not possible at {request.url.path}.",
+    }.get(error.status_code, str(error.detail))
+    return problem_response(
+        document(error.status_code, code, title, detail, "/openapi.json lists everything there is."),
+        dict(error.headers or {}),
+    )
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, BtmdError)
-        if error.status >= 500:
-            log.warning("%s %s: %s", request.method, request.url.path, error.detail)
-        return problem_response(problem(error))
 
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        if any(one["type"] == "json_invalid" for one in error.errors()):
-            return problem_response(document(400, "bad_request", "The request cannot be read", "The body is not JSON."))
-        hint = "/openapi.json describes every request."
-        return problem_response(
-            document(422, "invalid_value", "A value cannot be used", sentence(error.errors()), hint)
-        )
-
-    async def http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        code, title = _BY_STATUS.get(error.status_code, ("bad_request", "The request cannot be read"))
-        detail = {
-            404: f"There is nothing at {request.url.path}.",
-            405: f"{request.method} is not possible at {request.url.path}.",
-        }.get(error.status_code, str(error.detail))
-        return problem_response(
-            document(error.status_code, code, title, detail, "/openapi.json lists everything there is."),
-            dict(error.headers or {}),
-        )
-
-    app.add_exception_handler(BtmdError, refused)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
+HANDLERS: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
+    BtmdError: _refused,
+    HTTPException: _http,
+}
+"""Every kind of failure is answered with a problem document."""

@@ -1,16 +1,18 @@
 """Restores: an earlier state brought back, whole or in parts, after a look at what would change."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.history import position_json
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
 from btmd.domain.restore import STREAM, Manner, Mode, Prefer, Restored, components
@@ -19,7 +21,7 @@ from btmd.restore_target import LogTarget, RestoreTarget, target_in_backup
 from btmd.restoring import Done, Prepared, in_words
 from btmd.store.past import Position, newest_rows
 
-router = APIRouter(tags=["settings"])
+router = Router(tags=("settings",))
 
 EXAMPLE: dict[str, Any] = {
     "message": "Restored the state after event 41: 1 change.",
@@ -42,39 +44,39 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class HowToRestore(BaseModel):
+class HowToRestore(msgspec.Struct):
     """Which parts, and who wins where both states have something."""
 
-    only: list[str] | None = Field(default=None, max_length=50)
+    only: Annotated[list[str], Meta(max_length=50)] | None = None
     mode: Literal["replace", "merge"] = "replace"
     prefer: Literal["current", "restored"] | None = None
     dry_run: bool = False
-    expected_head: int | None = Field(default=None, ge=0, le=2**62)
+    expected_head: Annotated[int, Meta(ge=0, le=2**62)] | None = None
     force: bool = False
 
 
 class Restore(HowToRestore):
     """Exactly one of ``at`` (a time), ``seq`` (the number of an event), ``backup_id``."""
 
-    at: str | None = Field(default=None, max_length=100)
-    seq: int | None = Field(default=None, ge=0, le=2**62)
-    backup_id: str | None = Field(default=None, min_length=1, max_length=200)
+    at: Annotated[str, Meta(max_length=100)] | None = None
+    seq: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    backup_id: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
-class BackupRestore(HowToRestore):
+class BackupRestore(HowToRestore, kw_only=True):
     """The backup by its id, the beginning of it, or ``last``."""
 
-    backup_id: str = Field(min_length=1, max_length=200)
+    backup_id: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 @operation(router, "POST", "/restore", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409)))
-async def restore_backup(body: BackupRestore, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def restore_backup(body: BackupRestore, request: Request, parts: Parts, actor: Actor) -> Response:
     """Bring back the state that a backup holds; it is read through first, and a damaged one changes nothing."""
-    return await _done(Restore(**body.model_dump()), request, parts, actor)
+    return await _done(Restore(**msgspec.structs.asdict(body)), request, parts, actor)
 
 
 @operation(router, "POST", "/restores", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409)))
-async def restore(body: Restore, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def restore(body: Restore, request: Request, parts: Parts, actor: Actor) -> Response:
     """Bring back the state of a moment; with `dry_run`, only say what would change.
 
     Give the preview's `expected_head` to apply exactly what was shown: it is refused when something of it changed
@@ -87,7 +89,7 @@ RESTORE_EXAMPLE = {"restore_id": "4f1c0a9e77", "number": 58, "recorded_at": "202
 
 
 @operation(router, "GET", "/restores", Permission.READ, **described([RESTORE_EXAMPLE], text="newest first"))
-async def list_restores(parts: PartsOf) -> Response:
+async def list_restores(parts: Parts) -> Response:
     """The restores there were. `number` is that of the first event: one to the event before undoes it."""
     rows = await parts.store.query(lambda connection: newest_rows(connection, STREAM, 2000))
     completed = {row.data["restore_id"]: row.data for row in rows if row.type == "RestoreCompleted"}

@@ -2,20 +2,24 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.history import AT, change_json
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.domain import settings
+from btmd.domain.event import Actor
 from btmd.domain.settings import ChangeSettings, ConfirmChange, SettingChanged, SettingsState
 from btmd.store.recorded import Recorded
 
-router = APIRouter(prefix="/settings", tags=["settings"])
+router = Router(prefix="/settings", tags=("settings",))
 
 EXAMPLE = {"key": "training.seed", "value": 42, "default": 42, "is_default": True, "type": "whole number"}
 
@@ -24,29 +28,29 @@ SCHEMA_EXAMPLE = {"key": "training.seed", "type": "whole number", "default": 42,
 CHANGED_EXAMPLE = {"number": 17, "changed": ["training.seed"], "settings": [EXAMPLE]}
 
 
-class SettingsChange(BaseModel):
+class SettingsChange(msgspec.Struct):
     """New values by key; null takes the default again. Unconfirmed after ``confirm_s`` seconds, all goes back."""
 
-    changes: dict[str, Any] = Field(min_length=1, max_length=200)
-    why: str = Field(default="", max_length=1000)
-    confirm_s: float | None = Field(default=None, gt=0, le=LONGEST_CONFIRMATION_S)
+    changes: Annotated[dict[str, Any], Meta(min_length=1, max_length=200)]
+    why: Annotated[str, Meta(max_length=1000)] = ""
+    confirm_s: Annotated[float, Meta(gt=0, le=LONGEST_CONFIRMATION_S)] | None = None
 
 
-async def _state(parts: PartsOf) -> SettingsState:
+async def _state(parts: Parts) -> SettingsState:
     state, _ = await parts.handler.state(settings.STREAM)
     return state or SettingsState()
 
 
-class Undo(BaseModel):
+class Undo(msgspec.Struct):
     """``number``: the change to take back, the newest when left out."""
 
-    number: int | None = Field(default=None, ge=1, le=2**62)
-    why: str = Field(default="", max_length=1000)
+    number: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    why: Annotated[str, Meta(max_length=1000)] = ""
     force: bool = False
 
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="every setting"))
-async def list_settings(parts: PartsOf, at: Annotated[str | None, AT] = None) -> Response:
+async def list_settings(parts: Parts, at: Annotated[str, AT] | None = None) -> Response:
     """Every setting with its value, its default, what is allowed, and what it means; those of a moment with `at`."""
     if at is None:
         state = await _state(parts)
@@ -56,13 +60,13 @@ async def list_settings(parts: PartsOf, at: Annotated[str | None, AT] = None) ->
 
 
 @operation(router, "GET", "/schema", Permission.READ, **described([SCHEMA_EXAMPLE]))
-async def schema(parts: PartsOf) -> Response:
+async def schema(parts: Parts) -> Response:
     """What can be set: name, type, default, unit, range, meaning, and whether it takes a restart."""
     return json_answer([settings.schema_entry(one) for one in settings.SCHEMA])
 
 
 @operation(router, "POST", "/undo", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404, 409)))
-async def undo(request: Request, parts: PartsOf, actor: ActorOf, body: Undo | None = None) -> Response:
+async def undo(request: Request, parts: Parts, actor: Actor, body: Undo | None = None) -> Response:
     """Take a change back: each setting that it changed gets the value it had before.
 
     An undo is a change like any other, so it can be undone. A setting that was changed again since is refused, unless
@@ -87,13 +91,13 @@ async def undo(request: Request, parts: PartsOf, actor: ActorOf, body: Undo | No
 
 
 @operation(router, "GET", "/{key}", Permission.READ, **described(EXAMPLE, text="one setting"))
-async def get_setting(key: str, parts: PartsOf) -> Response:
+async def get_setting(key: str, parts: Parts) -> Response:
     """One setting."""
     return json_answer(settings.describe(settings.setting(key), await _state(parts)))
 
 
 @operation(router, "PATCH", "", Permission.ADMIN, **described(CHANGED_EXAMPLE))
-async def change_settings(body: SettingsChange, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def change_settings(body: SettingsChange, request: Request, parts: Parts, actor: Actor) -> Response:
     """Change several settings at once: all of them or none.
 
     With `confirm_s` they are taken back after so many seconds, unless `POST /settings/confirm` keeps them.
@@ -107,14 +111,14 @@ async def change_settings(body: SettingsChange, request: Request, parts: PartsOf
     return json_answer({**answer, "confirm_by": rfc3339(deadline_us) if waits and deadline_us else None})
 
 
-class Confirmation(BaseModel):
+class Confirmation(msgspec.Struct):
     """``number``: the change to keep, the newest that waits for it when left out."""
 
-    number: int | None = Field(default=None, ge=1, le=2**62)
+    number: Annotated[int, Meta(ge=1, le=2**62)] | None = None
 
 
 @operation(router, "POST", "/confirm", Permission.ADMIN, **described({"message": "..."}, errors=(404, 409)))
-async def confirm(parts: PartsOf, actor: ActorOf, body: Confirmation | None = None) -> Response:
+async def confirm(parts: Parts, actor: Actor, body: Confirmation | None = None) -> Response:
     """Keep a change that is taken back otherwise."""
     number = None if body is None else body.number
     change_id = None if number is None else (await parts.history.change(number)).correlation_id or ""

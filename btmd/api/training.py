@@ -1,40 +1,44 @@
 """The operations of the fixed contract that start, show and end a training; and plans."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.jobs import cancel, found_job
-from btmd.api.permission import ActorOf, PartsOf, Permission, operation
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
+from btmd.domain.event import Actor
 from btmd.domain.job import JobState
 from btmd.job_report import job_progress, job_result
 from btmd.monitoring.texts import STATUS
 from btmd.store.event_log import Recorded
 from btmd.submission import Submission, Wish
 
-router = APIRouter(tags=["training"])
+router = Router(tags=("training",))
 
 
-class StartRequest(BaseModel):
+class StartRequest(msgspec.Struct):
     """What to train on what. `preset_name` is a key or a display name, in any case."""
 
-    model_id: str = Field(min_length=1, max_length=4096)
-    dataset_id: str = Field(min_length=1, max_length=4096)
-    preset_name: str | None = Field(None, max_length=200)
-    custom_description: str | None = Field(None, max_length=10_000)
-    overrides: dict[str, Any] | None = Field(None, max_length=100)
-    allow: list[str] | None = Field(None, max_length=20)
+    model_id: Annotated[str, Meta(min_length=1, max_length=4096)]
+    dataset_id: Annotated[str, Meta(min_length=1, max_length=4096)]
+    preset_name: Annotated[str, Meta(max_length=200)] | None = None
+    custom_description: Annotated[str, Meta(max_length=10_000)] | None = None
+    overrides: Annotated[dict[str, Any], Meta(max_length=100)] | None = None
+    allow: Annotated[list[str], Meta(max_length=20)] | None = None
     dry_run: bool = False
     consent: bool = False
-    purpose: str = Field("", max_length=1000)
+    purpose: Annotated[str, Meta(max_length=1000)] = ""
     accept_personal_data: bool = False
-    name: str | None = Field(None, max_length=200)
-    priority: int = Field(0, ge=-100, le=100)
+    name: Annotated[str, Meta(max_length=200)] | None = None
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
 
     def wish(self) -> Wish:
         return Wish(
@@ -67,7 +71,7 @@ def _unheard(share: float, text: str) -> None:
 
 
 @operation(router, "POST", "/start", Permission.TRAIN, **described(START_EXAMPLE, errors=(400, 404, 409)))
-async def start(body: StartRequest, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor) -> Response:
     """Start a training, or with `dry_run` only say what would run and why."""
     key = await key_of(request, actor)
     earlier = await earlier_answer(parts, key)
@@ -98,7 +102,7 @@ async def start(body: StartRequest, request: Request, parts: PartsOf, actor: Act
 
 
 @operation(router, "POST", "/plans", Permission.READ, **described(PLAN_EXAMPLE, errors=(400, 404, 409)))
-async def plan(body: StartRequest, parts: PartsOf) -> Response:
+async def plan(body: StartRequest, parts: Parts) -> Response:
     """What would run and why; nothing is started and nothing recorded."""
     prepared = await parts.submission.prepare(body.wish(), _unheard)
     return json_answer(prepared.as_values())
@@ -128,7 +132,7 @@ PROGRESS_EXAMPLE = {
 
 
 @operation(router, "GET", "/progress/{job_id}", Permission.READ, **described(PROGRESS_EXAMPLE, errors=(404,)))
-async def progress(job_id: str, parts: PartsOf) -> Response:
+async def progress(job_id: str, parts: Parts) -> Response:
     """How far a job is, in numbers and in a sentence."""
     row = await found_job(parts, job_id)
     return json_answer(await job_progress(parts.store, row, parts.clock()))
@@ -150,7 +154,7 @@ RESULT_EXAMPLE = {
 
 
 @operation(router, "GET", "/result/{job_id}", Permission.READ, **described(RESULT_EXAMPLE, errors=(404,)))
-async def result(job_id: str, parts: PartsOf) -> Response:
+async def result(job_id: str, parts: Parts) -> Response:
     """What came of a job; 404 until it has ended."""
     row = await found_job(parts, job_id)
     return json_answer(await job_result(parts.store, row, parts.config.jobs_dir))
@@ -163,6 +167,6 @@ async def result(job_id: str, parts: PartsOf) -> Response:
     Permission.TRAIN,
     **described({"message": "Training was cancelled."}, errors=(404, 409)),
 )
-async def cancel_training(job_id: str, request: Request, parts: PartsOf, actor: ActorOf) -> Response:
+async def cancel_training(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """End a job without a result; 409 when it had already ended."""
     return await cancel(request, parts, actor, job_id)

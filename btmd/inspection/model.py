@@ -333,6 +333,6 @@ def _is_known(family: str) -> bool:
     if any((Path(place) / "models" / family.replace("-", "_")).is_dir() for place in places) or not places:
         return True
     # A few are not called as their folders are: then its own list, which takes longer to load.
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
 
     return family in CONFIG_MAPPING_NAMES

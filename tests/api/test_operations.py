@@ -2,12 +2,12 @@
 
 import json
 import socket
-from typing import Any
 
+import msgspec
 import pytest
 
 from btmd.api import permission
-from btmd.api.application import ROUTERS
+from btmd.api.application import OPERATIONS
 from btmd.api.permission import Permission
 from btmd.domain.event import Actor
 from tests.fixtures.daemon import ROOT, Client, ThreadedDaemon
@@ -26,16 +26,17 @@ FIXED = {
 }
 
 
-def _routes() -> list[Any]:
-    return [route for router in ROUTERS for route in router.routes]
+def test_every_operation_states_its_permission() -> None:
+    assert len(OPERATIONS) > 50
+    for one in OPERATIONS:
+        assert isinstance(one.permission, Permission), one.path
 
 
-def test_every_route_states_exactly_one_permission() -> None:
-    for route in _routes():
-        stated = [one.dependency.permission for one in route.dependencies if hasattr(one.dependency, "permission")]
-        assert len(stated) == 1, route.path
-        assert route.openapi_extra["x-permission"] == stated[0].value
-        assert isinstance(stated[0], Permission)
+def test_what_every_operation_takes_can_be_read() -> None:
+    for one in OPERATIONS:
+        for struct in (one.arguments.path, one.arguments.query, one.arguments.body):
+            # A limit that does not fit its type is found here and not by the first request.
+            assert struct is None or msgspec.json.Decoder(struct)
 
 
 def test_the_openapi_document_describes_every_operation(client: Client) -> None:
@@ -46,7 +47,11 @@ def test_the_openapi_document_describes_every_operation(client: Client) -> None:
         for method, operation in operations.items()
     }
     assert set(described) >= FIXED
-    assert len(described) == len(_routes())
+    assert len(described) == len(OPERATIONS)
+    schemas = document["components"]["schemas"]
+    assert schemas["StartRequest"]["required"] == ["model_id", "dataset_id"]
+    (name, limit), *_ = [(one["name"], one["schema"]) for one in described["get", "/jobs"]["parameters"]][1:]
+    assert (name, limit["minimum"], limit["maximum"], limit["default"]) == ("limit", 1, 1000, 100)
     for operation in described.values():
         assert operation["description"]
         assert operation["x-permission"] in ("read", "train", "admin")
@@ -78,9 +83,16 @@ def test_only_the_daemons_user_and_root_are_permitted(monkeypatch: pytest.Monkey
         ("POST", "/start", b'{"model_id": 7, "dataset_id": "x"}', 422, "invalid_value"),
         ("POST", "/start", b'{"model_id": "nowhere", "dataset_id": "x"}', 404, "model_not_found"),
         ("POST", "/start", b"\xff\xfe", 400, "bad_request"),
+        ("POST", "/start", b"", 422, "invalid_value"),
+        ("POST", "/start", None, 422, "invalid_value"),
+        ("PATCH", "/settings", b'{"changes": ' + b"[" * 100_000, 400, "bad_request"),
+        ("POST", "/start", b'{"model_id": "\\ud800", "dataset_id": "x"}', 400, "bad_request"),
+        ("HEAD", "/nothing", None, 404, None),
+        ("OPTIONS", "/jobs", None, 405, "method_not_allowed"),
+        ("GET", "/jobs?limit=many", None, 422, "invalid_value"),
         ("PATCH", "/settings", b'{"changes": {"training.sed": 1}}', 422, "unknown_key"),
         ("PATCH", "/settings", b'{"changes": {"training.seed": "much"}}', 422, "invalid_value"),
-        ("PATCH", "/settings", b'{"changes": {"training.tick_every_s": NaN}}', 422, "invalid_value"),
+        ("PATCH", "/settings", b'{"changes": {"training.tick_every_s": NaN}}', 400, "bad_request"),
         ("GET", "/settings/none", None, 422, "unknown_key"),
         ("GET", "/jobs/none", None, 404, "job_not_found"),
         ("GET", "/jobs/last", None, 404, "job_not_found"),
@@ -101,9 +113,30 @@ def test_only_the_daemons_user_and_root_are_permitted(monkeypatch: pytest.Monkey
     ],
 )
 def test_bad_requests_are_refused_in_words(
-    client: Client, method: str, path: str, body: bytes | None, status: int, code: str
+    client: Client, method: str, path: str, body: bytes | None, status: int, code: str | None
 ) -> None:
-    client.send(method, path, body, content_type="application/json").refused(status, code)
+    answer = client.send(method, path, body, content_type="application/json")
+    if code is None:
+        assert answer.status == status
+    else:
+        answer.refused(status, code)
+
+
+def test_a_refusal_names_the_field_and_what_it_takes(client: Client) -> None:
+    body = {"model_id": "m", "dataset_id": "d", "priority": 101}
+    assert client.post("/start", body).refused(422, "invalid_value")["detail"] == "priority: expected `int` <= 100."
+    found = client.get("/history?limit=0").refused(422, "invalid_value")
+    assert found["detail"] == "limit: expected `int` >= 1."
+
+
+def test_a_body_of_another_kind_is_refused(client: Client) -> None:
+    client.send("PATCH", "/settings", b"a=1", content_type="text/plain").refused(422, "invalid_value")
+
+
+def test_a_method_that_is_not_there_is_told_which_are(client: Client) -> None:
+    answer = client.send("DELETE", "/settings")
+    answer.refused(405, "method_not_allowed")
+    assert set(answer.headers["allow"].split(", ")) >= {"GET", "PATCH"}
 
 
 def test_a_body_beyond_the_limit_is_refused(client: Client) -> None:

@@ -1,0 +1,80 @@
+"""The OpenAPI document, made from the operations when somebody asks for it and not kept."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from btmd import __version__
+from btmd.api.operation import Operation, by_path
+
+REF = "#/components/schemas/{name}"
+_CONVERTER = re.compile(r"{(\w+):\w+}")
+
+
+def document(root: str, operations: Sequence[Operation]) -> dict[str, Any]:
+    """OpenAPI 3.1 for ``operations`` below ``root``."""
+    bodies = list({one.arguments.body: None for one in operations if one.arguments.body is not None})
+    references, components = msgspec.json.schema_components(bodies, ref_template=REF)
+    body_schemas = dict(zip(bodies, references, strict=True))
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "btmd",
+            "version": __version__,
+            "description": "Fine-tune a language model on your own workstation. Errors are RFC 9457 problem documents.",
+        },
+        "paths": {
+            root + _CONVERTER.sub(r"{\1}", path): {
+                method.lower(): _described(one, body_schemas) for method, one in methods.items()
+            }
+            for path, methods in by_path(operations).items()
+        },
+        "components": {"schemas": components},
+    }
+
+
+def _described(one: Operation, body_schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    name = one.handler.__name__
+    text = inspect.getdoc(one.handler) or ""
+    found: dict[str, Any] = {
+        "operationId": f"{one.handler.__module__.rpartition('.')[2]}_{name}",
+        "summary": name.replace("_", " ").capitalize(),
+        "description": text,
+        "tags": list(one.tags),
+        "x-permission": one.permission.value,
+        "parameters": [
+            *_parameters(one.arguments.path, "path"),
+            *_parameters(one.arguments.query, "query"),
+        ],
+        "responses": {str(status): answer for status, answer in one.described.get("responses", {}).items()},
+    }
+    body = one.arguments.body
+    if body is not None:
+        found["requestBody"] = {
+            "required": one.arguments.body_needed,
+            "content": {"application/json": {"schema": body_schemas[body]}},
+        }
+    elif "request_body" in one.described:
+        found["requestBody"] = one.described["request_body"]
+    return found
+
+
+def _parameters(struct: type[msgspec.Struct] | None, place: str) -> list[dict[str, Any]]:
+    if struct is None:
+        return []
+    _, components = msgspec.json.schema_components([struct], ref_template=REF)
+    schema = components[struct.__name__]
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": place, "required": place == "path" or name in required, **_parameter(of)}
+        for name, of in schema["properties"].items()
+    ]
+
+
+def _parameter(schema: dict[str, Any]) -> dict[str, Any]:
+    schema = dict(schema)
+    text = schema.pop("description", "")
+    return {"schema": schema, **({"description": text} if text else {})}

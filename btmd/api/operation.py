@@ -1,0 +1,192 @@
+"""What can be asked: method, path and permission of each operation, and how a request becomes a function's arguments.
+
+A parameter is taken from the request by its type: ``Parts``, ``Actor`` and ``Request`` are handed in, a name of the
+path comes from there, a msgspec struct is the JSON body, anything else is a query parameter. What is allowed stands in
+the type (``Annotated[int, Meta(ge=1)]``) and is what the OpenAPI document says.
+"""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission, require
+from btmd.domain.event import Actor
+from btmd.errors import BadRequest, BtmdError, InvalidValue
+
+Handler = Callable[..., Awaitable[Response]]
+HINT = "/openapi.json describes every request."
+_IN_PATH = re.compile(r"{(\w+)(?::\w+)?}")
+_WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Where a handler's parameters come from. ``path``, ``query`` and ``body`` are msgspec structs or None."""
+
+    given: Mapping[str, type]
+    """Parts, Actor or Request by the parameter's name."""
+    path: type[msgspec.Struct] | None
+    query: type[msgspec.Struct] | None
+    several: frozenset[str]
+    """Query parameters that may be given more than once, as they stand in the address."""
+    body_name: str = ""
+    body: type[msgspec.Struct] | None = None
+    body_needed: bool = False
+
+    @classmethod
+    def of(cls, handler: Handler, path: str) -> "Arguments":
+        hints = get_type_hints(handler, include_extras=True)
+        named = set(_IN_PATH.findall(path))
+        given: dict[str, type] = {}
+        in_path: list[tuple[Any, ...]] = []
+        in_query: list[tuple[Any, ...]] = []
+        several: set[str] = set()
+        body: dict[str, Any] = {}
+        for name, parameter in inspect.signature(handler).parameters.items():
+            kind = hints[name]
+            needed = parameter.default is inspect.Parameter.empty
+            if kind in (Parts, Actor, Request):
+                given[name] = kind
+            elif name in named:
+                in_path.append((name, kind))
+            elif struct := _struct_in(kind):
+                body = {"body_name": name, "body": struct, "body_needed": needed}
+            else:
+                in_query.append((name, kind) if needed else (name, kind, parameter.default))
+                if any(get_origin(one) is list for one in _alternatives(kind)):
+                    several.add(_in_address(name))
+        missing = named - {name for name, *_ in in_path}
+        assert not missing, f"{path}: nothing takes {missing}"
+        return cls(given, _struct("Path", in_path), _struct("Query", in_query), frozenset(several), **body)
+
+    async def bind(self, request: Request, parts: Parts, actor: Actor) -> dict[str, Any]:
+        """The handler's arguments. Raises BadRequest, InvalidValue."""
+        at_hand: dict[type, Any] = {Parts: parts, Actor: actor, Request: request}
+        bound: dict[str, Any] = {name: at_hand[kind] for name, kind in self.given.items()}
+        if self.path is not None:
+            bound |= _values(request.path_params, self.path)
+        if self.query is not None:
+            asked = request.query_params
+            values = {key: asked.getlist(key) if key in self.several else asked[key] for key in asked}
+            bound |= _values(values, self.query)
+        if self.body is not None:
+            bound[self.body_name] = await self._body(request)
+        return bound
+
+    async def _body(self, request: Request) -> msgspec.Struct | None:
+        raw = await request.body()
+        if not raw:
+            if self.body_needed:
+                raise InvalidValue("The request needs a JSON body.", hint=HINT)
+            return None
+        media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if media_type != "application/json" and not media_type.endswith("+json"):
+            raise InvalidValue(f"The body is {media_type or 'of no type'}, not application/json.", hint=HINT)
+        try:
+            return msgspec.json.decode(raw, type=self.body)
+        except msgspec.ValidationError as error:
+            raise _invalid(error) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise BadRequest("The body is not JSON.", hint=HINT) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that can be asked. ``path`` is Starlette's form; ``described`` goes into the OpenAPI document."""
+
+    method: str
+    path: str
+    permission: Permission
+    handler: Handler
+    arguments: Arguments
+    tags: tuple[str, ...]
+    described: Mapping[str, Any]
+
+    async def __call__(self, request: Request) -> Response:
+        parts: Parts = request.app.state.parts
+        # Before anything of the request is read: who may not ask learns nothing.
+        actor = await require(self.permission, request, parts)
+        return await self.handler(**await self.arguments.bind(request, parts, actor))
+
+
+@dataclass
+class Router:
+    """The operations of one noun."""
+
+    prefix: str = ""
+    tags: tuple[str, ...] = ()
+    operations: list[Operation] = field(default_factory=list)
+
+
+def operation(
+    router: Router, method: str, path: str, permission: Permission, **described: Any
+) -> Callable[[Handler], Handler]:
+    """Register an operation with its one permission; there is no other way in.
+
+    ``described``: ``responses`` by status, and ``request_body`` where it is not JSON, as OpenAPI has them.
+    """
+    whole = router.prefix + path
+
+    def register(handler: Handler) -> Handler:
+        arguments = Arguments.of(handler, whole)
+        router.operations.append(Operation(method, whole, permission, handler, arguments, router.tags, described))
+        return handler
+
+    return register
+
+
+def by_path(operations: Iterable[Operation]) -> dict[str, dict[str, Operation]]:
+    """Operations by path and method, in the order in which the paths were first named."""
+    found: dict[str, dict[str, Operation]] = {}
+    for one in operations:
+        methods = found.setdefault(one.path, {})
+        assert one.method not in methods, f"{one.method} {one.path} is there twice"
+        methods[one.method] = one
+    return found
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    return next((one for one in _alternatives(kind) if inspect.isclass(one) and issubclass(one, msgspec.Struct)), None)
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """The types that a hint allows, without None and without what is said of them."""
+    if get_origin(kind) is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [one for part in get_args(kind) if part is not NoneType for one in _alternatives(part)]
+    return [kind]
+
+
+def _in_address(name: str) -> str:
+    # A name that Python keeps for itself is written with a line behind it.
+    return name.rstrip("_")
+
+
+def _struct(name: str, fields: list[tuple[Any, ...]]) -> type[msgspec.Struct] | None:
+    return msgspec.defstruct(name, fields, kw_only=True, rename=_in_address) if fields else None
+
+
+def _values(given: Mapping[str, Any], struct: type[msgspec.Struct]) -> dict[str, Any]:
+    try:
+        # Not strict: everything in an address is text.
+        return msgspec.structs.asdict(msgspec.convert(given, struct, strict=False))
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: msgspec.ValidationError) -> BtmdError:
+    """``Expected `int`, got `str` - at `$.seed` `` as ``seed: expected `int`, got `str`.``"""
+    text = str(error)
+    where = _WHERE.search(text)
+    what = text[: where.start()] if where else text
+    named = f"{where[1]}: {what[:1].lower()}{what[1:]}" if where and where[1] else what
+    return InvalidValue(named if named.endswith(".") else named + ".", hint=HINT)
