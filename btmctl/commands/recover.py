@@ -30,6 +30,9 @@ def command() -> Single:
     add("--from", dest="folder", metavar="PATH", required=True, help="a backup folder, or a backup's file")
     secret = single.parser.add_mutually_exclusive_group()
     secret.add_argument("--key", metavar="FILE", help="the key file (default: the one in the state folder)")
+    secret.add_argument(
+        "--credential", metavar="FILE", help="the systemd credential, decrypted"
+    )
     secret.add_argument("--recovery-key", action="store_true", help="the recovery key is typed")
     secret.add_argument("--passphrase", action="store_true", help="the passphrase is typed")
     add("--backup", metavar="B", help="the beginning of a backup's id (default: the newest full one)")
@@ -74,12 +77,14 @@ def _secret(arguments: argparse.Namespace, session: Session, state_dir: str) -> 
         return "recovery_key", shown_line(session, "Recovery key")
     if arguments.passphrase:
         return "passphrase", typed_secret(session, "Passphrase")
+    if arguments.credential:
+        return "credential", _path(arguments.credential)
     key = _path(arguments.key) if arguments.key else os.path.join(state_dir, "keys", "key")
     if not arguments.key and not os.path.exists(key):
         raise UsageError(
             "A key is needed to open the backups.",
             f"There is no key file at {key}.",
-            "Give --key FILE, --recovery-key or --passphrase.",
+            "Give --key FILE, --credential FILE, --recovery-key or --passphrase.",
         )
     return "key_file", key
 

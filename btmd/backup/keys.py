@@ -220,7 +220,8 @@ def read_key_file(path: Path) -> Secret:
     except PartMissing:
         raise PartMissing(
             f"The key file {path} is missing.",
-            hint="Put it back, or use the passphrase or the recovery key: `btmctl recover --from PATH --recovery-key`.",
+            hint="Put it back, or use another secret: `btmctl backup key renew --recovery-key` or --passphrase;"
+            " where no daemon runs, `btmctl recover --from PATH --recovery-key`.",
         ) from None
     try:
         if not text.startswith(_KEY_FILE_START):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from btmd.backup.artefacts import bring_back, require_plain_names
 from btmd.backup.folder import BackupFolder
-from btmd.backup.key_ring import Secret, passphrase_secret
+from btmd.backup.key_ring import Secret, credential_secret, passphrase_secret
 from btmd.backup.keys import read_key_file, recovery_secret
 from btmd.backup.manifests import StoredArtefact
 from btmd.backup.perform import NOUNS, Progress, keys_of, perform
-from btmd.backup.private_files import folder_errors, make_private_folder
+from btmd.backup.private_files import folder_errors, make_private_folder, read_private
 from btmd.backup.recover import Recovered, recover
 from btmd.backup.requests import ArtefactProblem, RecoveredAnswer, RecoverRequest, ShownOmission
 from btmd.errors import BtmdError, DatabaseWhole, NotPermitted
@@ -84,6 +84,8 @@ def _secret(request: RecoverRequest) -> Secret:
             return recovery_secret(request.secret)
         case "passphrase":
             return passphrase_secret(request.secret)
+        case "credential":
+            return credential_secret(read_private(Path(request.secret)))
     return read_key_file(Path(request.secret))
 
 

@@ -151,7 +151,7 @@ class RecoverRequest(Request, frozen=True, tag="recover"):
     """
 
     state_dir: str
-    secret_kind: Literal["key_file", "recovery_key", "passphrase"]
+    secret_kind: Literal["key_file", "credential", "recovery_key", "passphrase"]
     secret: str
     backup_id: str | None = None
     replace: bool = False
