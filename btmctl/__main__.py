@@ -24,6 +24,7 @@ COMMANDS = {
     "config": "settings of the daemon",
     "restore": "bring an earlier state back, whole or in parts",
     "backup": "make, check, prove and delete backups",
+    "reset": "back to the defaults, with or without user data; can be undone",
     "recover": "rebuild a lost or damaged database from backups",
     "audit": "is the log the one that was written, and who did what",
     "events": "everything that happened, as it was recorded",

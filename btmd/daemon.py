@@ -34,6 +34,7 @@ from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
 from btmd.errors import BtmdError, Damaged, ViewWrong
+from btmd.factory_reset import FactoryReset
 from btmd.falling_back import FallingBack
 from btmd.history import History
 from btmd.inspector import Inspector
@@ -207,6 +208,19 @@ class Daemon:
             restoring=restoring,
             backups=backups,
             backup_keys=BackupKeys(store=self.store, handler=self.handler, child=backup_child, backups=backups),
+            factory_reset=FactoryReset(
+                config=config,
+                store=self.store,
+                handler=self.handler,
+                history=history,
+                restoring=restoring,
+                backups=backups,
+                child=backup_child,
+                contents=contents,
+                daemon=self.actor,
+                new_id=new_event_id,
+                troubles=troubles,
+            ),
             contents=contents,
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir),
             dataset_adding=datasets,
@@ -281,6 +295,7 @@ class Daemon:
             await self.handler.handle(made_before, actor=self.actor)
         await self.handler.handle(StartDaemon(__version__, self.boot_id, os.getpid()), actor=self.actor)
         await self.supervisor.adopt()
+        await self.parts.factory_reset.finish()
 
     async def run(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
         """Answer and train until stopped; says ready once it answers."""

@@ -25,6 +25,7 @@ from btmd.api import (
     preset_definitions,
     presets,
     problems,
+    reset,
     restores,
     settings,
     training,
@@ -51,6 +52,7 @@ ROUTERS = (
     restores.router,
     backups.router,
     backup_keys.router,
+    reset.router,
     audit.router,
     events.router,
 )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from btmd.command_handler import CommandHandler
     from btmd.content import ContentStore
     from btmd.datasets import DatasetAdding
+    from btmd.factory_reset import FactoryReset
     from btmd.history import History
     from btmd.models import ModelAdding
     from btmd.preset_catalogue import PresetCatalogue
@@ -43,6 +44,7 @@ class Parts:
     restoring: "Restoring"
     backups: "Backups"
     backup_keys: "BackupKeys"
+    factory_reset: "FactoryReset"
     contents: "ContentStore"
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"

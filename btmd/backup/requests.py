@@ -157,6 +157,13 @@ class RecoverRequest(Request, frozen=True, tag="recover"):
     replace: bool = False
 
 
+class BringBackRequest(Request, frozen=True, tag="bring_back"):
+    """The files of one backup into the state folder, whose log is whole. Answer: BroughtBackAnswer."""
+
+    name: str
+    state_dir: str
+
+
 AnyRequest = (
     CreateRequest
     | ListRequest
@@ -173,6 +180,7 @@ AnyRequest = (
     | PassphraseRequest
     | RenewKeyFileRequest
     | RecoverRequest
+    | BringBackRequest
 )
 
 
@@ -313,6 +321,13 @@ class ArtefactProblem(msgspec.Struct, frozen=True):
     name: str
     code: str
     detail: str
+
+
+class BroughtBackAnswer(msgspec.Struct, frozen=True):
+    """How many files stand in their places again, and which do not."""
+
+    artefacts: int
+    problems: tuple[ArtefactProblem, ...] = ()
 
 
 class RecoveredAnswer(msgspec.Struct, frozen=True):

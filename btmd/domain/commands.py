@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from btmd.domain import backup, dataset, health, job, machine, model, preset_definition, settings
+from btmd.domain import backup, dataset, health, job, machine, model, preset_definition, reset, settings
 from btmd.domain.decider import Decider
 
 SETTINGS = Decider("settings", settings.stream, settings.decide, settings.evolve, settings.SettingsState)
@@ -19,6 +19,7 @@ JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
 BACKUPS = Decider("backups", backup.stream, backup.decide, backup.evolve, backup.BackupsState)
 MACHINE = Decider("machine", machine.stream, machine.decide, machine.evolve, machine.MachineState)
 HEALTH = Decider("health", health.stream, health.decide, health.evolve, health.HealthState)
+RESETS = Decider("resets", reset.stream, reset.decide, reset.evolve, reset.ResetState)
 
 DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(settings.SettingsCommand), SETTINGS),
@@ -29,6 +30,7 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(backup.BackupCommand), BACKUPS),
     **dict.fromkeys(get_args(machine.MachineCommand), MACHINE),
     **dict.fromkeys(get_args(health.HealthCommand), HEALTH),
+    **dict.fromkeys(get_args(reset.ResetCommand), RESETS),
 }
 
-__all__ = ["BACKUPS", "DATASETS", "DECIDERS", "HEALTH", "JOBS", "MACHINE", "MODELS", "PRESETS", "SETTINGS"]
+__all__ = ["BACKUPS", "DATASETS", "DECIDERS", "HEALTH", "JOBS", "MACHINE", "MODELS", "PRESETS", "RESETS", "SETTINGS"]

@@ -1,0 +1,103 @@
+"""Factory resets: previewed, never without a proved backup, and undone again."""
+
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.answers import Progress, described, json_answer, working_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.api.work import heard
+from btmd.domain.event import Actor
+from btmd.factory_reset import Reset
+
+router = Router(prefix="/reset", tags=("backups",))
+
+EXAMPLE: dict[str, Any] = {
+    "message": "Everything is as at the first start; datasets, models, jobs and own presets stay.",
+    "preserve_user_data": True,
+    "dry_run": False,
+    "backup_id": "9f86d081884c7d65",
+    "changes": [{"component": "settings", "subject": "training.seed", "before": 7, "after": None}],
+    "left_alone": [],
+    "undo_seq": 57,
+}
+
+
+class FactoryResetBody(msgspec.Struct):
+    """``dry_run`` only says what would go and what the backup before the reset would not hold."""
+
+    preserve_user_data: bool = True
+    dry_run: bool = False
+
+
+@operation(router, "POST", "", Permission.ADMIN, **described(EXAMPLE, errors=(409,)))
+async def reset(request: Request, parts: Parts, actor: Actor, body: FactoryResetBody | None = None) -> Response:
+    """Back to the defaults, after a backup that was read through. JSON lines where they are accepted.
+
+    With user data erased, that backup holds the contents of datasets and the adapters too; without room for it nothing
+    is done. `POST /reset/undo` brings all of it back.
+    """
+    asked = body or FactoryResetBody()
+    preserve = asked.preserve_user_data
+    if asked.dry_run:
+        preview = await parts.factory_reset.preview(preserve, actor.uid)
+        message = "Nothing was changed."
+        return json_answer({"message": message, "preserve_user_data": preserve, "dry_run": True, **asdict(preview)})
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            done = await parts.factory_reset.reset(
+                preserve,
+                actor=actor,
+                on_progress=on_progress,
+                idempotency=key,
+                respond=lambda done: stored_answer(_reset_json(done, preserve)),
+            )
+        return _reset_json(done, preserve)
+
+    return await working_answer(request, work, parts.stopping)
+
+
+UNDONE_EXAMPLE = {"message": "The factory reset is undone: 3 changes, 5 files.", "changes": [], "left_alone": []}
+
+
+@operation(router, "POST", "/undo", Permission.ADMIN, **described(UNDONE_EXAMPLE, errors=(404, 409)))
+async def undo_reset(request: Request, parts: Parts, actor: Actor) -> Response:
+    """Bring back what the newest factory reset took away, files included; what was added since stays."""
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            done = await parts.factory_reset.undo(actor=actor, on_progress=on_progress)
+        return {
+            "message": f"The factory reset is undone: {len(done.changes)} changes, {done.files} files.",
+            "changes": [asdict(one) for one in done.changes],
+            "left_alone": done.left_alone,
+            "files": done.files,
+            "problems": msgspec.to_builtins(done.problems),
+        }
+
+    return await working_answer(request, work, parts.stopping)
+
+
+def _reset_json(done: Reset, preserve_user_data: bool) -> dict[str, Any]:
+    kept = "datasets, models, jobs and own presets stay" if preserve_user_data else "user data is erased"
+    return {
+        "message": f"Everything is as at the first start; {kept}. The backup {done.backup_id} holds what was.",
+        "preserve_user_data": preserve_user_data,
+        "dry_run": False,
+        "reset_id": done.reset_id,
+        "backup_id": done.backup_id,
+        "changes": [asdict(one) for one in done.changes],
+        "left_alone": done.left_alone,
+        "undo_seq": done.undo_seq,
+    }
