@@ -22,6 +22,7 @@ COMMANDS = {
     "datasets": "data to train on",
     "presets": "ready-made sets of training values",
     "config": "settings of the daemon",
+    "access": "who may use the daemon, and as what",
     "restore": "bring an earlier state back, whole or in parts",
     "backup": "make, check, prove and delete backups",
     "reset": "back to the defaults, with or without user data; can be undone",

@@ -5,6 +5,7 @@ import importlib.resources
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from btmd.domain.preset import DIFFICULTIES, Preset
@@ -77,6 +78,15 @@ def preset_of(values: Mapping[str, object]) -> Preset:
     if isinstance(uses, str):
         document["recommended_for"] = [use.strip() for use in uses.split(",") if use.strip()]
     return _Reader("", "The preset", document).read()
+
+
+def why_unusable(preset: Preset) -> str:
+    """Why this release cannot use a preset of an earlier one; nothing where it can."""
+    try:
+        preset_of(asdict(preset))
+    except PresetRefused as error:
+        return f"{error.key}: {error.reason}"
+    return ""
 
 
 def require_key(key: str) -> None:
@@ -156,7 +166,8 @@ class _Reader:
 
     def _recommended_for(self) -> tuple[str, ...]:
         given = self.document.get("recommended_for", [])
-        if not isinstance(given, list) or not all(isinstance(use, str) and len(use) <= MAX_TEXT for use in given):
+        is_list = isinstance(given, (list, tuple))
+        if not is_list or not all(isinstance(use, str) and len(use) <= MAX_TEXT for use in given):
             raise self._refuse("recommended_for", "must be a list of texts")
         return tuple(given)
 

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from btmd.accounts import why_missing
 from btmd.command_handler import CommandHandler
 from btmd.content import ContentStore
-from btmd.domain import settings
-from btmd.domain.commands import SETTINGS
+from btmd.domain import access, preset_definition, settings
+from btmd.domain.commands import ACCESS, PRESETS, SETTINGS
 from btmd.domain.dataset import ConsentRevoked, DatasetVersionAdded
 from btmd.domain.event import Actor
 from btmd.domain.model import ModelAdded
@@ -24,9 +25,11 @@ from btmd.domain.restore import (
     plan_settings,
     registration,
 )
+from btmd.domain.restore_definitions import plan_access, plan_preset
 from btmd.domain.settings import SettingsState
 from btmd.errors import InvalidValue, LogMovedOn
 from btmd.history import History
+from btmd.presets import why_unusable
 from btmd.projections.job import unfinished_jobs
 from btmd.restore_target import LogTarget, RestoreTarget, known
 from btmd.store.errors import VersionConflict
@@ -88,6 +91,7 @@ class Restoring:
             then = await target.state(settings.STREAM, SETTINGS) or SettingsState()
             current = (state or SettingsState()).values
             plan_settings(plan, current, then.values, manner, f"restore to {in_words(target)}")
+        newest = max(newest, await self._plan_definitions(plan, versions, target, manner))
         needed = await self._needed()
         for component, prefix in _PREFIXES.items():
             consent = component == "datasets" and "consent" in manner.components
@@ -104,6 +108,30 @@ class Restoring:
                 if consent:
                     plan_consent(plan, past, manner, by_uid)
         return Prepared(target, head_seq, manner, plan, versions, newest)
+
+    async def _plan_definitions(
+        self, plan: RestorePlan, versions: dict[str, int], target: RestoreTarget, manner: Manner
+    ) -> int:
+        """Own presets and access; the newest event that was looked at."""
+        why, newest = f"restore to {in_words(target)}", 0
+        if "presets" in manner.components:
+            present = await self._store.query(lambda connection: streams_of(connection, preset_definition.PREFIX))
+            for stream in sorted({*present, *target.streams(preset_definition.PREFIX)}):
+                state, versions[stream] = await self._handler.state(stream)
+                newest = max(newest, await self._newest_seq(stream))
+                then = await target.state(stream, PRESETS)
+                key = stream.removeprefix(preset_definition.PREFIX)
+                now, past = state and state.preset, then and then.preset
+                plan_preset(plan, key, now, past, manner, why, why_unusable)
+        if "access" in manner.components:
+            state, versions[access.STREAM] = await self._handler.state(access.STREAM)
+            newest = max(newest, await self._newest_seq(access.STREAM))
+            then = await target.state(access.STREAM, ACCESS) or access.AccessState()
+            rows = await self._store.read_stream(access.STREAM)
+            withdrawn = access.withdrawn(known(row.event for row in rows if not target.knows(row)))
+            grants = (state or access.AccessState()).grants
+            plan_access(plan, grants, then.grants, withdrawn, manner, why, why_missing)
+        return newest
 
     async def restore(
         self,

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from btmd.api import (
+    access,
     audit,
     backup_keys,
     backups,
@@ -49,6 +50,7 @@ ROUTERS = (
     chat.router,
     settings.router,
     history.router,
+    access.router,
     restores.router,
     backups.router,
     backup_keys.router,

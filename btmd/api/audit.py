@@ -87,5 +87,5 @@ def in_words(row: Recorded) -> str:
         before, after = ("default" if data.get(end) is None else data[end] for end in ("before", "after"))
         return f"{data.get('key')}: {before} -> {after}" + (f', "{data["why"]}"' if data.get("why") else "")
     words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in row.type).strip()
-    subject = row.stream.partition("-")[2]
+    subject = row.stream.partition("-")[2] or " ".join(str(data[one]) for one in ("subject", "role") if one in data)
     return f"{words}: {subject}" if subject else words

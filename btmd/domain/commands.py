@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from btmd.domain import backup, dataset, health, job, machine, model, preset_definition, reset, settings
+from btmd.domain import access, backup, dataset, health, job, machine, model, preset_definition, reset, settings
 from btmd.domain.decider import Decider
 
 SETTINGS = Decider("settings", settings.stream, settings.decide, settings.evolve, settings.SettingsState)
@@ -13,6 +13,7 @@ PRESETS = Decider(
     preset_definition.evolve,
     preset_definition.PresetState,
 )
+ACCESS = Decider("access", access.stream, access.decide, access.evolve, access.AccessState)
 MODELS = Decider("model", model.stream, model.decide, model.evolve, model.ModelState)
 DATASETS = Decider("dataset", dataset.stream, dataset.decide, dataset.evolve, dataset.DatasetState)
 JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
@@ -24,6 +25,7 @@ RESETS = Decider("resets", reset.stream, reset.decide, reset.evolve, reset.Reset
 DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(settings.SettingsCommand), SETTINGS),
     **dict.fromkeys(get_args(preset_definition.PresetCommand), PRESETS),
+    **dict.fromkeys(get_args(access.AccessCommand), ACCESS),
     **dict.fromkeys(get_args(model.ModelCommand), MODELS),
     **dict.fromkeys(get_args(dataset.DatasetCommand), DATASETS),
     **dict.fromkeys(get_args(job.JobCommand), JOBS),
@@ -33,4 +35,4 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(reset.ResetCommand), RESETS),
 }
 
-__all__ = ["BACKUPS", "DATASETS", "DECIDERS", "HEALTH", "JOBS", "MACHINE", "MODELS", "PRESETS", "RESETS", "SETTINGS"]
+__all__ = ["ACCESS", "BACKUPS", "DATASETS", "DECIDERS", "HEALTH", "JOBS", "MACHINE", "MODELS", "PRESETS", "RESETS", "SETTINGS"]

@@ -1,0 +1,88 @@
+"""Who may use the daemon, and as what."""
+
+from typing import Annotated, Any, Literal
+
+import anyio.to_thread
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.accounts import AccountNotFound, find_account
+from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.domain.access import STREAM, AccessCommand, AccessState, GrantAccess, RevokeAccess
+from btmd.domain.event import Actor
+from btmd.store.recorded import Recorded
+
+router = Router(prefix="/access", tags=("access",))
+
+ONLY_THE_OWNER = "For now only the user that runs the daemon, and root, get in: roles are recorded, not yet applied."
+GRANT_EXAMPLE = {"subject": "ada", "kernel_id": 1000, "role": "trainer"}
+CHANGED_EXAMPLE = {"number": 17, "message": ONLY_THE_OWNER, "grants": [GRANT_EXAMPLE]}
+
+
+class AccessRole(msgspec.Struct):
+    role: Literal["viewer", "trainer", "admin"]
+    why: Annotated[str, Meta(max_length=1000)] = ""
+
+
+def grants_json(state: AccessState | None) -> list[dict[str, Any]]:
+    grants = sorted((state or AccessState()).grants.items())
+    return [{"subject": subject, "kernel_id": one.kernel_id, "role": one.role} for subject, one in grants]
+
+
+@operation(router, "GET", "", Permission.READ, **described([GRANT_EXAMPLE]))
+async def list_access(parts: Parts) -> Response:
+    """What was granted to whom; a group's name has an @ before it. The daemon's own user and root need no grant."""
+    state, _ = await parts.handler.state(STREAM)
+    return json_answer(grants_json(state))
+
+
+@operation(router, "PUT", "/{subject}", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404,)))
+async def grant_access(subject: str, body: AccessRole, request: Request, parts: Parts, actor: Actor) -> Response:
+    """Give a user, or a @group, a role: viewer, trainer or admin. It takes the place of the one they had."""
+    name, kernel_id = await anyio.to_thread.run_sync(find_account, subject)
+    return await _changed(request, parts, actor, GrantAccess(name, kernel_id, body.role, body.why), ONLY_THE_OWNER)
+
+
+@operation(router, "DELETE", "/{subject}", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404,)))
+async def revoke_access(
+    subject: str,
+    request: Request,
+    parts: Parts,
+    actor: Actor,
+    why: Annotated[str, Meta(max_length=1000)] = "",
+) -> Response:
+    """Take a role away; it stays away, also through restores that do not name access."""
+    state, _ = await parts.handler.state(STREAM)
+    name = subject
+    if name not in (state or AccessState()).grants:
+        try:
+            name, _ = await anyio.to_thread.run_sync(find_account, subject)
+        except AccountNotFound:
+            # One who left this machine can still have something to lose, under the name of before.
+            name = subject
+    return await _changed(request, parts, actor, RevokeAccess(name, why), f"{name} has no role any more.")
+
+
+async def _changed(request: Request, parts: Parts, actor: Actor, command: AccessCommand, message: str) -> Response:
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+
+    def answer(state: AccessState | None, rows: list[Recorded]) -> dict[str, Any]:
+        return {"number": rows[-1].seq if rows else None, "message": message, "grants": grants_json(state)}
+
+    handled = await parts.handler.handle(
+        command,
+        actor=actor,
+        correlation_id=parts.new_id(),
+        idempotency=key,
+        respond=lambda state, rows: stored_answer(answer(state, rows)),
+    )
+    return json_answer(answer(handled.state, handled.events))
