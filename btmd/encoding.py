@@ -122,6 +122,16 @@ class Encoder:
                 encoded.append(Encoded(encoding.ids, _tokens_in(one.spans, encoding)))
         return encoded
 
+    def mask_problem(self) -> str:
+        """Why nothing could be learned of a plain question and answer; empty when its answer can."""
+        try:
+            learned = self.encode(Row(line=0, messages=list(_PROBE))).learned
+        except TemplateMismatch as error:
+            return error.detail
+        if any(learned):
+            return ""
+        return "The model's chat template does not print the assistant's turns, so no token would be learned."
+
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """The tokens after which the model writes its answer. Raises TemplateMismatch."""
         text = self._template.render(messages, add_generation_prompt=True)

@@ -36,6 +36,8 @@ class ModelFacts:
     license: str = ""
     linear_layers: tuple[str, ...] = ()
     """Last parts of the names of a block's matrices, ``q_proj`` say; empty where they are not known."""
+    template_problem: str = ""
+    """Why the chat template cannot be learned from; empty when it can."""
 
 
 @event("ModelAdded")

@@ -124,6 +124,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     linear_layers: tuple[str, ...]
     """Last parts of the names of a block's matrices, sorted; empty where blocks are named in an unusual way."""
     warnings: tuple[str, ...]
+    template_problem: str = ""
+    """Why the chat template cannot be learned from; empty when it can."""
 
 
 class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):

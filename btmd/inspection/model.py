@@ -76,6 +76,7 @@ def inspect_model(folder: Path, *, tokenizer_folder: Path | None, progress: Prog
     # OPT's embedding is narrower than its layers in one of its sizes.
     check_embedding(tensors, shape.vocab_size, {shape.hidden_size, _number(config, "word_embed_proj_dim")} - {0})
     has_template = encoder is not None and encoder.template_kind == "model"
+    template_problem = encoder.mask_problem() if encoder is not None else ""
     return ModelFacts(
         architecture=architecture,
         family=str(config["model_type"]),
@@ -100,7 +101,12 @@ def inspect_model(folder: Path, *, tokenizer_folder: Path | None, progress: Prog
         license=_license(folder),
         quantised=_quantised(folder),
         linear_layers=linear_layers(tensors),
-        warnings=(*_warnings(config, shape, encoder), *_noted_warnings(folder)),
+        warnings=(
+            *_warnings(config, shape, encoder),
+            *([template_problem] if template_problem else []),
+            *_noted_warnings(folder),
+        ),
+        template_problem=template_problem,
     )
 
 
