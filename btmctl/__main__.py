@@ -20,6 +20,7 @@ COMMANDS = {
     "chat": "talk to a trained model, and to the one it came from",
     "models": "models on this machine",
     "datasets": "data to train on",
+    "consent": "who allowed what with which dataset",
     "presets": "ready-made sets of training values",
     "config": "settings of the daemon",
     "access": "who may use the daemon, and as what",

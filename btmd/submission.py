@@ -11,7 +11,7 @@ import msgspec
 from btmd.command_handler import CommandHandler, Handled
 from btmd.datasets import DatasetAdding
 from btmd.domain import settings
-from btmd.domain.dataset import GrantConsent
+from btmd.domain.dataset import GrantConsent, stream_name
 from btmd.domain.event import Actor
 from btmd.domain.hardware import Hardware
 from btmd.domain.job import JobState, SubmitJob
@@ -113,10 +113,7 @@ class Submission:
         assert chosen is not None
         grants_consent = "train" not in dataset.scopes
         if grants_consent and not wish.consent:
-            raise ConsentMissing(
-                f"Nobody has allowed that the dataset {dataset.name} is used for training.",
-                hint="Send `consent: true` (on the command line: --consent) to allow it.",
-            )
+            raise _not_allowed(dataset.name)
         rows_path = self._datasets.rows_path(chosen)
         _require_folder(model)
         hardware = await anyio.to_thread.run_sync(probe, self._state_dir)
@@ -158,7 +155,7 @@ class Submission:
         idempotency: IdempotencyKey | None = None,
         respond: Callable[[JobState, list[Recorded]], bytes] | None = None,
     ) -> Handled:
-        """Make the job. Raises StoreFull, StoreFailed."""
+        """Make the job. Raises ConsentMissing, StoreFull, StoreFailed."""
         wish, job_id = prepared.wish, self._new_job_id()
         trainer_plan = msgspec.structs.replace(
             to_trainer_plan(
@@ -176,6 +173,11 @@ class Submission:
         if prepared.grants_consent:
             granted = GrantConsent(prepared.dataset.dataset_id, actor.uid, wish.purpose)
             await self._handler.handle(granted, actor=actor)
+        else:
+            # Since the plan was made it may have been taken back.
+            state, _ = await self._handler.state(stream_name(prepared.dataset.dataset_id))
+            if state is None or "train" not in state.consent_scopes:
+                raise _not_allowed(prepared.dataset.name)
         submitted = JobSubmitted(
             job_id=job_id,
             name=wish.name,
@@ -198,6 +200,13 @@ class Submission:
         if wanted != "auto":
             return await self._presets.find(wanted), "The setting training.preset names it."
         return choose_preset(self._presets.built_in, model.facts, hardware)
+
+
+def _not_allowed(name: str) -> ConsentMissing:
+    return ConsentMissing(
+        f"Nobody has allowed that the dataset {name} is used for training.",
+        hint="Send `consent: true` (on the command line: --consent) to allow it.",
+    )
 
 
 def _require_folder(model: ModelRow) -> None:

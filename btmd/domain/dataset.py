@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from btmd.domain.event import Event, event
-from btmd.errors import Conflict, DatasetNotFound
+from btmd.errors import Conflict, DatasetNotFound, InvalidValue
 
 SCOPES = ("train", "export", "backup")
 
@@ -107,6 +107,8 @@ class DatasetState:
     owner_uid: int
     versions: tuple[str, ...] = ()
     consent_scopes: tuple[str, ...] = ()
+    purpose: str = ""
+    """What it is allowed for."""
     removed: bool = False
 
 
@@ -119,7 +121,7 @@ def stream(command: DatasetCommand) -> str:
 
 
 def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
-    """Raises Conflict for a name that is taken, DatasetNotFound for one that is not there."""
+    """Raises Conflict for a name that is taken, DatasetNotFound for one that is not there, InvalidValue for a scope."""
     if isinstance(command, AddDataset):
         return _add(command, state)
     if state is None or state.removed:
@@ -127,7 +129,7 @@ def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
             f"There is no dataset called {command.dataset_id}.", hint="`btmctl datasets list` shows those there are."
         )
     if isinstance(command, GrantConsent):
-        return [ConsentGranted(command.dataset_id, command.purpose, command.scopes, command.by_uid)]
+        return _grant(state, command.purpose, command.scopes, command.by_uid)
     if isinstance(command, RevokeConsent):
         return [ConsentRevoked(command.dataset_id, command.by_uid)] if state.consent_scopes else []
     return [DatasetRemoved(command.dataset_id)]
@@ -136,9 +138,7 @@ def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
 def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
     if state is not None and not state.removed:
         if command.version_id in state.versions:
-            if command.consent and not set(command.scopes) <= set(state.consent_scopes):
-                return [ConsentGranted(command.dataset_id, command.purpose, command.scopes, command.owner_uid)]
-            return []
+            return _grant(state, command.purpose, command.scopes, command.owner_uid) if command.consent else []
         raise Conflict(
             f"A dataset called {command.name} is there already, with other contents.",
             hint="Give this one another name with --name.",
@@ -161,6 +161,18 @@ def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
     return events
 
 
+def _grant(state: DatasetState, purpose: str, scopes: tuple[str, ...], by_uid: int) -> list[Event]:
+    """A consent adds to what was allowed before; only a revocation takes away. Raises InvalidValue."""
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        what = f"Nothing can be allowed that is called {unknown[0][:60]!r}." if unknown else "Nothing was allowed."
+        raise InvalidValue(what, hint=f"Choose from: {', '.join(SCOPES)}.")
+    if set(scopes) <= set(state.consent_scopes) and purpose in ("", state.purpose):
+        return []
+    allowed = tuple(one for one in SCOPES if one in (*state.consent_scopes, *scopes))
+    return [ConsentGranted(state.dataset_id, purpose or state.purpose, allowed, by_uid)]
+
+
 def evolve(state: DatasetState | None, happened: Event) -> DatasetState | None:
     if isinstance(happened, DatasetAdded):
         return DatasetState(happened.dataset_id, happened.name, happened.owner_uid)
@@ -170,9 +182,9 @@ def evolve(state: DatasetState | None, happened: Event) -> DatasetState | None:
         case DatasetVersionAdded():
             return replace(state, versions=(*state.versions, happened.version_id))
         case ConsentGranted():
-            return replace(state, consent_scopes=happened.scopes)
+            return replace(state, consent_scopes=happened.scopes, purpose=happened.purpose)
         case ConsentRevoked():
-            return replace(state, consent_scopes=())
+            return replace(state, consent_scopes=(), purpose="")
         case DatasetRemoved():
-            return replace(state, removed=True, consent_scopes=())
+            return replace(state, removed=True, consent_scopes=(), purpose="")
     return state

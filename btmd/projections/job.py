@@ -201,6 +201,12 @@ async def unfinished_jobs(session: AsyncSession) -> Sequence[JobRow]:
     return (await session.exec(select(JobRow).where(col(JobRow.state).not_in(ENDED)))).all()
 
 
+async def jobs_on_dataset(session: AsyncSession, dataset_id: str) -> Sequence[JobRow]:
+    """All jobs that were given this dataset, newest first."""
+    found = select(JobRow).where(JobRow.dataset_id == dataset_id).order_by(col(JobRow.submitted_seq).desc())
+    return (await session.exec(found)).all()
+
+
 async def count_active(session: AsyncSession) -> int:
     """Jobs that work or wait for their turn (not paused, not ended)."""
     active = (*STAGES, "recovering", "queued")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from btmd.domain import dataset, model
 from btmd.domain.dataset import AddDataset, ConsentGranted, ConsentRevoked, DatasetAdded, DatasetVersionAdded
-from btmd.errors import Conflict, DatasetNotFound, ModelNotFound
+from btmd.errors import Conflict, DatasetNotFound, InvalidValue, ModelNotFound
 from tests.domain.given import given
 
 ADD = AddDataset("d", "D", 7, "rows.csv", "v1", "aa", "bb", 10, 3, {}, {}, consent=True, purpose="course")
@@ -36,6 +36,20 @@ def test_revoked_consent_is_gone() -> None:
     given(*ADDED).when(dataset.RevokeConsent("d", 7)).then(ConsentRevoked("d", 7))
     assert given(*ADDED, ConsentRevoked("d", 7)).state(AddDataset).consent_scopes == ()
     given(*ADDED, ConsentRevoked("d", 7)).when(dataset.RevokeConsent("d", 7)).then_nothing()
+
+
+def test_consent_adds_to_what_was_allowed_and_keeps_its_purpose() -> None:
+    trained = dataset.ConsentGranted("d", "our library", ("train",), 7)
+    added = (*ADDED[:2], trained)
+    given(*added).when(dataset.GrantConsent("d", 8, "", ("backup",))).then(
+        dataset.ConsentGranted("d", "our library", ("train", "backup"), 8)
+    )
+    given(*added).when(dataset.GrantConsent("d", 8)).then_nothing()
+    given(*added).when(dataset.GrantConsent("d", 8, "more")).then(dataset.ConsentGranted("d", "more", ("train",), 8))
+    given(*added).when(dataset.GrantConsent("d", 8, "", ("sell",))).then_refused(InvalidValue, "train, export, backup")
+    given(*added).when(dataset.GrantConsent("d", 8, "", ())).then_refused(InvalidValue)
+    revoked = (*added, ConsentRevoked("d", 7))
+    given(*revoked).when(dataset.GrantConsent("d", 8)).then(dataset.ConsentGranted("d", "", ("train",), 8))
 
 
 def test_a_removed_dataset_is_not_there_and_its_name_is_free() -> None:

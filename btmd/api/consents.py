@@ -1,0 +1,130 @@
+"""Consents: who allowed what for which purpose with which dataset, and taking that back."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.api.times import optional_rfc3339
+from btmd.datasets import LONGEST_PURPOSE
+from btmd.domain.dataset import GrantConsent, RevokeConsent
+from btmd.domain.event import Actor
+from btmd.domain.job import ENDED
+from btmd.naming import find_dataset
+from btmd.projections.dataset import DatasetRow, datasets
+from btmd.projections.job import JobRow, jobs_on_dataset
+
+router = Router(prefix="/consents", tags=("datasets",))
+
+EXAMPLE = {
+    "dataset_id": "faq",
+    "name": "faq",
+    "scopes": ["train"],
+    "purpose": "our help desk",
+    "by_uid": 1000,
+    "at": "2026-11-22T14:00:00.000000Z",
+}
+
+
+class Consent(msgspec.Struct):
+    """What is allowed: of train, export, backup; it adds to what was allowed before."""
+
+    purpose: Annotated[str, Meta(max_length=LONGEST_PURPOSE)] = ""
+    scopes: Annotated[list[str], Meta(max_length=10)] = msgspec.field(default_factory=lambda: ["train"])
+
+
+def consent_json(row: DatasetRow) -> dict[str, Any]:
+    """The consent that a dataset stands under; no scopes where nobody allowed anything."""
+    allowed = bool(row.scopes)
+    return {
+        "dataset_id": row.dataset_id,
+        "name": row.name,
+        "scopes": row.scopes,
+        "purpose": row.purpose if allowed else "",
+        "by_uid": row.consent_by_uid if allowed else None,
+        "at": optional_rfc3339(row.consent_us),
+    }
+
+
+async def _row(parts: Parts, dataset: str) -> DatasetRow:
+    async with parts.store.session() as session:
+        return await find_dataset(session, dataset)
+
+
+@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest dataset first"))
+async def list_consents(parts: Parts) -> Response:
+    """What is allowed with each dataset, for which purpose, and who allowed it when."""
+    async with parts.store.session() as session:
+        return json_answer([consent_json(row) for row in await datasets(session)])
+
+
+@operation(router, "PUT", "/{dataset}", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+async def grant_consent(dataset: str, body: Consent, request: Request, parts: Parts, actor: Actor) -> Response:
+    """Allow the use of a dataset. It adds to what was allowed before; only a revocation takes something away."""
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+    row = await _row(parts, dataset)
+    await parts.handler.handle(
+        GrantConsent(row.dataset_id, actor.uid, body.purpose, tuple(body.scopes)),
+        actor=actor,
+        correlation_id=parts.new_id(),
+        idempotency=key,
+        respond=lambda state, rows: stored_answer(
+            {
+                **consent_json(row),
+                "scopes": state.consent_scopes,
+                "purpose": state.purpose,
+                "by_uid": rows[-1].data["by_uid"] if rows else row.consent_by_uid,
+                "at": optional_rfc3339(rows[-1].recorded_at_us if rows else row.consent_us),
+            }
+        ),
+    )
+    return json_answer(consent_json(await _row(parts, row.dataset_id)))
+
+
+REVOKED_EXAMPLE = {"message": "Nothing is allowed with faq any more.", "unfinished_jobs": [], "results": ["k3q7zv2m5a"]}
+
+
+@operation(router, "DELETE", "/{dataset}", Permission.TRAIN, **described(REVOKED_EXAMPLE, errors=(404, 409)))
+async def revoke_consent(dataset: str, request: Request, parts: Parts, actor: Actor) -> Response:
+    """Take back all that was allowed: no training begins with the dataset any more.
+
+    The answer names the jobs that had begun or wait already, which go on until they are cancelled, and those whose
+    results were made from it.
+    """
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+    row = await _row(parts, dataset)
+    async with parts.store.session() as session:
+        answer = _revoked(row, await jobs_on_dataset(session, row.dataset_id))
+    await parts.handler.handle(
+        RevokeConsent(row.dataset_id, actor.uid),
+        actor=actor,
+        correlation_id=parts.new_id(),
+        idempotency=key,
+        respond=lambda state, rows: stored_answer(answer),
+    )
+    return json_answer(answer)
+
+
+def _revoked(row: DatasetRow, jobs: Sequence[JobRow]) -> dict[str, Any]:
+    unfinished = [one.job_id for one in jobs if one.state not in ENDED]
+    results = [one.job_id for one in jobs if one.state == "completed"]
+    said = [f"Nothing is allowed with {row.name} any more." if row.scopes else f"Nothing was allowed with {row.name}."]
+    if unfinished:
+        said.append(f"Accepted before, and going on: {', '.join(unfinished)}; `btmctl jobs cancel J` ends one.")
+    if results:
+        said.append(f"Made from it, and still there: the results of {', '.join(results)}.")
+    return {"message": " ".join(said), "unfinished_jobs": unfinished, "results": results}

@@ -1,0 +1,77 @@
+"""Consents over the socket: granted, taken back, and nothing trained without."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from btmd.submission import Submission
+from tests.fixtures.daemon import Answer, Client, ThreadedDaemon, end_trainers, rows
+
+
+def grant(client: Client, dataset: str, **body: Any) -> Answer:
+    return client.send("PUT", f"/consents/{dataset}", json.dumps(body).encode(), content_type="application/json")
+
+
+def revoke(client: Client, dataset: str) -> Answer:
+    return client.send("DELETE", f"/consents/{dataset}")
+
+
+def test_consent_is_granted_added_to_and_taken_back(client: Client) -> None:
+    client.add_dataset(rows(20), "letters", consent=False)
+    listed = {one["dataset_id"]: one for one in client.get("/consents").ok()}
+    assert (listed["letters"]["scopes"], listed["letters"]["by_uid"]) == ([], None)
+    grant(client, "letters", purpose="our library").ok()
+    answer = grant(client, "lett", scopes=["backup"]).ok()
+    assert (answer["scopes"], answer["purpose"]) == (["train", "backup"], "our library")
+    assert answer["at"]
+    grant(client, "letters", scopes=["sell"]).refused(422, "invalid_value")
+    grant(client, "none").refused(404, "dataset_not_found")
+    assert revoke(client, "letters").ok()["unfinished_jobs"] == []
+    assert client.get("/datasets/letters").ok()["consent"] == []
+    before = client.events()[-1]["seq"]
+    assert "Nothing was allowed" in revoke(client, "letters").ok()["message"]
+    assert client.events(before) == []
+
+
+def test_nothing_is_trained_without_and_a_revocation_names_what_it_concerns(
+    client: Client, daemon: ThreadedDaemon, tiny: Path
+) -> None:
+    client.add_model(tiny)
+    client.add_dataset(rows(20), "answers", consent=False)
+    asked = {"model_id": "tiny", "dataset_id": "answers", "preset_name": "quick_test"}
+    client.post("/start", asked).refused(409, "consent_missing")
+    grant(client, "answers").ok()
+    job_id = client.start(**asked)
+    done = revoke(client, "answers").ok()
+    assert (done["unfinished_jobs"], job_id in done["message"]) == ([job_id], True)
+    client.post("/start", asked).refused(409, "consent_missing")
+    client.post(f"/cancel/{job_id}")
+    end_trainers(daemon.config.jobs_dir)
+
+
+def test_consent_that_is_taken_back_while_a_plan_is_made_is_gone(
+    client: Client, daemon: ThreadedDaemon, tiny: Path, monkeypatch: Any
+) -> None:
+    client.add_model(tiny)
+    client.add_dataset(rows(20), "late", consent=True)
+    prepare, planned, revoked = Submission.prepare, threading.Event(), threading.Event()
+
+    async def slow(self: Submission, *arguments: Any) -> Any:
+        found = await prepare(self, *arguments)
+        planned.set()
+        await anyio.to_thread.run_sync(revoked.wait, 60)
+        return found
+
+    monkeypatch.setattr(Submission, "prepare", slow)
+    answers: list[Answer] = []
+    asked = {"model_id": "tiny", "dataset_id": "late", "preset_name": "quick_test"}
+    starting = threading.Thread(target=lambda: answers.append(client.post("/start", asked)))
+    starting.start()
+    assert planned.wait(60)
+    revoke(client, "late").ok()
+    revoked.set()
+    starting.join()
+    answers[0].refused(409, "consent_missing")
