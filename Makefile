@@ -9,7 +9,7 @@ PROOFS := log condensing resume start-up memory daemon cli quickstart
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
-        $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-backup-faults proof-systemd proof-faults
+        $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-backup-faults proof-taking-back proof-systemd proof-faults
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -97,6 +97,10 @@ proof-systemd: dev
 proof-backup-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/faults/test_backup_kill.py \
 	  tests/faults/test_backup_disk.py
+# A hundred kills each of factory reset, migration and falling back, and every way to break a start as a process.
+proof-taking-back: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults/test_taking_back_kill.py tests/faults/test_taking_back_disk.py \
+	  tests/daemon/test_falling_back.py
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup
