@@ -13,6 +13,7 @@ import msgspec
 
 from btmd.command_handler import CommandHandler
 from btmd.domain.event import Actor
+from btmd.domain.preset import Preset
 from btmd.domain.preset_definition import (
     PresetChanged,
     PresetCreated,
@@ -28,7 +29,7 @@ from btmd.job_folder import write_atomically
 from btmd.preset_catalogue import PresetCatalogue
 from btmd.preset_history import changes_of_preset
 from btmd.preset_text import written
-from btmd.presets import PresetRefused, parse_preset, preset_of
+from btmd.presets import PresetRefused, parse_preset
 from btmd.store.event_log import Store
 from btmd.watched_file import FileWrong
 
@@ -165,14 +166,14 @@ class PresetMirror(Mirror):
         return values_of(preset)
 
     def write(self, text: str | None, values: Values) -> str:
-        return written(text, preset_of(values), self.path.name)
+        return written(text, msgspec.convert(values, Preset), self.path.name)
 
     async def current(self) -> Values | None:
         state = await self._state()
         return None if state.preset is None else values_of(state.preset)
 
     async def take(self, values: Values | None, changes: Mapping[str, Any], sha256: str, actor: Actor) -> None:
-        whole = None if values is None else preset_of(values)
+        whole = None if values is None else msgspec.convert(values, Preset)
         command = TakePresetFile(self._key, whole, changes, sha256, await self._taken_back(changes))
         handled = await self._handler.handle(command, actor=actor, correlation_id=self._new_id())
         if whole is None or command.took_back:
