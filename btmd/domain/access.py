@@ -19,7 +19,7 @@ class AccessNotFound(NotFound):
 class AccessGranted(Event):
     """``subject`` is a user's name or, with ``@`` before it, a group's; ``kernel_id`` the kernel's number for it.
 
-    ``before`` is the role that the subject had, None for none.
+    ``before`` is the role that the subject had, None for none. ``by_restore``: it came with an earlier state.
     """
 
     subject: str
@@ -27,16 +27,18 @@ class AccessGranted(Event):
     role: str
     before: str | None = None
     why: str = ""
+    by_restore: bool = False
 
 
 @event("AccessRevoked")
 class AccessRevoked(Event):
-    """``role`` is the one that was taken away."""
+    """``role`` is the one that was taken away. ``by_restore``: an earlier state had none."""
 
     subject: str
     kernel_id: int
     role: str
     why: str = ""
+    by_restore: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,14 @@ def rank(role: str | None) -> int:
 
 
 def withdrawn(happened: Sequence[Event]) -> set[str]:
-    """The subjects that had something taken away by these events and not given back."""
+    """The subjects that somebody took something from by these events and did not give back.
+
+    What went with a restore is not meant: its undo brings it back.
+    """
     lost: dict[str, int] = {}
     for one in happened:
+        if isinstance(one, (AccessRevoked, AccessGranted)) and one.by_restore:
+            continue
         if isinstance(one, AccessRevoked):
             lost[one.subject] = max(lost.get(one.subject, 0), rank(one.role))
         elif isinstance(one, AccessGranted):

@@ -35,4 +35,16 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(reset.ResetCommand), RESETS),
 }
 
-__all__ = ["ACCESS", "BACKUPS", "DATASETS", "DECIDERS", "HEALTH", "JOBS", "MACHINE", "MODELS", "PRESETS", "RESETS", "SETTINGS"]
+__all__ = [
+    "ACCESS",
+    "BACKUPS",
+    "DATASETS",
+    "DECIDERS",
+    "HEALTH",
+    "JOBS",
+    "MACHINE",
+    "MODELS",
+    "PRESETS",
+    "RESETS",
+    "SETTINGS",
+]

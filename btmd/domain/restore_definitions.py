@@ -62,7 +62,7 @@ def plan_access(
             continue
         if had is None:
             assert have is not None
-            plan.change(changed, STREAM, AccessRevoked(subject, have.kernel_id, have.role, why))
+            plan.change(changed, STREAM, AccessRevoked(subject, have.kernel_id, have.role, why, by_restore=True))
             continue
         if not named and subject in withdrawn and rank(had.role) > rank(have.role if have else None):
             plan.left_alone.append(f"access: {subject} does not get {had.role} again; --only access brings it back")
@@ -71,7 +71,7 @@ def plan_access(
         if lost:
             plan.left_alone.append(f"access: {subject} does not get {had.role} again, {lost}")
             continue
-        granted = AccessGranted(subject, had.kernel_id, had.role, have.role if have else None, why)
+        granted = AccessGranted(subject, had.kernel_id, had.role, have.role if have else None, why, by_restore=True)
         plan.change(changed, STREAM, granted)
 
 

@@ -53,6 +53,16 @@ def test_a_restore_does_not_give_back_what_was_revoked_unless_access_is_named(cl
     client.send("DELETE", f"/access/{ME}").ok()
 
 
+def test_what_a_restore_took_comes_back_with_its_undo(client: Client) -> None:
+    before = head(client)
+    send(client, "PUT", f"/access/{ME}", {"role": "admin"}).ok()
+    done = client.post("/restores", {"seq": before}).ok()
+    assert roles(client) == {}
+    client.post("/restores", {"seq": done["undo_seq"]}).ok()
+    assert roles(client) == {ME: "admin"}
+    client.send("DELETE", f"/access/{ME}").ok()
+
+
 def test_presets_come_back_with_a_restore_and_go_with_its_undo(client: Client) -> None:
     before = head(client)
     send(client, "PUT", "/preset-definitions/mine", {"made_from": "quick_test"}).ok()

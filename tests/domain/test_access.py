@@ -33,3 +33,9 @@ def test_a_lower_role_is_something_taken_away_until_it_is_given_back() -> None:
     assert withdrawn([AccessRevoked("ada", 1000, "trainer"), AccessGranted("ada", 1000, "viewer")]) == {"ada"}
     assert withdrawn([lowered, AccessGranted("ada", 1000, "trainer", "viewer")]) == set()
     assert withdrawn([ADA, AccessGranted("@staff", 50, "admin", "viewer")]) == set()
+
+
+def test_what_went_with_a_restore_was_taken_by_nobody() -> None:
+    assert withdrawn([AccessRevoked("ada", 1000, "trainer", "restore to event 3", by_restore=True)]) == set()
+    given_back = AccessGranted("ada", 1000, "trainer", None, "restore to event 5", by_restore=True)
+    assert withdrawn([AccessRevoked("ada", 1000, "trainer"), given_back]) == {"ada"}

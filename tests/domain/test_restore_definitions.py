@@ -73,11 +73,14 @@ def test_what_was_granted_since_goes_and_what_was_there_comes_back() -> None:
     viewer, admin = Grant(1000, "viewer"), Grant(1000, "admin")
     plan = granted({"ada": admin, "bob": Grant(1001, "viewer")}, {"ada": viewer}, Manner())
     assert plan.events == {
-        "access": [AccessGranted("ada", 1000, "viewer", "admin", "why"), AccessRevoked("bob", 1001, "viewer", "why")]
+        "access": [
+            AccessGranted("ada", 1000, "viewer", "admin", "why", by_restore=True),
+            AccessRevoked("bob", 1001, "viewer", "why", by_restore=True),
+        ]
     }
     # Nothing was taken away in this log: that of a backup is all there is.
     assert granted({}, {"ada": admin}, Manner()).events == {
-        "access": [AccessGranted("ada", 1000, "admin", None, "why")]
+        "access": [AccessGranted("ada", 1000, "admin", None, "why", by_restore=True)]
     }
 
 
@@ -100,4 +103,4 @@ def test_a_merge_of_access_keeps_or_takes() -> None:
     assert len(granted(now, then, MERGE).conflicts) == 1
     assert granted(now, then, Manner(mode="merge", prefer="current")).events == {}
     taken = granted(now, then, Manner(mode="merge", prefer="restored")).events
-    assert taken == {"access": [AccessGranted("ada", 1000, "viewer", "admin", "why")]}
+    assert taken == {"access": [AccessGranted("ada", 1000, "viewer", "admin", "why", by_restore=True)]}
