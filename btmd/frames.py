@@ -135,8 +135,8 @@ class Stopped(Frame, frozen=True, tag="stopped"):
 
 
 class Failed(Frame, frozen=True, tag="failed"):
-    """The attempt failed. ``reason`` is typed: ``out_of_memory``, ``not_a_number``, ``data``, ``model``, ``disk_full``,
-    ``device`` or ``crash``."""
+    """The attempt failed. ``reason`` is typed: ``out_of_memory``, ``not_a_number``, ``data``, ``model``,
+    ``model_changed``, ``disk_full``, ``device`` or ``crash``."""
 
     reason: str
     text: str

@@ -76,8 +76,12 @@ class TrainerPlan(msgspec.Struct, frozen=True):
     """At most this many held-out rows are evaluated; 0: all."""
     time_limit_s: float = 0
     """Training time over all attempts after which the best so far is the result; 0: none."""
+    dpo_beta: float = 0.1
+    """Of preference tuning: how closely the model stays to the one it was."""
     submitted_us: int = 0
     """When the job was submitted; chat templates that write a date see this one in every attempt."""
+    model_fingerprint: str = ""
+    """Of the model when it was registered (btmd.model_fingerprint); empty: it is not compared."""
 
 
 class TrainerProcess(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from btmd.inspection.facts import ModelFacts as InspectedFacts
 from btmd.inspection.requests import ConvertGgufRequest, ModelRequest
 from btmd.inspector import Inspector
 from btmd.job_folder import write_atomically
+from btmd.model_fingerprint import fingerprint_now
 from btmd.naming import slug
 from btmd.projections.job import unfinished_jobs
 from btmd.projections.model import ModelRow
@@ -24,6 +25,10 @@ from btmd.store.event_log import IdempotencyKey, Recorded, Store
 OnProgress = Callable[[float, str], None]
 SOURCE_FILE = "btmd-source.json"
 """In a converted folder: which file it was made from, so that it is converted only once."""
+
+
+class ModelChanged(Conflict):
+    code, title = "model_changed", "The model's files changed since it was added"
 
 
 class ConvertedFrom(msgspec.Struct, frozen=True):
@@ -122,7 +127,30 @@ class ModelAdding:
         request = ModelRequest(folder=str(path), tokenizer_folder=str(folder))
         facts = await self._inspector.model(request, on_progress)
         _link_files(path, folder)
-        return folder, facts
+        # What is compared later is the folder that is used: its links lead to the person's files, as they are then.
+        fingerprint = await anyio.to_thread.run_sync(fingerprint_now, folder)
+        return folder, msgspec.structs.replace(facts, fingerprint=fingerprint)
+
+
+def require_unchanged(row: ModelRow) -> None:
+    """Raises FileMissing or ModelChanged where the model's folder is not the one that was registered."""
+    folder = Path(row.folder)
+    hint = f"`btmctl models add {row.source} --name {row.name}` takes it as it is now."
+    try:
+        same = fingerprint_now(folder) == row.facts.fingerprint
+    except FileNotFoundError as error:
+        raise FileMissing(
+            f"The model {row.name} is not whole in {folder} any more: {Path(error.filename).name} is gone.",
+            hint="Put it back, or remove and add the model again.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelChanged(f"The model in {folder} cannot be read ({type(error).__name__}).", hint=hint) from error
+    if not same:
+        raise ModelChanged(
+            f"The model {row.name} is not the one that was added: its configuration, tokenizer or weights in {folder} "
+            "were changed since.",
+            hint=hint,
+        )
 
 
 def domain_facts(inspected: InspectedFacts) -> ModelFacts:

@@ -18,9 +18,10 @@ from btmd.domain.job import JobState, SubmitJob
 from btmd.domain.job_events import JobSubmitted
 from btmd.domain.preset import Preset
 from btmd.domain.settings import SettingsState
-from btmd.errors import ConsentMissing, FileMissing, InvalidValue
+from btmd.errors import ConsentMissing, InvalidValue
 from btmd.hardware import probe
 from btmd.inspection.facts import DatasetFacts
+from btmd.models import require_unchanged
 from btmd.naming import LONGEST_NAME, find_dataset, find_model
 from btmd.plan_request import to_token_facts
 from btmd.planning import Plan, PlanRequest, choose_preset, make_plan
@@ -115,7 +116,7 @@ class Submission:
         if grants_consent and not wish.consent:
             raise _not_allowed(dataset.name)
         rows_path = self._datasets.rows_path(chosen)
-        _require_folder(model)
+        await anyio.to_thread.run_sync(require_unchanged, model)
         hardware = await anyio.to_thread.run_sync(probe, self._state_dir)
         state, _ = await self._handler.state(settings.STREAM)
         state = state or SettingsState()
@@ -169,6 +170,7 @@ class Submission:
                 tick_every_s=prepared.tick_every_s,
             ),
             submitted_us=self._clock(),
+            model_fingerprint=prepared.model.facts.fingerprint,
         )
         if prepared.grants_consent:
             granted = GrantConsent(prepared.dataset.dataset_id, actor.uid, wish.purpose)
@@ -207,11 +209,3 @@ def _not_allowed(name: str) -> ConsentMissing:
         f"Nobody has allowed that the dataset {name} is used for training.",
         hint="Send `consent: true` (on the command line: --consent) to allow it.",
     )
-
-
-def _require_folder(model: ModelRow) -> None:
-    if not Path(model.folder, "config.json").is_file():
-        raise FileMissing(
-            f"The model {model.name} is not in {model.folder} any more.",
-            hint="Put it back, or remove and add the model again.",
-        )

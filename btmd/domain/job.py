@@ -214,6 +214,9 @@ def _end(command: RecordEnd, state: JobState) -> list[Event]:
         paused = JobPaused(job_id, int(end["step"]))
         # Stop-and-keep was asked after the pause had reached the trainer: it has to be started once more to finish.
         return [paused, StopRequested(job_id)] if state.asked == "stop" else [paused]
+    if end["reason"] == "model_changed":
+        hint = "`btmctl models add` with that folder takes the model as it is now; then train again."
+        return [JobFailed(job_id, state.attempt, "model_changed", str(end["text"]), hint)]
     hint = f"`btmctl jobs logs {job_id}` shows what the training wrote last."
     if state.best_step is not None:
         hint += f" Its last checkpoint is kept: `btmctl jobs resume {job_id}` goes on from step {state.best_step}."

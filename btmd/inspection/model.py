@@ -1,6 +1,5 @@
 """Tells what a model folder holds, from its configuration and the headers of its weights; no weight is loaded."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -20,17 +19,10 @@ from btmd.errors import (
     WrongArchitecture,
 )
 from btmd.inspection.facts import ModelFacts
-from btmd.inspection.safetensors_header import Header, Tensor
+from btmd.inspection.safetensors_header import Tensor
 from btmd.inspection.weights import check_embedding, check_layers, linear_layers, main_dtype, read_headers
+from btmd.model_fingerprint import SLOW_TOKENIZERS, fingerprint
 
-_SLOW_TOKENIZERS: Final = (
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "vocab.json",
-    "vocab.txt",
-    "tekken.json",
-)
 # fmt: off
 _ENCODERS: Final = frozenset({
     "albert", "bert", "bert-generation", "bigbird", "big_bird", "camembert", "canine", "clip", "convbert",
@@ -42,15 +34,6 @@ _ENCODERS: Final = frozenset({
 })
 # fmt: on
 _CODE_FAMILIES: Final = frozenset({"codegen", "gpt_bigcode", "starcoder2"})
-_FINGERPRINTED: Final = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    *_SLOW_TOKENIZERS,
-)
 CONVERSION_NOTE: Final = "conversion.json"
 """Written beside weights that btmd itself made from a GGUF file."""
 
@@ -97,7 +80,7 @@ def inspect_model(folder: Path, *, tokenizer_folder: Path | None, progress: Prog
         has_chat_template=has_template,
         is_chat=has_template,
         is_code=_is_code(folder, config),
-        fingerprint=_fingerprint(folder, headers),
+        fingerprint=fingerprint(folder, {name: (header.raw, header.size_bytes) for name, header in headers.items()}),
         license=_license(folder),
         quantised=_quantised(folder),
         linear_layers=linear_layers(tensors),
@@ -191,7 +174,7 @@ def _tokenizer(folder: Path, tokenizer_folder: Path | None) -> tuple[str, Path |
     """The kind of tokenizer, and the folder it can be read from now, if there is one."""
     if (folder / "tokenizer.json").is_file():
         return "fast", folder
-    if not any((folder / name).is_file() for name in _SLOW_TOKENIZERS):
+    if not any((folder / name).is_file() for name in SLOW_TOKENIZERS):
         raise TokenizerMissing(
             "The model folder has no tokenizer, so text cannot be turned into tokens.",
             hint="Fetch tokenizer.json and tokenizer_config.json too.",
@@ -304,18 +287,6 @@ def _quantised(folder: Path) -> str | None:
 def _noted_warnings(folder: Path) -> list[str]:
     warnings = _note(folder).get("warnings", [])
     return [warning for warning in warnings if isinstance(warning, str)] if isinstance(warnings, list) else []
-
-
-def _fingerprint(folder: Path, headers: Mapping[str, Header]) -> str:
-    digest = hashlib.sha256()
-    for name in _FINGERPRINTED:
-        path = folder / name
-        if path.is_file():
-            content = path.read_bytes()
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    for name, header in sorted(headers.items()):
-        digest.update(f"{name}\0{header.size_bytes}\0".encode() + header.raw)
-    return digest.hexdigest()
 
 
 def _warnings(config: Mapping[str, Any], shape: _Shape, encoder: Encoder | None) -> tuple[str, ...]:

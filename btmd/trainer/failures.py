@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from btmd.errors import BtmdError, DatasetRefused
 
-Reason = Literal["out_of_memory", "not_a_number", "data", "model", "disk_full", "device", "crash"]
+Reason = Literal["out_of_memory", "not_a_number", "data", "model", "model_changed", "disk_full", "device", "crash"]
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory", "bad_alloc")
 _DISK_FULL = ("no space left on device", "disk quota exceeded", "os error 28)", "os error 122)")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from btmd.encoding import Encoder
 from btmd.job_folder import JobFolder, TrainerPlan
+from btmd.model_fingerprint import fingerprint_now
 from btmd.trainer.data import Dataset, load_dataset, prompt_date
-from btmd.trainer.failures import blamed_on
+from btmd.trainer.failures import TrainingFailed, blamed_on
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.stop import Stop
 
@@ -22,6 +23,7 @@ class Material:
 
 def load_material(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
     """Tokenise the rows; raises TrainingFailed, or StopRequested between two rows."""
+    _require_same_model(plan)
     submitted_us = plan.submitted_us or int(folder.plan_path.stat().st_mtime * 1e6)
     with blamed_on("model", "The model's tokenizer cannot be used"):
         encoder = Encoder.load(Path(plan.model_folder), now=prompt_date(submitted_us))
@@ -37,6 +39,20 @@ def load_material(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
             between_rows=stop.leave_if_asked,
         )
     return Material(encoder, dataset)
+
+
+def _require_same_model(plan: TrainerPlan) -> None:
+    """The plan was made for the model as it was registered: with another one it would train something else."""
+    folder = Path(plan.model_folder)
+    try:
+        if plan.model_fingerprint in ("", fingerprint_now(folder)):
+            return
+        what = "is not the one that was added: its configuration, tokenizer or weights were changed since"
+    except FileNotFoundError as error:
+        what = f"is not whole any more: {Path(error.filename).name} is gone"
+    except (OSError, ValueError) as error:
+        what = f"cannot be read any more ({type(error).__name__})"
+    raise TrainingFailed("model_changed", f"The model in {folder} {what}.")
 
 
 def load_material_beside_imports(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:

@@ -283,3 +283,11 @@ class AnyLife(RuleBasedStateMachine):
 
 TestAnyLife = AnyLife.TestCase
 TestAnyLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_a_changed_model_fails_with_the_command_that_takes_it_as_it_is() -> None:
+    text = "The model in /m is not the one that was added."
+    hint = "`btmctl models add` with that folder takes the model as it is now; then train again."
+    given(SUBMITTED, STARTED).when(
+        job.RecordEnd("j", 1, "failed", {"reason": "model_changed", "text": text, "step": 0})
+    ).then(JobFailed("j", 1, "model_changed", text, hint))
