@@ -140,3 +140,19 @@ def test_a_job_keeps_the_values_it_began_with(tmp_path: Path) -> None:
         client.post(f"/cancel/{job_id}")
         client.post("/plans", asked).refused(404, "unknown_preset")
         end_trainers(running.config.jobs_dir)
+
+
+def test_a_backup_holds_presets_and_access(client: Client) -> None:
+    made(client, num_epochs=3)
+    put(client, "mine", {"num_epochs": 4}).ok()
+    body = json.dumps({"role": "viewer"}).encode()
+    client.send("PUT", "/access/@root", body, content_type="application/json").ok()
+    backup_id = client.post("/backup", {"kind": "config"}).ok()["backup_id"]
+    client.send("DELETE", "/preset-definitions/mine").ok()
+    made(client, "later")
+    asked = {"backup_id": backup_id, "only": ["presets"]}
+    preview = client.post("/restores", {**asked, "dry_run": True}).ok()
+    assert {(one["subject"], one["after"]) for one in preview["changes"]} == {("mine", "defined"), ("later", None)}
+    client.post("/restores", asked).ok()
+    assert client.get("/preset-definitions/mine").ok()["num_epochs"] == 4
+    assert [one["key"] for one in client.get("/preset-definitions?origin=own").ok()] == ["mine"]

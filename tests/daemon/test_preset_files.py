@@ -248,3 +248,23 @@ def test_edits_of_while_the_daemon_was_away() -> None:
             # Told again, recorded once.
             it.wait(lambda: "preset file wrong.toml" in it.troubles())
             assert len(it.events("PresetFileRejected")) == 1
+
+
+def test_a_daemon_that_died_while_it_took_a_file_away_does_not_take_it_for_a_new_one() -> None:
+    with short_folder() as folder:
+        memory_path = folder / "state" / "preset-files.json"
+        with edited(folder) as it:
+            body = json.dumps({"made_from": "quick_test"}).encode()
+            it.client.send("PUT", AWAY, body, content_type="application/json").ok()
+            it.wait_for("num_epochs", 1)
+            it.wait(lambda: "mine.toml" in json.loads(memory_path.read_bytes()))
+            before, known = it.path.read_bytes(), json.loads(memory_path.read_bytes())["mine.toml"]["known"]
+            it.client.send("DELETE", AWAY).ok()
+            it.wait(lambda: not it.path.exists())
+        path = folder / "config" / "presets" / "mine.toml"
+        path.write_bytes(before)
+        absent = {"sha256": "", "values": {}}
+        memory_path.write_text(json.dumps({"mine.toml": {"known": [absent, known[-1]], "rejected": ""}}))
+        with edited(folder) as it:
+            it.wait(lambda: not path.exists())
+            assert [what for what, _, _ in it.told()] == ["created", "deleted"]
