@@ -14,6 +14,7 @@ import msgspec
 from btmd import __version__
 from btmd.domain.decider import Decider
 from btmd.domain.event import Actor, Event
+from btmd.errors import BtmdError
 from btmd.store.codec import RawEvent, encode_event
 from btmd.store.errors import VersionConflict
 from btmd.store.event_log import IdempotencyKey, Recorded, SnapshotOf, Store, StreamAppend
@@ -110,8 +111,7 @@ class CommandHandler:
         idempotency: IdempotencyKey | None,
         respond: Respond | None,
     ) -> Handled:
-        before, version = await self._load(stream, decider)
-        events = decider.decide(command, before)
+        events, before, version = await self._decide(decider, stream, command)
         if not events and idempotency is None:
             return Handled([], before, version)
         # Folded as they will be read, so that the state is the one a replay makes.
@@ -131,6 +131,24 @@ class CommandHandler:
         else:
             self._keep(stream, after, reached)
         return Handled(appended.events, after, reached, appended.response, appended.repeated)
+
+    async def _decide(self, decider: Decider, stream: str, command: Any) -> tuple[list[Event], Any, int]:
+        """What follows, and the state and version it follows from.
+
+        That something is refused or changes nothing is only believed of the newest state: a restore appends past this
+        handler, and without events no conflict of versions would tell.
+        """
+        before, version = await self._load(stream, decider)
+        try:
+            events = decider.decide(command, before)
+        except BtmdError:
+            if (await self._refresh(stream, decider))[1] == version:
+                raise
+        else:
+            if events:
+                return events, before, version
+        before, version = await self._refresh(stream, decider)
+        return decider.decide(command, before), before, version
 
     async def _load(self, stream: str, decider: Decider) -> tuple[Any, int]:
         known = self._states.get(stream)

@@ -8,9 +8,10 @@ import pytest
 from btmd import command_handler
 from btmd.command_handler import CommandHandler
 from btmd.domain.commands import DECIDERS, MACHINE, SETTINGS
+from btmd.domain.dataset import DatasetAdded, RemoveDataset
 from btmd.domain.machine import MachineState, RefuseOperation, StartDaemon
-from btmd.domain.settings import ChangeSettings
-from btmd.errors import IdempotencyMismatch, UnknownKey
+from btmd.domain.settings import ChangeSettings, SettingChanged
+from btmd.errors import DatasetNotFound, IdempotencyMismatch, UnknownKey
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
 from tests.store.given import ACTOR, append, opened, refused
 
@@ -62,6 +63,22 @@ async def test_events_appended_past_the_handler_are_seen(tmp_path: Path) -> None
         )
         assert (await handler.state("machine"))[0].starts == 42
         assert (await other.state("machine")) == (MachineState(42, "boot"), 62)
+
+
+async def test_a_refusal_rests_on_the_newest_state(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        handler = CommandHandler(store, DECIDERS)
+        added, removed = DatasetAdded("faq", "FAQ", 1000, "faq.jsonl"), RemoveDataset("faq")
+        await append(store, "dataset-faq", added)
+        await handler.handle(removed, actor=ACTOR)
+        with pytest.raises(DatasetNotFound):
+            await handler.handle(removed, actor=ACTOR)
+        # As a restore does: past the handler.
+        await append(store, "dataset-faq", added)
+        assert [row.type for row in (await handler.handle(removed, actor=ACTOR)).events] == ["DatasetRemoved"]
+        await handler.handle(ChangeSettings({"training.seed": 7}), actor=ACTOR)
+        await append(store, "settings", SettingChanged("training.seed", 7, None, "restored"))
+        assert len((await handler.handle(ChangeSettings({"training.seed": 7}), actor=ACTOR)).events) == 1
 
 
 async def test_a_request_that_was_given_up_does_not_leave_a_stale_state(tmp_path: Path) -> None:
