@@ -20,7 +20,7 @@ from btmd.backup.requests import (
     VerifyRequest,
 )
 from btmd.backup_child import BackupChild
-from btmd.backups import facts_of
+from btmd.backup_folders import facts_of
 from btmd.config import Config
 from btmd.domain.backup import CheckedBackup, RecordBackup, RecordChecks
 from btmd.errors import BtmdError, Conflict

@@ -2,15 +2,14 @@
 
 import logging
 import os
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from btmd.backup.requests import (
+    BringBackRequest,
+    BroughtBackAnswer,
     CheckAnswer,
     CreatedAnswer,
     CreateRequest,
@@ -19,9 +18,9 @@ from btmd.backup.requests import (
     DrillAnswer,
     DrillRequest,
     ListAnswer,
-    ListedBackup,
     ListRequest,
     PruneRequest,
+    Request,
     ShowAnswer,
     ShowRequest,
     StatesAnswer,
@@ -29,7 +28,8 @@ from btmd.backup.requests import (
     VerifyAnswer,
     VerifyRequest,
 )
-from btmd.backup_child import BackupChild
+from btmd.backup_child import BackupChild, Result
+from btmd.backup_folders import facts_of, fault_of, manifests_in, require_reach
 from btmd.backup_inventory import take_inventory
 from btmd.child.caller import OnProgress, ignore_progress
 from btmd.command_handler import CommandHandler
@@ -60,15 +60,12 @@ from btmd.errors import (
     PartMissing,
     Tampered,
     WrongKey,
-    all_errors,
 )
 from btmd.naming import find_backup
 from btmd.projections.backup import BackupRow, backups
 from btmd.store.event_log import IdempotencyKey, Store
 
 log = logging.getLogger("btmd.backups")
-
-MANIFEST_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +226,7 @@ class Backups:
         async with self._store.session() as session:
             known = {row.folder for row in await backups(session)}
         for folder in sorted(known | {self.own_folder}):
-            names = _names_in(folder)
+            names = manifests_in(folder)
             if names is None:
                 self._looked_at.pop(folder, None)
                 self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
@@ -247,7 +244,9 @@ class Backups:
 
     async def _take(self, folder: str, listing: ListAnswer) -> None:
         """Record what a listing shows to be new, gone or unreadable."""
-        self._looked_at[folder] = _names_in(folder) or frozenset()
+        # Only what was recorded counts as looked at: a log that was full meanwhile must not hide a backup.
+        self._looked_at.pop(folder, None)
+        names = manifests_in(folder) or frozenset()
         self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
         self._freed |= {(folder, one.name): one.freed_bytes for one in listing.backups}
         there = tuple(facts_of(one) for one in listing.backups)
@@ -260,6 +259,7 @@ class Backups:
             if name in rows and not rows[name].fault
         )
         await self._handler.handle(RecordChecks(folder, faulty), actor=self._daemon)
+        self._looked_at[folder] = names
 
     async def listed(self) -> list[tuple[BackupRow, int | None]]:
         """Every known backup, newest first, with what deleting it would free; None where its folder is out of reach."""
@@ -285,7 +285,7 @@ class Backups:
 
     async def show(self, row: BackupRow) -> ShowAnswer:
         """What is in a backup, and what is not. Raises PartMissing, Damaged, Tampered, WrongKey."""
-        _require_reach(row)
+        require_reach(row)
         return await self._child.ask(ShowRequest(**self._child.place(row.folder), name=row.name), ShowAnswer)
 
     async def states(self, row: BackupRow, prefixes: Sequence[str]) -> StatesAnswer:
@@ -293,11 +293,24 @@ class Backups:
 
         Raises BackupNotFound, PartMissing, Damaged, Tampered, WrongKey; what is wrong with it is recorded too.
         """
-        _require_reach(row)
         request = StatesRequest(**self._child.place(row.folder), name=row.name, prefixes=tuple(prefixes))
+        return await self._read(row, request, StatesAnswer)
+
+    async def bring_back(self, row: BackupRow, contents: Collection[str]) -> BroughtBackAnswer:
+        """Put contents that a backup holds, by their hashes, back into the content store. Raises as ``states``."""
+        request = BringBackRequest(
+            **self._child.place(row.folder),
+            name=row.name,
+            state_dir=str(self._config.state_dir),
+            contents=tuple(contents),
+        )
+        return await self._read(row, request, BroughtBackAnswer)
+
+    async def _read(self, row: BackupRow, request: Request, kind: type[Result]) -> Result:
+        require_reach(row)
         async with self._child.turn:
             try:
-                return await self._child.ask(request, StatesAnswer)
+                return await self._child.ask(request, kind)
             except (PartMissing, Damaged, Tampered, WrongKey) as error:
                 fault = CheckedBackup(row.name, code=error.code, detail=error.detail)
                 await self._handler.handle(RecordChecks(row.folder, (fault,)), actor=self._daemon)
@@ -312,7 +325,7 @@ class Backups:
         checked: list[tuple[BackupRow, CheckAnswer]] = []
         for folder in dict.fromkeys(row.folder for row in rows):
             mine = {row.name: row for row in rows if row.folder == folder}
-            _require_reach(next(iter(mine.values())))
+            require_reach(next(iter(mine.values())))
             request = VerifyRequest(**self._child.place(folder), names=tuple(mine))
             async with self._child.turn:
                 answer = await self._child.ask(request, VerifyAnswer, on_progress)
@@ -326,7 +339,7 @@ class Backups:
 
     async def drill(self, row: BackupRow, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DrillAnswer:
         """Restore a backup into a temporary place, replay it, compare the state; a failure is told and recorded."""
-        _require_reach(row)
+        require_reach(row)
         request = DrillRequest(**self._child.place(row.folder), name=row.name, tmp=str(self._config.cache_dir))
         async with self._child.turn:
             answer = await self._child.ask(request, DrillAnswer, on_progress)
@@ -351,7 +364,7 @@ class Backups:
 
     async def delete(self, row: BackupRow, *, actor: Actor) -> int:
         """Delete one backup; returns how many bytes that freed. No other backup needs what goes."""
-        _require_reach(row)
+        require_reach(row)
         async with self._child.turn:
             request = DeleteRequest(**self._child.place(row.folder), names=(row.name,))
             answer = await self._child.ask(request, DeletedAnswer)
@@ -361,7 +374,7 @@ class Backups:
 
     async def prune(self, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DeletedAnswer:
         """Let go what the settings do not keep, in the state folder's own backups."""
-        if _names_in(self.own_folder) is None:
+        if manifests_in(self.own_folder) is None:
             return DeletedAnswer((), 0, True, ListAnswer(()))
         state, _ = await self._handler.state(settings.STREAM)
         value = (state or SettingsState()).get
@@ -380,33 +393,3 @@ class Backups:
             await self._handler.handle(RecordDeletion(self.own_folder, answer.names, "prune", anew), actor=actor)
             await self._take(self.own_folder, answer.listing)
         return answer
-
-
-def facts_of(listed: ListedBackup) -> BackupFacts:
-    """A listed backup as the domain keeps it."""
-    values = msgspec.structs.asdict(listed)
-    del values["freed_bytes"]
-    return BackupFacts(**values)
-
-
-def fault_of(code: str, detail: str, hint: str = "") -> BtmdError:
-    """The error that a check or a drill told of."""
-    kind = all_errors().get(code, all_errors()["damaged"])
-    return kind(detail, hint=hint or "`btmctl backup list` shows the others; nothing was changed.")
-
-
-def _names_in(folder: str) -> frozenset[str] | None:
-    """The manifests that stand there; None where the folder is out of reach."""
-    try:
-        return frozenset(
-            name for name in os.listdir(os.path.join(folder, "manifests")) if MANIFEST_NAME.fullmatch(name)
-        )
-    except OSError:
-        return None
-
-
-def _require_reach(row: BackupRow) -> None:
-    if _names_in(row.folder) is None:
-        raise BackupNotFound(
-            f"The backup {row.backup_id} is in {row.folder}, which is out of reach.", hint="Is the disk or stick there?"
-        )

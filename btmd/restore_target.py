@@ -1,6 +1,7 @@
 """What a restore leads to: the state after an event of the log, or the one that a backup holds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from btmd.backup.requests import StatesAnswer
@@ -45,14 +46,46 @@ class RestoreTarget(Protocol):
     def knows(self, row: Recorded) -> bool:
         """Whether an event of the present log had happened."""
 
+    @property
+    def contents(self) -> frozenset[str]:
+        """The files of datasets, by their SHA-256, that can be brought back with it."""
+
+    async def bring_back(self, contents: Collection[str]) -> None:
+        """Put those files back where they lay. Raises what is wrong with one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A backup that was read through, to bring files back from."""
+
+    row: BackupRow
+    backups: Backups
+    answer: StatesAnswer
+
+    @property
+    def contents(self) -> frozenset[str]:
+        return frozenset(self.answer.contents)
+
+    async def bring_back(self, contents: Collection[str]) -> None:
+        await self.backups.bring_back(self.row, contents)
+
 
 class LogTarget:
-    """The state after event ``seq`` of the present log; a backup that ends there may ``hold`` less of it."""
+    """The state after event ``seq`` of the present log; a backup that ends there may hold less of it."""
 
-    def __init__(self, history: History, seq: int, *, backup_id: str = "", held: frozenset[str] | None = None) -> None:
-        self._history = history
-        self.seq, self.backup_id = seq, backup_id
-        self.held = frozenset(NAMEABLE) if held is None else held
+    def __init__(self, history: History, seq: int, archive: Archive | None = None) -> None:
+        self._history, self._archive = history, archive
+        self.seq = seq
+        self.backup_id = "" if archive is None else archive.row.backup_id
+        self.held = frozenset(NAMEABLE) if archive is None else parts_held(archive.answer.components)
+
+    @property
+    def contents(self) -> frozenset[str]:
+        return frozenset() if self._archive is None else self._archive.contents
+
+    async def bring_back(self, contents: Collection[str]) -> None:
+        assert self._archive is not None, "without a backup there are no contents"
+        await self._archive.bring_back(contents)
 
     def streams(self, prefix: str) -> frozenset[str]:
         return frozenset()
@@ -70,14 +103,23 @@ class LogTarget:
 class BackupTarget:
     """What a backup holds, whatever became of the log since."""
 
-    def __init__(self, backup_id: str, answer: StatesAnswer) -> None:
-        self.seq, self.backup_id = answer.head_seq, backup_id
+    def __init__(self, archive: Archive) -> None:
+        answer = archive.answer
+        self._archive = archive
+        self.seq, self.backup_id = answer.head_seq, archive.row.backup_id
         self.held = parts_held(answer.components)
         self._ids = frozenset(one.event_id for past in answer.streams.values() for one in past)
         self._events = {
             stream: known(decode_event(one.type, one.schema_version, one.data_json) for one in past)
             for stream, past in answer.streams.items()
         }
+
+    @property
+    def contents(self) -> frozenset[str]:
+        return self._archive.contents
+
+    async def bring_back(self, contents: Collection[str]) -> None:
+        await self._archive.bring_back(contents)
 
     def streams(self, prefix: str) -> frozenset[str]:
         return frozenset(stream for stream in self._events if stream.startswith(prefix))
@@ -110,8 +152,8 @@ async def target_in_backup(row: BackupRow, backups: Backups, store: Store, histo
     what ``Backups.states`` does.
     """
     answer = await backups.states(row, PREFIXES)
-    seq = answer.head_seq
+    archive, seq = Archive(row, backups, answer), answer.head_seq
     found = await store.query(lambda connection: read_log(connection, seq - 1, limit=1, upto=seq)) if seq else []
     if found and found[0].hash.hex() == answer.head_hash:
-        return LogTarget(history, seq, backup_id=row.backup_id, held=parts_held(answer.components))
-    return BackupTarget(row.backup_id, answer)
+        return LogTarget(history, seq, archive)
+    return BackupTarget(archive)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from btmd.accounts import why_missing
@@ -104,7 +105,7 @@ class Restoring:
                 newest = max(newest, rows[-1].seq if rows else 0)
                 past = _past(component, stream, stream.removeprefix(prefix), rows, target, needed)
                 if component in manner.components:
-                    plan_registration(plan, past, manner, self._missing)
+                    plan_registration(plan, past, manner, partial(self._missing, target))
                 if consent:
                     plan_consent(plan, past, manner, by_uid)
         return Prepared(target, head_seq, manner, plan, versions, newest)
@@ -146,7 +147,8 @@ class Restoring:
     ) -> Done:
         """Plan and apply. With ``expected_head``, only if nothing of it changed after that event, or with ``force``.
 
-        Raises LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things.
+        Raises LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things, and what is
+        wrong with a file that a backup was to bring back.
         """
         for attempt in range(1, MAX_ATTEMPTS + 1):
             prepared = await self.prepare(to, manner, actor.uid)
@@ -156,6 +158,7 @@ class Restoring:
                     hint="Look at a new preview with --dry-run, or give --force.",
                 )
             prepared.plan.require_settled()
+            await self._bring_contents_back(prepared)
             try:
                 return await self._apply(prepared, actor, expected_head, force, idempotency, respond)
             except VersionConflict:
@@ -217,12 +220,23 @@ class Restoring:
             jobs = await unfinished_jobs(session)
         return {key: job.job_id for job in jobs for key in (("models", job.model_id), ("datasets", job.dataset_id))}
 
-    def _missing(self, then: Registration) -> str:
+    async def _bring_contents_back(self, prepared: Prepared) -> None:
+        """Files that the planned registrations need come before them: none of them is ever without."""
+        planned = (one for events in prepared.plan.events.values() for one in events)
+        versions = [one for one in planned if isinstance(one, DatasetVersionAdded)]
+        named = dict.fromkeys(sha256 for one in versions for sha256 in (one.rows_sha256, one.source_sha256))
+        wanted = [one for one in named if one in prepared.target.contents and not self._contents.has(one)]
+        if wanted:
+            await prepared.target.bring_back(wanted)
+
+    def _missing(self, target: RestoreTarget, then: Registration) -> str:
         """Which files of a registration are gone, in words."""
         for one in then.events:
             if isinstance(one, ModelAdded) and not Path(one.folder).is_dir():
                 return f"its folder {one.folder} is gone"
-            if isinstance(one, DatasetVersionAdded) and not self._contents.has(one.rows_sha256):
+            if isinstance(one, DatasetVersionAdded) and not (
+                self._contents.has(one.rows_sha256) or one.rows_sha256 in target.contents
+            ):
                 return "its contents are gone"
         return ""
 

@@ -2,10 +2,12 @@
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from btmd.backup.requests import PastEvent, StatesAnswer
+from btmd.backups import Backups
 from btmd.command_handler import CommandHandler
 from btmd.content import ContentStore
 from btmd.domain.commands import DECIDERS
@@ -14,8 +16,9 @@ from btmd.domain.restore import Manner
 from btmd.domain.settings import ChangeSettings
 from btmd.errors import InvalidValue
 from btmd.history import History
+from btmd.projections.backup import BackupRow
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.restore_target import BackupTarget
+from btmd.restore_target import Archive, BackupTarget
 from btmd.restoring import Restoring
 from btmd.store.codec import encode_event
 from btmd.store.event_log import StreamAppend
@@ -49,6 +52,12 @@ async def test_a_restore_among_other_changes_is_whole(tmp_path: Path) -> None:
             assert values["training.seed"] == values["checkpoints.keep"]
 
 
+def archive_of(past: StatesAnswer) -> Archive:
+    """A backup that nobody reads files from."""
+    row = BackupRow(folder="/nowhere", name="0123456789abcdef" * 4, created_us=1, kind="full", description="", cause="")
+    return Archive(row, cast(Backups, None), past)
+
+
 async def test_what_was_revoked_since_a_backup_of_a_log_that_is_gone_stays_revoked(tmp_path: Path) -> None:
     clocks = Clocks()
     given = (DatasetAdded("faq", "FAQ", 1000, "faq.jsonl"), ConsentGranted("faq", "study", ("train",), 1000))
@@ -69,7 +78,7 @@ async def test_what_was_revoked_since_a_backup_of_a_log_that_is_gone_stays_revok
         restoring = Restoring(store, handler, history, ContentStore(tmp_path / "content"), clocks.new_id)
         since = (*given, ConsentRevoked("faq", 1000), DatasetRemoved("faq", contents_kept=True))
         await store.append([StreamAppend("dataset-faq", since)], actor=ACTOR)
-        target = BackupTarget("0123456789abcdef", past)
+        target = BackupTarget(archive_of(past))
         done = await restoring.restore(target, Manner(), actor=ACTOR)
         assert [one.after for one in done.prepared.plan.changes] == ["registered"]
         assert "consent: faq stays revoked; name consent to bring it back" in done.prepared.plan.left_alone

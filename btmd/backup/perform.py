@@ -15,7 +15,7 @@ from btmd.backup.drill import drill
 from btmd.backup.inventory import sort_inventory
 from btmd.backup.key_ring import KeyRing, credential_secret
 from btmd.backup.keys import Keys
-from btmd.backup.manifests import ID_DIGITS
+from btmd.backup.manifests import ID_DIGITS, StoredArtefact
 from btmd.backup.private_files import read_private
 from btmd.backup.repository import Listed, Repository
 from btmd.backup.requests import (
@@ -234,4 +234,10 @@ def _states(request: StatesRequest, progress: Progress) -> StatesAnswer:
         manifest.epoch,
         manifest.components,
         {stream: tuple(events) for stream, events in streams.items()},
+        tuple({one.content_sha256 for one in manifest.artefacts if is_readable_dataset(one, ring)}),
     )
+
+
+def is_readable_dataset(stored: StoredArtefact, ring: KeyRing) -> bool:
+    """Whether it is a file of a dataset whose key was not erased."""
+    return stored.kind == "dataset" and stored.key_id not in ring.erased

@@ -5,13 +5,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from btmd.backup.artefacts import bring_back, require_plain_names
+from btmd.backup.artefact_places import bring_artefact_back
 from btmd.backup.folder import BackupFolder
 from btmd.backup.key_ring import Secret, credential_secret, passphrase_secret
 from btmd.backup.keys import read_key_file, recovery_secret
-from btmd.backup.manifests import StoredArtefact
 from btmd.backup.perform import NOUNS, Progress, keys_of, perform
-from btmd.backup.private_files import folder_errors, make_private_folder, read_private
+from btmd.backup.private_files import read_private
 from btmd.backup.recover import Recovered, recover
 from btmd.backup.requests import ArtefactProblem, RecoveredAnswer, RecoverRequest, ShownOmission
 from btmd.errors import BtmdError, DatabaseWhole, NotPermitted
@@ -116,28 +115,13 @@ def _bring_artefacts_back(
 ) -> tuple[int, list[ArtefactProblem]]:
     """Files of the backup into the state folder; those that cannot be read are named, and the others come back."""
     brought, problems, artefacts = 0, list[ArtefactProblem](), recovered.manifest.artefacts
-    tmp = state_dir / "cache"
-    if artefacts:
-        make_private_folder(tmp)
     for number, stored in enumerate(artefacts):
         if stored.key_id in recovered.ring.erased:
             continue
         progress(0.5 + 0.5 * number / len(artefacts), f"Bringing back {stored.name} of {stored.owner}")
         try:
-            target = _target_of(stored, state_dir)
-            with folder_errors(state_dir):
-                make_private_folder(target)
-                bring_back(folder, stored, recovered.ring.opening_keys, target, tmp)
+            bring_artefact_back(folder, stored, recovered.ring, state_dir)
             brought += 1
         except BtmdError as error:
             problems.append(ArtefactProblem(f"{stored.name} of {stored.owner}", error.code, error.detail))
     return brought, problems
-
-
-def _target_of(stored: StoredArtefact, state_dir: Path) -> Path:
-    """Where it lay before. Raises InvalidValue for names that are none."""
-    require_plain_names(stored)
-    if stored.kind == "dataset":
-        return state_dir / "content" / stored.content_sha256[:2]
-    job = state_dir / "jobs" / stored.owner
-    return job / "result" if stored.kind == "adapter" else job

@@ -158,10 +158,14 @@ class RecoverRequest(Request, frozen=True, tag="recover"):
 
 
 class BringBackRequest(Request, frozen=True, tag="bring_back"):
-    """The files of one backup into the state folder, whose log is whole. Answer: BroughtBackAnswer."""
+    """The files of one backup into the state folder, whose log is whole. Answer: BroughtBackAnswer.
+
+    ``contents`` names the datasets' files that are wanted, by their SHA-256, and then all of them have to come back.
+    """
 
     name: str
     state_dir: str
+    contents: tuple[str, ...] | None = None
 
 
 AnyRequest = (
@@ -292,13 +296,17 @@ class PastEvent(msgspec.Struct, frozen=True):
 
 
 class StatesAnswer(msgspec.Struct, frozen=True):
-    """By stream, its events in order: a state is what they fold to. ``components``: what the backup is made of."""
+    """By stream, its events in order: a state is what they fold to. ``components``: what the backup is made of.
+
+    ``contents`` are the SHA-256 of the datasets' files that went along and are not erased.
+    """
 
     head_seq: int
     head_hash: str
     epoch: int
     components: tuple[str, ...]
     streams: dict[str, tuple[PastEvent, ...]]
+    contents: tuple[str, ...] = ()
 
 
 class ShownSlot(msgspec.Struct, frozen=True):

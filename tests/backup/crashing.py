@@ -82,6 +82,7 @@ class Outcome:
         self.place = place
         self.backups = set(place.repository.folder.manifest_ids())
         self.rows = raw_rows(place.database)
+        self.key_id = place.ring.current
 
     def require_before_or_after(self, operation: Operation) -> bool:
         """Every backup that is listed is whole, the log is whole, the keys open; returns whether it was done."""
@@ -102,7 +103,7 @@ class Outcome:
         if operation is prune:
             return len(now) == 1
         assert now == self.backups
-        return False
+        return rows != self.rows if operation is rebuild else ring.current != self.key_id
 
 
 def fresh(prepared: Place, root: Path) -> Place:

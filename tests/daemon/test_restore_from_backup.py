@@ -127,6 +127,31 @@ def test_a_selective_one_restores_what_it_holds_and_says_so(run: Run, client: Cl
     client.send("DELETE", "/datasets/later").ok()
 
 
+def test_contents_come_back_where_they_went_along(run: Run, daemon: ThreadedDaemon, client: Client) -> None:
+    added = client.add_dataset(rows(25), "kept")
+    before = set((daemon.config.backups_dir / "objects").glob("*/*"))
+    made = as_json(run, "backup", "create", "--with-artefacts")
+    asked = ("restore", "--backup", made["backup_id"], "--only", "datasets")
+    client.send("DELETE", "/datasets/kept").ok()
+    assert as_json(run, *asked, "--dry-run")["left_alone"] == []
+    # One that is damaged stops the whole restore before anything is changed.
+    largest = max(
+        set((daemon.config.backups_dir / "objects").glob("*/*")) - before, key=lambda path: path.stat().st_size
+    )
+    whole = largest.read_bytes()
+    largest.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert run(*asked, "--yes")[0] == 7
+    client.get("/datasets/kept").refused(404, "dataset_not_found")
+    largest.write_bytes(whole)
+    done = as_json(run, *asked, "--yes")
+    assert [(one["subject"], one["after"]) for one in done["changes"]] == [("kept", "registered")]
+    back = client.get("/datasets/kept").ok()
+    assert (back["version_id"], back["consent"]) == (added["version_id"], ["train"])
+    for path in daemon.config.content_dir.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    client.send("DELETE", "/datasets/kept").ok()
+
+
 def flip(part: Path, other: Path) -> None:
     part.write_bytes(part.read_bytes()[:-1] + b"!")
 
