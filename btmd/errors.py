@@ -154,7 +154,7 @@ class UnknownLayout(DatasetRefused):
 
 
 class PreferenceData(DatasetRefused):
-    code, title = "preference_data", "Preference data cannot be trained yet"
+    code, title = "preference_data", "Preference data needs preference tuning"
 
 
 class TemplateMismatch(DatasetRefused):

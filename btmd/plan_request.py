@@ -20,4 +20,5 @@ def to_token_facts(measured: MeasuredTokens, dataset: DatasetFacts) -> TokenFact
         rows_without_learned=measured.rows_nothing_learned + measured.rows_refused,
         train_rows=dataset.rows_kept - dataset.rows_held_out if dataset.has_split else None,
         held_out_rows=dataset.rows_held_out if dataset.has_split else None,
+        kind=dataset.row_kind,
     )

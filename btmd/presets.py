@@ -24,6 +24,7 @@ OPTIONAL_VALUES = (
     "weight_decay",
     "lr_scheduler",
     "max_gradient_norm",
+    "dpo_beta",
     "gradient_checkpointing",
 )
 TOP_KEYS = (*REQUIRED_TEXTS, "recommended_for", "memory_requirements_gb", "hyperparameters")

@@ -1,7 +1,9 @@
 """Normalised rows: the one form in which every dataset is kept, whatever file it came from.
 
 JSON Lines, one object a row: ``{"line": 17, "messages": [{"role": "user", "content": "..."}, ...]}`` or
-``{"line": 17, "text": "..."}``, with ``"split": "train" | "held_out"`` when the source names a side.
+``{"line": 17, "text": "..."}``, with ``"split": "train" | "held_out"`` when the source names a side. A row with a
+preferred and a rejected answer holds the conversation with the preferred one as ``messages`` and the one with the
+other as ``rejected``; the two begin alike.
 """
 
 import hashlib
@@ -27,6 +29,7 @@ class Row(TypedDict):
 
     line: int
     messages: NotRequired[list[Message]]
+    rejected: NotRequired[list[Message]]
     text: NotRequired[str]
     split: NotRequired[Side]
 
@@ -47,6 +50,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 def row_key(row: Row) -> bytes:
     """The row's prompt side as a 16-byte digest: everything before the first answer, or the whole of a text.
 
+    Two pairs with one prompt have one key, as two answers to one question have.
+
     White space does not count, so that the same question typed twice has one key.
     """
     digest = hashlib.blake2b(digest_size=16)
@@ -65,7 +70,19 @@ def content_key(row: Row) -> bytes:
     for message in row.get("messages", ()):
         digest.update(message["role"].encode() + b"\0" + _bytes(message["content"]) + b"\0")
     digest.update(_bytes(row.get("text", "")))
+    for message in row.get("rejected", ()):
+        digest.update(b"\0" + message["role"].encode() + b"\0" + _bytes(message["content"]) + b"\0")
     return digest.digest()
+
+
+def shared_turns(first: Sequence[Message], second: Sequence[Message]) -> int:
+    """How many turns two conversations have in common before they part."""
+    count = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
 
 
 def _squeezed(text: str) -> bytes:

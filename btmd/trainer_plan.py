@@ -20,7 +20,7 @@ def to_trainer_plan(
 ) -> TrainerPlan:
     """The trainer's plan; ``epoch`` is the store's, the paths are made absolute."""
     lora = None
-    if plan.text("training_type") == "lora_adaptation":
+    if plan.text("training_type") != "fine_tuning" and plan.integer("lora_r") > 0:
         lora = LoraPlan(
             r=plan.integer("lora_r"),
             alpha=plan.integer("lora_alpha"),
@@ -63,4 +63,5 @@ def to_trainer_plan(
         sample_answers=plan.integer("sample_answers"),
         sample_tokens=plan.integer("sample_tokens"),
         held_out_limit=plan.integer("held_out_limit"),
+        dpo_beta=plan.number("dpo_beta"),
     )

@@ -50,7 +50,7 @@ async def _model(parts: Parts, job_id: str) -> ChatModel:
     for needed in (folder, base):
         if not needed.is_dir():
             raise FileMissing(f"{needed} is not there any more.")
-    is_adapter = plan["training_type"] == "lora_adaptation"
+    is_adapter = plan.get("lora") is not None or bool(plan.get("adapter_folder"))
     return ChatModel(
         base=base,
         adapter=folder if is_adapter else None,

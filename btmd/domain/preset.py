@@ -42,3 +42,4 @@ class Preset:
     weight_decay: float = 0.0
     lr_scheduler: str = "cosine"
     max_gradient_norm: float = 1.0
+    dpo_beta: float = 0.1

@@ -15,10 +15,11 @@ import numpy as np
 from btmd.errors import DatasetEmpty, DatasetRefused, FileMissing, UnknownLayout
 from btmd.inspection.characters import Scanned, scan
 from btmd.inspection.facts import BrokenRow, DatasetFacts
-from btmd.inspection.layouts import Blank, Broken, Layout, detect_layout, mapped_layout
+from btmd.inspection.layouts import Layout, detect_layout, mapped_layout
 from btmd.inspection.requests import aside
 from btmd.inspection.sources import Opened, Record, detect, read_records
-from btmd.rows import Row, content_key
+from btmd.inspection.turns import Blank, Broken
+from btmd.rows import Row, content_key, shared_turns
 
 _SAMPLE_ROWS: Final = 100
 _LISTED: Final = 100
@@ -156,7 +157,11 @@ class _Intake:
         self._kept += 1
         # Eight bytes a row instead of a set of digests: enough to count repeats, and memory hardly grows.
         self._keys.append(int.from_bytes(content_key(row)[:8], "little"))
-        contents = [message["content"] for message in row.get("messages", ())] or [row.get("text", "")]
+        turns = [
+            *row.get("messages", ()),
+            *row.get("rejected", ())[shared_turns(row.get("messages", ()), row.get("rejected", ())) :],
+        ]
+        contents = [message["content"] for message in turns] or [row.get("text", "")]
         self._turns += len(contents)
         chars = sum(map(len, contents))
         self._chars += chars
@@ -200,6 +205,7 @@ class _Intake:
             size_bytes=scanned.size_bytes,
             rows_sha256=self._digest.hexdigest(),
             rows_size_bytes=self._size_bytes,
+            kind=self._layout.kind,
         )
 
 

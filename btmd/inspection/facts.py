@@ -23,8 +23,8 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
     separator: str | None
     """Between a CSV file's columns."""
     layout: str
-    """``messages``, ``conversations``, ``instruction``, ``prompt_completion``, ``question_answer``, ``text`` or
-    ``mapped``."""
+    """``messages``, ``conversations``, ``instruction``, ``prompt_completion``, ``question_answer``, ``preference``,
+    ``text`` or ``mapped``."""
     columns: tuple[str, ...]
     columns_used: tuple[str, ...]
     rows_total: int
@@ -53,6 +53,16 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     rows_sha256: str
     rows_size_bytes: int
+    kind: str = ""
+    """Of the rows: ``conversation``, ``text`` or ``preference``; not told by facts of an earlier release."""
+
+    @property
+    def row_kind(self) -> str:
+        """``kind``, for facts of an earlier release too."""
+        if self.kind:
+            return self.kind
+        columns = [column for column in self.columns_used if column.strip().lower() != "split"]
+        return "text" if self.layout == "text" or (self.layout == "mapped" and len(columns) == 1) else "conversation"
 
 
 class LengthCount(msgspec.Struct, frozen=True):
@@ -63,7 +73,10 @@ class LengthCount(msgspec.Struct, frozen=True):
 
 
 class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A dataset seen through one model's tokenizer. Lengths are tokens of whole rows, marks included."""
+    """A dataset seen through one model's tokenizer. Lengths are tokens of whole rows, marks included.
+
+    Of a pair of answers the longer side is its length; its tokens are those of both sides.
+    """
 
     rows: int
     tokens_total: int
@@ -126,6 +139,13 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     template_problem: str = ""
     """Why the chat template cannot be learned from; empty when it can."""
+
+
+class FileHashes(msgspec.Struct, frozen=True, kw_only=True):
+    """SHA-256 of each file of a model folder by its name, and how many bytes were read."""
+
+    files: dict[str, str]
+    size_bytes: int
 
 
 class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,26 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from btmd.errors import InvalidValue, PreferenceData, UnknownLayout
+from btmd.errors import InvalidValue, UnknownLayout
+from btmd.inspection.pairs import pair_of
+from btmd.inspection.turns import Blank, needed, require_answer, text_of, turns_of
 from btmd.rows import Message, Row, Side
 
-_ROLES: Final = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "customer": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "chatbot": "assistant",
-    "chatgpt": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-}
 _SIDES: Final[dict[str, Side]] = {
     "train": "train",
     "training": "train",
@@ -54,19 +39,10 @@ _PAIRS: Final = (
     ("question_answer", "input", "output"),
 )
 _CONTEXT_COLUMNS: Final = ("input", "context")
-_SUPPORTED_ROLES: Final = ("prompt", "completion", "text")
-
-
-class Broken(Exception):
-    """A record cannot become a row; ``reason`` names columns, never contents."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Blank(Exception):
-    """A record has nothing in a place that matters."""
+# Columns with the better and the worse answer, and those with what was asked.
+_COMPARED: Final = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("preferred", "rejected"))
+_ASKED: Final = ("prompt", "instruction", "question", "query", "input")
+_SUPPORTED_ROLES: Final = ("prompt", "completion", "text", "chosen", "rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +56,39 @@ class Layout:
     system: str | None = None
     text: str | None = None
     conversation: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
     split: str | None = None
 
     @property
+    def kind(self) -> str:
+        """``preference``, ``text`` or ``conversation``."""
+        return "preference" if self.chosen is not None else "text" if self.text is not None else "conversation"
+
+    @property
     def columns_used(self) -> tuple[str, ...]:
-        named = (self.system, self.prompt, self.context, self.completion, self.text, self.conversation, self.split)
+        named = (
+            *(self.system, self.prompt, self.context, self.completion, self.chosen, self.rejected),
+            *(self.text, self.conversation, self.split),
+        )
         return tuple(column for column in named if column is not None)
 
     def row(self, line: int, fields: Mapping[str, Any]) -> Row:
         """Bring one record into the form of a row. Raises Broken or Blank."""
         made: Row = {"line": line}
         if self.conversation is not None:
-            made["messages"] = _messages(_needed(fields, self.conversation), self.conversation)
+            made["messages"] = require_answer(turns_of(needed(fields, self.conversation), self.conversation))
         elif self.text is not None:
-            text = _text(_needed(fields, self.text), self.text)
+            text = text_of(needed(fields, self.text), self.text)
             if not text.strip():
                 raise Blank
             made["text"] = text
+        elif self.chosen is not None:
+            assert self.rejected is not None
+            prompt = fields.get(self.prompt) if self.prompt is not None else None
+            system = fields.get(self.system) if self.system is not None else None
+            sides = needed(fields, self.chosen), needed(fields, self.rejected)
+            made["messages"], made["rejected"] = pair_of(prompt, system, *sides)
         else:
             made["messages"] = self._pair(fields)
         side = self.side(fields)
@@ -111,83 +103,38 @@ class Layout:
     def _pair(self, fields: Mapping[str, Any]) -> list[Message]:
         assert self.prompt is not None
         assert self.completion is not None
-        prompt = _text(_needed(fields, self.prompt), self.prompt).strip()
-        completion = _text(_needed(fields, self.completion), self.completion).strip()
+        prompt = text_of(needed(fields, self.prompt), self.prompt).strip()
+        completion = text_of(needed(fields, self.completion), self.completion).strip()
         if not prompt or not completion:
             raise Blank
         if self.context is not None and fields.get(self.context) is not None:
-            context = _text(fields[self.context], self.context).strip()
+            context = text_of(fields[self.context], self.context).strip()
             prompt = f"{prompt}\n\n{context}" if context else prompt
         messages: list[Message] = []
         if self.system is not None and fields.get(self.system) is not None:
-            system = _text(fields[self.system], self.system).strip()
+            system = text_of(fields[self.system], self.system).strip()
             messages += [{"role": "system", "content": system}] if system else []
         return [*messages, {"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-
-
-def _needed(fields: Mapping[str, Any], column: str) -> Any:
-    if column not in fields:
-        raise Broken(f"no column '{column}'")
-    if fields[column] is None:
-        raise Blank
-    return fields[column]
-
-
-def _text(value: Any, column: str) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    raise Broken(f"column '{column}' is not text")
-
-
-def _messages(turns: Any, column: str) -> list[Message]:
-    if not isinstance(turns, list):
-        raise Broken(f"column '{column}' is not a list of turns")
-    if not turns:
-        raise Blank
-    messages: list[Message] = []
-    for turn in turns:
-        if not isinstance(turn, dict):
-            raise Broken(f"a turn in '{column}' is not an object")
-        role = turn.get("role", turn.get("from"))
-        known = _ROLES.get(role.strip().lower()) if isinstance(role, str) else None
-        if known is None:
-            raise Broken("a turn has no role" if role is None else "a turn has an unknown role")
-        messages.append({"role": known, "content": _content(turn)})
-    answers = [message["content"] for message in messages if message["role"] == "assistant"]
-    if not answers:
-        raise Broken("no answer: no turn is the assistant's")
-    if not any(answer.strip() for answer in answers):
-        raise Blank
-    return messages
-
-
-def _content(turn: Mapping[str, Any]) -> str:
-    content = turn.get("content", turn.get("value"))
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        if len(parts) == len(content) and all(isinstance(part, str) for part in parts):
-            return "".join(str(part) for part in parts)
-    raise Broken("a turn has no content" if content is None else "a turn's content is not text")
 
 
 def detect_layout(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Layout:
     """Tell the layout from the columns' names, and for lists of turns from what is in them.
 
-    ``records`` are the first records of the file. Raises PreferenceData or UnknownLayout.
+    ``records`` are the first records of the file. Raises UnknownLayout.
     """
     by_name = {column.strip().lower(): column for column in columns}
     split = by_name.get("split")
-    if "chosen" in by_name and "rejected" in by_name:
-        raise PreferenceData(
-            "The dataset has chosen and rejected answers: preference data cannot be trained yet.",
-            hint="To train on the preferred answers only: --map prompt=prompt --map completion=chosen",
-        )
+    for chosen, rejected in _COMPARED:
+        if chosen in by_name and rejected in by_name:
+            prompt = next((by_name[name] for name in _ASKED if name in by_name), None)
+            return Layout(
+                "preference",
+                prompt=prompt,
+                system=by_name.get("system"),
+                chosen=by_name[chosen],
+                rejected=by_name[rejected],
+                split=split,
+            )
     for name in ("messages", "conversations", "conversation"):
         column = by_name.get(name)
         if column is not None and any(isinstance(record.get(column), list) for record in records):
@@ -239,7 +186,15 @@ def mapped_layout(mapping: Mapping[str, str], columns: Sequence[str]) -> Layout:
         return Layout("mapped", text=named["text"], split=by_name.get("split"))
     if set(named) == {"prompt", "completion"}:
         return Layout("mapped", prompt=named["prompt"], completion=named["completion"], split=by_name.get("split"))
+    if {"chosen", "rejected"} <= set(named) <= {"prompt", "chosen", "rejected"}:
+        return Layout(
+            "mapped",
+            prompt=named.get("prompt"),
+            chosen=named["chosen"],
+            rejected=named["rejected"],
+            split=by_name.get("split"),
+        )
     raise InvalidValue(
-        "A mapping needs either 'text' alone, or both 'prompt' and 'completion'.",
+        "A mapping needs 'text' alone, both 'prompt' and 'completion', or 'chosen' and 'rejected'.",
         hint="For example: --map prompt=question --map completion=reply",
     )

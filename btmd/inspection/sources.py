@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final, Literal
 import msgspec
 
 from btmd.errors import DatasetDamaged, DatasetEmpty, DatasetTruncated, UnknownLayout
+from btmd.inspection.text_blocks import text_blocks
 
 Format = Literal["jsonl", "json", "csv", "text"]
 
@@ -22,7 +23,6 @@ MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
 _CHUNK_CHARS: Final = 1 << 20
 _SAMPLE_CHARS: Final = 1 << 16
 _SEPARATORS: Final = (",", ";", "\t", "|")
-_TEXT_BLOCK_CHARS: Final = 1500
 _SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -33,6 +33,7 @@ _SUFFIXES: Final[dict[str, Format]] = {
     ".md": "text",
     ".markdown": "text",
 }
+_MARKDOWN: Final = (".md", ".markdown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Opened:
     format: Format
     separator: str | None
     header: tuple[str, ...] | None
+    markdown: bool = False
+    """Headings say where something new begins."""
 
 
 def detect(path: Path, name: str, encoding: str) -> Opened:
@@ -65,7 +68,7 @@ def detect(path: Path, name: str, encoding: str) -> Opened:
     suffix = _SUFFIXES.get(Path(name).suffix.lower())
     begins = sample.lstrip()[:1]
     if suffix == "text":
-        return Opened("text", None, None)
+        return Opened("text", None, None, Path(name).suffix.lower() in _MARKDOWN)
     if begins == "[" and suffix in (None, "json", "jsonl"):
         return Opened("json", None, None)
     if begins == "{":
@@ -151,7 +154,8 @@ def read_records(path: Path, opened: Opened, encoding: str) -> Iterator[Record]:
         elif opened.format == "csv":
             yield from _csv_rows(file, opened.header or (), opened.separator or ",")
         else:
-            yield from _text_blocks(file)
+            for line, text in text_blocks(file, markdown=opened.markdown):
+                yield Record(line, fields={"text": text})
 
 
 def _open_text(path: Path, encoding: str) -> io.TextIOWrapper:
@@ -335,42 +339,3 @@ def _csv_reason(error: csv.Error, *, lines: int) -> str:
         return "quotes are not in order"
     swallowed = f"; the {lines} lines behind it cannot be told apart" if lines > 0 else ""
     return "a quote is opened and never closed" + swallowed
-
-
-def _text_blocks(file: io.TextIOWrapper) -> Iterator[Record]:
-    """Whole paragraphs together up to about 1,500 characters (some 400 tokens of English); a longer one is split."""
-    block: list[str] = []
-    size, start = 0, 1
-    paragraph_ended = False
-    for number, line in _bounded_lines(file):
-        blank = not line.strip()
-        if block and (size > _TEXT_BLOCK_CHARS or (blank and size > _TEXT_BLOCK_CHARS // 2)):
-            yield Record(start, fields={"text": "\n".join(block)})
-            block, size = [], 0
-        if blank:
-            paragraph_ended = bool(block)
-            continue
-        if not block:
-            start = number
-        elif paragraph_ended:
-            block.append("")
-        paragraph_ended = False
-        block.append(line.rstrip())
-        size += len(line)
-    if block:
-        yield Record(start, fields={"text": "\n".join(block)})
-
-
-def _bounded_lines(file: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers; one of endless length comes in pieces that end at a space."""
-    rest = ""
-    number = 1
-    while piece := file.readline(_TEXT_BLOCK_CHARS):
-        piece, rest = rest + piece, ""
-        ended = piece.endswith(("\n", "\r"))
-        if not ended and (at := piece.rfind(" ") + 1) > 0:
-            piece, rest = piece[:at], piece[at:]
-        yield number, piece
-        number += ended
-    if rest:
-        yield number, rest

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from btmd.domain.units import format_count
 from btmd.errors import DatasetRefused, NothingToLearn
 from btmd.planning.choices import Choices
+from btmd.planning.row_kinds import count_blocks
 
 ROWS_FOR_HELD_OUT = 10
 """From so many rows on at least one is held out."""
@@ -21,8 +22,11 @@ class DataShare:
     rows_without_learned: int
 
 
-def share_data(choices: Choices, max_length: int) -> DataShare:
-    """Choose the held-out values and count. Raises NothingToLearn, DatasetRefused."""
+def share_data(choices: Choices, max_length: int, *, packed: bool = False) -> DataShare:
+    """Choose the held-out values and count; where texts are ``packed``, blocks are counted.
+
+    Raises NothingToLearn, DatasetRefused.
+    """
     tokens = choices.request.tokens
     if tokens.rows == 0:
         raise DatasetRefused("The dataset has no rows.", hint="`btmctl datasets check` says what was left out and why.")
@@ -31,7 +35,7 @@ def share_data(choices: Choices, max_length: int) -> DataShare:
             "No token of this dataset would be learned: no row has an answer for the model to learn.",
             hint="Every row needs an assistant's answer (or a text). `btmctl datasets check` shows what was found.",
         )
-    left_out = tokens.left_out_rows(max_length)
+    left_out = 0 if packed else tokens.left_out_rows(max_length)
     kept = tokens.rows - left_out - tokens.rows_without_learned
     if kept <= 0:
         raise NothingToLearn(
@@ -53,6 +57,12 @@ def share_data(choices: Choices, max_length: int) -> DataShare:
         "held_out_limit", "training.held_out_limit", 200, "Enough to tell, few enough to be measured quickly."
     )
     limit = choices.integer("held_out_limit")
+    if packed:
+        measured = min(held_out, limit) if limit else held_out
+        train, out, measured = (
+            count_blocks(tokens, rows, max_length) for rows in (kept - held_out, held_out, measured)
+        )
+        return DataShare(train, out, measured, left_out, tokens.rows_without_learned)
     return DataShare(
         kept - held_out, held_out, min(held_out, limit) if limit else held_out, left_out, tokens.rows_without_learned
     )

@@ -13,11 +13,15 @@ from btmd.planning.hyperparameters import HyperparameterValue
 from btmd.planning.length import LengthOption, asked_length, length_options
 from btmd.planning.memory import MemoryEstimate, Shape, estimate_memory, usable_bytes
 from btmd.planning.request import PlanRequest
+from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE, packed_tokens, refuse_unfit_rows
 
 CPU_MICRO_BATCH = 4
 """Rows computed at once on a CPU: measured 303, 368, 378 and 417 tokens a second with 1, 2, 4 and 8."""
 GPU_MICRO_BATCH = 64
+USUAL_RANK = 16
 SUPPORTED_TYPES = ("lora_adaptation", "fine_tuning")
+EITHER_WAY_TYPES = (PACKED_TYPE, PAIR_TYPE)
+"""Train an adapter of the rank ``lora_r``, or all weights where that is 0."""
 FP16_COMPUTE_CAPABILITY = (6, 0)
 
 
@@ -35,10 +39,12 @@ class Fit:
     available_bytes: int
     changed: tuple[str, ...] = ()
     """Permissions that this shape makes use of: ``lora``, ``cpu``, ``shorter``."""
+    lora_r: int = 0
+    """Rank of the adapter; 0 when all weights are trained."""
 
     @property
     def adapter(self) -> bool:
-        return self.training_type == "lora_adaptation"
+        return self.lora_r > 0
 
     @property
     def fits(self) -> bool:
@@ -102,25 +108,30 @@ def training_type_of(request: PlanRequest, chosen: Mapping[str, HyperparameterVa
 def _candidates(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> Iterator[Fit]:
     preset, model = request.preset, request.model
     asked_type = training_type_of(request, chosen)
-    types = [(asked_type, ""), *([("lora_adaptation", "lora")] if asked_type == "fine_tuning" else [])]
+    tokens = request.tokens
+    refuse_unfit_rows(tokens, asked_type)
+    if asked_type == PACKED_TYPE:
+        tokens = packed_tokens(tokens, preset)
     batch = int(chosen.get("batch_size", preset.batch_size))  # type: ignore[arg-type]
     lengths = (
         [asked_length(int(chosen["max_length"]), model.context_length)]  # type: ignore[arg-type]
         if "max_length" in chosen
-        else length_options(preset, request.tokens, model.context_length)
+        else length_options(preset, tokens, model.context_length)
     )
     checkpointing = [bool(chosen["gradient_checkpointing"])] if "gradient_checkpointing" in chosen else [False, True]
     names = chosen.get("target_modules", preset.target_modules)
     assert isinstance(names, tuple)
-    for training_type, type_needs in types:
-        lora_r = int(chosen.get("lora_r", preset.lora_r)) if training_type == "lora_adaptation" else 0  # type: ignore[arg-type]
+    # A pair is two sequences that are computed together.
+    sequences = 2 if asked_type == PAIR_TYPE else 1
+    for training_type, lora_r, type_needs in _types(request, chosen, asked_type):
         for device in _devices(request, chosen):
             for length in lengths:
                 needs = (type_needs, device.needs, "shorter" if length.needs_permission else "")
                 changed = tuple(need for need in needs if need)
                 for twice in checkpointing:
                     for micro in _micro_batches(batch, device.name, chosen):
-                        shape = Shape(micro, length.max_length, device.precision, twice, lora_r, device.name, names)
+                        rows = micro * sequences
+                        shape = Shape(rows, length.max_length, device.precision, twice, lora_r, device.name, names)
                         yield Fit(
                             training_type,
                             device.name,
@@ -131,7 +142,25 @@ def _candidates(request: PlanRequest, chosen: Mapping[str, HyperparameterValue])
                             estimate_memory(model, shape),
                             device.available_bytes,
                             changed,
+                            lora_r,
                         )
+
+
+def _types(
+    request: PlanRequest, chosen: Mapping[str, HyperparameterValue], asked_type: str
+) -> list[tuple[str, int, str]]:
+    """Training type, rank (0: all weights) and the permission it needs: what was asked for, then an adapter instead."""
+    rank = int(chosen.get("lora_r", request.preset.lora_r))  # type: ignore[arg-type]
+    if asked_type == "fine_tuning":
+        return [(asked_type, 0, ""), ("lora_adaptation", rank or USUAL_RANK, "lora")]
+    if rank == 0 and asked_type not in EITHER_WAY_TYPES:
+        raise InvalidValue(
+            f"lora_r cannot be 0 here: {asked_type} trains an adapter.",
+            hint="training_type=fine_tuning trains all weights.",
+        )
+    if rank == 0:
+        return [(asked_type, 0, ""), (asked_type, USUAL_RANK, "lora")]
+    return [(asked_type, rank, "")]
 
 
 def _micro_batches(batch_size: int, device: str, chosen: Mapping[str, HyperparameterValue]) -> list[int]:
@@ -195,7 +224,7 @@ def _cpu_precision(request: PlanRequest, chosen: Mapping[str, HyperparameterValu
 
 
 PERMISSION_TEXTS = {
-    "lora": "a small adapter instead of all weights (training_type=lora_adaptation)",
+    "lora": "a small adapter instead of all weights",
     "shorter": "shorter rows",
     "cpu": "the CPU instead of the GPU",
 }
@@ -203,7 +232,7 @@ PERMISSION_TEXTS = {
 
 def _refusal(model: ModelFacts, smallest: Fit, denied: Fit | None) -> NotEnoughMemory:
     where = "memory" if smallest.device == "cpu" else "GPU memory"
-    what = "Training all weights" if smallest.training_type == "fine_tuning" else "Training an adapter"
+    what = "Training an adapter" if smallest.adapter else "Training all weights"
     detail = (
         f"{what} of this model ({model.parameters / 1e6:,.0f} million parameters) takes about "
         f"{format_bytes(smallest.memory.total_bytes)} of {where} at least; {format_bytes(smallest.available_bytes)} "

@@ -113,7 +113,12 @@ def _number(number: float) -> str:
 
 
 _ALL = (
-    Hyperparameter("training_type", "str", "What is trained: a small adapter, or all weights.", choices=TRAINING_TYPES),
+    Hyperparameter(
+        "training_type",
+        "str",
+        "What is trained and how: a small adapter or all weights, on answers, texts or pairs.",
+        choices=TRAINING_TYPES,
+    ),
     Hyperparameter("num_epochs", "int", "How often the training goes through the data.", "epochs", 1, 1000),
     Hyperparameter(
         "max_steps",
@@ -140,10 +145,25 @@ _ALL = (
     ),
     Hyperparameter("weight_decay", "float", "How strongly weights are pulled towards zero.", "", 0, 1),
     Hyperparameter("max_gradient_norm", "float", "Longer gradients are shortened to this; 0: never.", "", 0, 1000),
-    Hyperparameter("lora_r", "int", "Rank of the adapter: how much it can learn.", "", 1, 1024),
+    Hyperparameter(
+        "lora_r",
+        "int",
+        "Rank of the adapter: how much it can learn; 0, in continued_pretraining and preference_tuning: all weights.",
+        "",
+        0,
+        1024,
+    ),
     Hyperparameter("lora_alpha", "int", "Weight of the adapter; usually twice its rank.", "", 1, 4096),
     Hyperparameter("lora_dropout", "float", "Share of adapter inputs dropped at random.", "", 0, 0.9),
     Hyperparameter("target_modules", "names", "Linear layers that get an adapter; empty: all but the head."),
+    Hyperparameter(
+        "dpo_beta",
+        "float",
+        "In preference_tuning, how closely the model stays to the one it was; larger: closer.",
+        "",
+        0.001,
+        10,
+    ),
     Hyperparameter("precision", "str", "Number format of the computation.", choices=("bf16", "fp16", "fp32")),
     Hyperparameter("gradient_checkpointing", "bool", "Computes activations twice to save memory."),
     Hyperparameter("packing", "bool", "Joins short rows into one sequence."),

@@ -7,6 +7,7 @@ from btmd.planning.data import DataShare
 from btmd.planning.fit import Fit
 from btmd.planning.plan import Value
 from btmd.planning.request import PlanRequest
+from btmd.planning.row_kinds import kind_note
 
 FEW_ROWS = 100
 FEW_STEPS = 20
@@ -18,6 +19,7 @@ def notes_for(
 ) -> tuple[str, ...]:
     return (
         *_changes(fit, wished),
+        *kind_note(request.tokens, fit.training_type),
         *_data_notes(request, fit, share),
         *_length_notes(share, values, total_steps),
         *_machine_notes(request, fit, values),

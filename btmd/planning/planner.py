@@ -4,16 +4,20 @@ from btmd.errors import InvalidValue
 from btmd.planning.choices import Choices
 from btmd.planning.data import share_data
 from btmd.planning.disk import choose_checkpoints
-from btmd.planning.fit import Fit, find_fit
+from btmd.planning.fit import EITHER_WAY_TYPES, Fit, find_fit
 from btmd.planning.hyperparameters import HYPERPARAMETERS, read_overrides
 from btmd.planning.notes import notes_for
 from btmd.planning.plan import Plan, Source
 from btmd.planning.request import PlanRequest, read_allow
+from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE
 from btmd.planning.schedule import choose_schedule
 from btmd.planning.shape_values import choose_shape
 
 LORA_LEARNING_RATE_FACTOR = 10
 """Adapters learn best at about ten times the rate of full fine-tuning ("LoRA Without Regret", 2025)."""
+
+PAIR_LEARNING_RATE_FACTOR = 20
+"""Preference tuning is usually done at a small part of the rate that answers are learned with."""
 
 
 def make_plan(request: PlanRequest) -> Plan:
@@ -30,7 +34,7 @@ def make_plan(request: PlanRequest) -> Plan:
     choose_shape(choices, fit, wished)
     _refuse_unknown_layers(choices)
     _choose_learning(choices, fit)
-    share = share_data(choices, fit.length.max_length)
+    share = share_data(choices, fit.length.max_length, packed=choices.values["training_type"].value == PACKED_TYPE)
     total_steps = choose_schedule(choices, fit, share)
     disk = choose_checkpoints(choices, fit.memory.trained_parameters, adapter=fit.adapter)
     values = {key: choices.values[key] for key in HYPERPARAMETERS}
@@ -50,13 +54,20 @@ def make_plan(request: PlanRequest) -> Plan:
 
 def _refuse_idle_adapter_values(request: PlanRequest, fit: Fit) -> None:
     """An adapter value that was asked for and would do nothing is a misunderstanding to clear up beforehand."""
-    if fit.training_type == "lora_adaptation" or "lora" in request.allow:
+    if request.overrides.keys() & {"dpo_beta"} and fit.training_type != "preference_tuning":
+        raise InvalidValue(
+            f"dpo_beta has no effect here: {fit.training_type} compares nothing with the model it began with.",
+            hint="Add training_type=preference_tuning, for data with chosen and rejected answers.",
+        )
+    if fit.adapter or "lora" in request.allow:
         return
     for key in ("lora_r", "lora_alpha", "lora_dropout", "target_modules"):
-        if key in request.overrides:
+        if key in request.overrides and not (key == "lora_r" and fit.training_type in EITHER_WAY_TYPES):
             raise InvalidValue(
                 f"{key} has no effect here: all weights are trained, without an adapter.",
-                hint="Add training_type=lora_adaptation to train an adapter.",
+                hint="Set lora_r above 0 to train an adapter."
+                if fit.training_type in EITHER_WAY_TYPES
+                else "Add training_type=lora_adaptation to train an adapter.",
             )
 
 
@@ -66,7 +77,7 @@ def _refuse_unknown_layers(choices: Choices) -> None:
     names = choices.values["target_modules"].value
     assert isinstance(names, tuple)
     unknown = [name for name in names if name not in known]
-    if known and unknown and choices.values["training_type"].value == "lora_adaptation":
+    if known and unknown and choices.integer("lora_r") and choices.values["training_type"].value != "fine_tuning":
         raise InvalidValue(
             f"target_modules cannot name {', '.join(map(str, unknown))}: the model has no such linear layer.",
             hint=f"It has: {', '.join(known)}.",
@@ -77,14 +88,24 @@ def _choose_learning(choices: Choices, fit: Fit) -> None:
     preset = choices.request.preset
     source: Source = "preset"
     rate, reason = preset.learning_rate, "The preset's learning rate."
-    if fit.training_type != preset.training_type:
-        to_adapter = fit.training_type == "lora_adaptation"
+    as_preset = preset.training_type != "fine_tuning" and preset.lora_r > 0
+    if fit.adapter != as_preset:
+        to_adapter = fit.adapter
         rate = rate * LORA_LEARNING_RATE_FACTOR if to_adapter else rate / LORA_LEARNING_RATE_FACTOR
-        source = choices.values["training_type"].source
+        source = choices.values["lora_r" if fit.training_type in EITHER_WAY_TYPES else "training_type"].source
         reason = (
             "Ten times the preset's: an adapter learns best at about ten times the rate of a full training."
             if to_adapter
             else "A tenth of the preset's: with all weights trained, an adapter's rate would be ten times too high."
+        )
+    if (fit.training_type == PAIR_TYPE) != (preset.training_type == PAIR_TYPE):
+        to_pairs = fit.training_type == PAIR_TYPE
+        rate = rate / PAIR_LEARNING_RATE_FACTOR if to_pairs else rate * PAIR_LEARNING_RATE_FACTOR
+        source = choices.values["training_type"].source
+        reason = (
+            "A twentieth of what the preset's answers are learned with: comparing answers goes astray sooner."
+            if to_pairs
+            else "Twenty times the preset's, which is made for comparing answers."
         )
     choices.choose("learning_rate", float(f"{rate:.6g}"), source, reason)
     choices.choose("num_epochs", preset.num_epochs, "preset", "The preset's number of passes over the data.")

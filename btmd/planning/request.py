@@ -28,6 +28,9 @@ class TokenFacts:
     rows_without_learned: int = 0
     train_rows: int | None = None
     held_out_rows: int | None = None
+    kind: str = "conversation"
+    """Of the rows: ``conversation``, ``text`` or ``preference``. Of a pair, the longer side is its length, and both
+    sides together its tokens."""
 
     def left_out_rows(self, max_length: int) -> int:
         """Rows longer than ``max_length``; of lengths that were not measured, the next shorter one's count."""

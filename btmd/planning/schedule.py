@@ -56,7 +56,7 @@ def _choose_save_every(choices: Choices, fit: Fit, total_steps: int) -> None:
         choices.request.hardware,
         device=fit.device,
         precision=fit.precision,
-        adapter=fit.training_type == "lora_adaptation",
+        adapter=fit.adapter,
         threads=choices.integer("threads"),
         batch_size=choices.integer("batch_size"),
         mean_length=min(choices.request.tokens.mean_length, fit.length.max_length),

@@ -2,25 +2,37 @@
 
 from btmd.domain.units import format_bytes, format_count
 from btmd.planning.choices import Choices
-from btmd.planning.fit import CPU_MICRO_BATCH, Fit
+from btmd.planning.fit import CPU_MICRO_BATCH, EITHER_WAY_TYPES, Fit
 from btmd.planning.plan import Source
 
-TYPE_TEXTS = {"lora_adaptation": "a small adapter", "fine_tuning": "all weights"}
+TYPE_TEXTS = {
+    "lora_adaptation": "a small adapter",
+    "fine_tuning": "all weights",
+    "continued_pretraining": "on plain text, every token of it",
+    "preference_tuning": "on pairs of a better and a worse answer",
+}
 
 
 def choose_shape(choices: Choices, fit: Fit, wished: Fit) -> None:
     """Put the values of the shape that fits into ``choices``."""
     _choose_type(choices, fit, wished)
-    _choose_adapter(choices, fit)
+    _choose_adapter(choices, fit, wished)
     _choose_device(choices, fit)
     _choose_precision(choices, fit)
     choices.choose("max_length", fit.length.max_length, fit.length.source, fit.length.reason)
     _choose_batches(choices, fit)
     _choose_checkpointing(choices, fit)
-    choices.choose(
-        "packing", False, "hardware", "Rows are computed one after another without padding, so joining gains nothing."
-    )
+    _choose_packing(choices, fit)
     choices.choose("compile", False, "hardware", "Compiling takes minutes, which only a long run repays.")
+
+
+def _choose_packing(choices: Choices, fit: Fit) -> None:
+    if fit.training_type == "continued_pretraining":
+        text = f"Short texts share a block of up to {fit.length.max_length} tokens; each one sees only itself."
+        choices.choose("packing", True, "data", text)
+        return
+    text = "Rows are computed one after another without padding, so joining gains nothing."
+    choices.choose("packing", False, "hardware", text)
 
 
 def _choose_type(choices: Choices, fit: Fit, wished: Fit) -> None:
@@ -39,9 +51,9 @@ def _choose_type(choices: Choices, fit: Fit, wished: Fit) -> None:
     choices.choose("training_type", fit.training_type, "preset", f"The preset trains {text}.")
 
 
-def _choose_adapter(choices: Choices, fit: Fit) -> None:
+def _choose_adapter(choices: Choices, fit: Fit, wished: Fit) -> None:
     preset = choices.request.preset
-    if fit.training_type == "lora_adaptation":
+    if fit.adapter:
         size = format_bytes(4 * fit.memory.trained_parameters)
         texts = {
             "lora_r": f"The preset's rank; the adapter takes {size}.",
@@ -59,6 +71,16 @@ def _choose_adapter(choices: Choices, fit: Fit) -> None:
         )
     for key, reason in texts.items():
         choices.choose(key, getattr(preset, key), "preset", reason)
+    if fit.training_type in EITHER_WAY_TYPES and fit.lora_r != wished.lora_r:
+        reason = "A small adapter instead of all weights, as you allowed: these do not fit."
+        choices.settle("lora_r", fit.lora_r, "hardware", reason)
+    choices.choose("dpo_beta", preset.dpo_beta, "preset", _beta_reason(fit))
+
+
+def _beta_reason(fit: Fit) -> str:
+    if fit.training_type != "preference_tuning":
+        return "Not used: only preference_tuning compares the model with the one it was."
+    return "The preset's: how closely the model stays to the one it was."
 
 
 def _choose_device(choices: Choices, fit: Fit) -> None:

@@ -165,7 +165,7 @@ def test_a_dataset_is_measured_with_a_model_once(client: Client, daemon: Threade
         (b'[{"question": "a", "answer": "b"}, {"question"', "cut.json", "dataset_truncated"),
         (b"a;b;c\n1;2;3\n4;5;6\n", "numbers.csv", "unknown_layout"),
         (b"only\nx\ny\n", "one.csv", "unknown_layout"),
-        (b'{"chosen": "a", "rejected": "b", "prompt": "c"}\n' * 3, "pairs.jsonl", "preference_data"),
+        (b'{"chosen": "a", "rejected": "a", "prompt": "c"}\n' * 3, "pairs.jsonl", "dataset_empty"),
     ],
 )
 def test_a_dataset_that_cannot_be_used_leaves_nothing(

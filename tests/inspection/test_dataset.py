@@ -22,7 +22,6 @@ from btmd.errors import (
     DatasetTruncated,
     FileMissing,
     InvalidValue,
-    PreferenceData,
     UnknownLayout,
 )
 from btmd.inspection.dataset import inspect_dataset
@@ -245,7 +244,7 @@ ONE_ROW = lines({"question": SECRET, "answer": SECRET})
 SHIFT_JIS = '{"question": "日本の首都はどこですか。教えてください。", "answer": "東京です。とても大きな町です。"}\n' * 9
 KOI8 = '{"question": "Где находится столица этой страны?", "answer": "Столица находится в Москве."}\n' * 9
 MISTAKE = b'[{"text": "a"},\n{"text" "b"},\n{"text": "cccccccccccccccccc"}]'
-PREFERENCE = lines({"prompt": "a", "chosen": SECRET, "rejected": SECRET})
+SAME = lines({"prompt": "a", "chosen": SECRET, "rejected": SECRET})
 REFUSED: dict[str, tuple[bytes, str, type[DatasetRefused]]] = {
     "no bytes at all": (b"", "data.jsonl", DatasetEmpty),
     "only white space": (b" \n\n ", "data.jsonl", DatasetEmpty),
@@ -275,7 +274,7 @@ REFUSED: dict[str, tuple[bytes, str, type[DatasetRefused]]] = {
     "two columns of one name": (b"text,text\na,b\n", "data.csv", UnknownLayout),
     "prose without a telling name": (b"Once upon a time.\nThe end.\n", "story", UnknownLayout),
     "prose called json": (b"Once upon a time.\nThe end.\n", "story.json", UnknownLayout),
-    "preference pairs": (PREFERENCE.encode(), "x.jsonl", PreferenceData),
+    "pairs without a difference": (SAME.encode(), "x.jsonl", DatasetEmpty),
 }
 
 

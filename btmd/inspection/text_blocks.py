@@ -1,0 +1,86 @@
+"""Splits a plain text into rows: where a heading stands, or between paragraphs. Every word ends up in one row."""
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Final
+
+BLOCK_CHARS: Final = 1500
+"""About 400 tokens of English. A row ends after the paragraph with which it has half as many."""
+
+_HEADING: Final = re.compile(r" {0,3}#{1,6}(?:\s|$)")
+_FENCE: Final = re.compile(r" {0,3}(```|~~~)")
+
+
+class _Block:
+    """The row being put together."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.start = 1
+        self.size = 0
+        self.has_body = False
+        """Whether anything but headings is in it."""
+        self._paragraph_ended = False
+
+    def take(self, number: int, line: str, *, heading: bool) -> None:
+        if not self.lines:
+            self.start = number
+        elif self._paragraph_ended:
+            self.lines.append("")
+        self._paragraph_ended = False
+        self.lines.append(line.rstrip())
+        self.size += len(line)
+        self.has_body = self.has_body or not heading
+
+    def end_paragraph(self) -> None:
+        self._paragraph_ended = bool(self.lines)
+
+
+def text_blocks(file: io.TextIOWrapper, *, markdown: bool) -> Iterator[tuple[int, str]]:
+    """Rows as (line where it begins, text): whole paragraphs together, a longer one split between words.
+
+    In Markdown a heading begins a row, except inside a code fence, and stays with what follows it.
+    """
+    block = _Block()
+    fence = ""
+    for number, line in _bounded_lines(file):
+        blank = not line.strip()
+        heading = markdown and not fence and _HEADING.match(line) is not None
+        if markdown:
+            fence = _fence_after(line, fence)
+        is_full = block.size > BLOCK_CHARS or (blank and block.size > BLOCK_CHARS // 2)
+        if block.has_body and (is_full or heading):
+            yield block.start, "\n".join(block.lines)
+            block = _Block()
+        if blank:
+            block.end_paragraph()
+        else:
+            block.take(number, line, heading=heading)
+    if block.lines:
+        yield block.start, "\n".join(block.lines)
+
+
+def _fence_after(line: str, fence: str) -> str:
+    """The mark of the code fence that is open behind the line; empty for none."""
+    found = _FENCE.match(line)
+    if found is None:
+        return fence
+    if not fence:
+        return found.group(1)
+    return "" if found.group(1) == fence else fence
+
+
+def _bounded_lines(file: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers; one of endless length comes in pieces that end at a space."""
+    rest = ""
+    number = 1
+    while piece := file.readline(BLOCK_CHARS):
+        piece, rest = rest + piece, ""
+        ended = piece.endswith(("\n", "\r"))
+        if not ended and (at := piece.rfind(" ") + 1) > 0:
+            piece, rest = piece[:at], piece[at:]
+        yield number, piece
+        number += ended
+    if rest:
+        yield number, rest
