@@ -17,9 +17,11 @@ from btmd.command_handler import CommandHandler
 from btmd.config import Config
 from btmd.content import ContentStore
 from btmd.domain import reset as resets
+from btmd.domain.access import AccessRevoked
 from btmd.domain.dataset import DatasetRemoved
 from btmd.domain.event import Actor, Event
 from btmd.domain.job import WORKING
+from btmd.domain.preset_definition import PresetDeleted
 from btmd.domain.reset import (
     PRESERVED,
     CompleteReset,
@@ -29,6 +31,7 @@ from btmd.domain.reset import (
     ResetState,
 )
 from btmd.domain.restore import COMPONENTS, Manner, Restored
+from btmd.domain.settings import SettingChanged
 from btmd.erasure import Part, erase, folder_size, free_bytes, held_by_backup, not_held
 from btmd.errors import BtmdError, Conflict, LogMovedOn, NotEnoughDisk
 from btmd.history import History
@@ -49,6 +52,11 @@ CAUSE = "factory reset"
 SPARE_BYTES = 16 * 1024 * 1024
 """Room that a backup leaves free for the log."""
 MAX_ATTEMPTS = 3
+_UNDO = (
+    # What came since the reset stays. Access is named by itself: what the reset withdrew is meant to come back.
+    Manner(tuple(one for one in COMPONENTS if one != "access"), "merge", "restored"),
+    Manner(("access",), "merge", "restored"),
+)
 
 
 class JobsUnderWay(Conflict):
@@ -202,13 +210,15 @@ class FactoryReset:
             row = await self._backups.find(state.backup_id)
             target = await target_in_backup(row, self._backups, self._store, self._history)
             brought = await self._bring_back(row, on_progress)
-            # What somebody set since then stays where the defaults stood before.
-            manner = Manner(COMPONENTS, "merge", "restored")
-            done = await self._restoring.restore(target, manner, actor=actor)
-            plan = done.prepared.plan
-            left_alone = tuple(plan.left_alone)
-            await self._handler.handle(NoteUndone(state.reset_id, brought.artefacts, left_alone), actor=actor)
-            return Undone(plan.changes, plan.left_alone, brought.artefacts, brought.problems)
+            changes: list[Restored] = []
+            left_alone: list[str] = []
+            for manner in _UNDO:
+                plan = (await self._restoring.restore(target, manner, actor=actor)).prepared.plan
+                changes += plan.changes
+                left_alone += plan.left_alone
+            command = NoteUndone(state.reset_id, brought.artefacts, tuple(left_alone))
+            await self._handler.handle(command, actor=actor)
+            return Undone(changes, left_alone, brought.artefacts, brought.problems)
 
     async def _bring_back(self, row: BackupRow, on_progress: OnProgress) -> BroughtBackAnswer:
         request = BringBackRequest(
@@ -246,7 +256,7 @@ class FactoryReset:
         appends = [
             StreamAppend(resets.STREAM, (started,)),
             *(
-                StreamAppend(stream, tuple(map(_for_good, events)), prepared.versions[stream])
+                StreamAppend(stream, tuple(map(_by_reset, events)), prepared.versions[stream])
                 for stream, events in plan.events.items()
                 if events
             ),
@@ -328,9 +338,14 @@ class FactoryReset:
         return self._config.jobs_dir / job_id
 
 
-def _for_good(happened: Event) -> Event:
-    """A dataset's removal as the end of its contents, which a restore would keep."""
-    return replace(happened, contents_kept=False) if isinstance(happened, DatasetRemoved) else happened
+def _by_reset(happened: Event) -> Event:
+    """The event of a restore with our reason; a dataset's removal is the end of its contents, which that would keep."""
+    match happened:
+        case DatasetRemoved():
+            return replace(happened, contents_kept=False)
+        case SettingChanged() | AccessRevoked() | PresetDeleted():
+            return replace(happened, why=CAUSE)
+    return happened
 
 
 def _counted(changes: list[Restored]) -> dict[str, int]:

@@ -30,6 +30,9 @@ class Place:
         with ThreadedDaemon(config_of(folder)) as daemon:
             client = daemon.client
             client.patch("/settings", {"changes": {**QUICK, "training.seed": 4711}}).ok()
+            client.send("PUT", "/access/nobody", b'{"role": "viewer"}', content_type="application/json").ok()
+            mine = b'{"made_from": "quick_test", "values": {"num_epochs": 2}}'
+            client.send("PUT", "/preset-definitions/mine", mine, content_type="application/json").ok()
             client.add_model(self.model)
             client.add_dataset(rows(20))
             self.job_id = client.start(overrides={"num_epochs": 1000, "max_steps": 20_000})
@@ -67,6 +70,8 @@ def state_of(client: Client) -> dict[str, Any]:
         "settings": {one["key"]: one["value"] for one in client.get("/settings").ok()},
         "models": [one["model_id"] for one in client.get("/models").ok()],
         "datasets": [(one["name"], bool(one["consent"])) for one in client.get("/datasets").ok()],
+        "access": [(one["subject"], one["role"]) for one in client.get("/access").ok()],
+        "presets": [one["key"] for one in client.get("/preset-definitions?origin=own").ok()],
         "jobs": [one["job_id"] for one in client.get("/jobs").ok()],
     }
 
@@ -88,7 +93,10 @@ def test_with_user_data_kept_only_the_settings_go_back_and_it_can_be_undone(made
         assert (done["preserve_user_data"], done["backup_id"][:4] in done["message"]) == (True, True)
         after = state_of(client)
         assert after["settings"]["training.seed"] == 42
-        assert {**after, "settings": 0} == {**before, "settings": 0}
+        assert after["access"] == []
+        assert {**after, "settings": 0, "access": 0} == {**before, "settings": 0, "access": 0}
+        (gone,) = [event for event in client.events() if event["type"] == "AccessRevoked"]
+        assert gone["data"]["why"] == "factory reset"
         assert contents(folder) == files
         (backup,) = client.get("/backups").ok()
         assert (backup["backup_id"], backup["cause"]) == (done["backup_id"], "factory reset")
@@ -97,7 +105,7 @@ def test_with_user_data_kept_only_the_settings_go_back_and_it_can_be_undone(made
         # One transaction: nothing of it without the rest.
         mine = [event for event in client.events() if event["correlation_id"] == done["reset_id"]]
         assert [event["seq"] for event in mine] == list(range(done["undo_seq"] + 1, done["undo_seq"] + 1 + len(mine)))
-        client.post("/restores", {"seq": done["undo_seq"]}).ok()
+        client.post("/restores", {"seq": done["undo_seq"], "only": ["settings", "access"]}).ok()
         assert state_of(client) == before
         client.post("/reset").ok()
         assert state_of(client) != before
@@ -123,7 +131,8 @@ def test_with_user_data_erased_nothing_of_it_stays_and_all_comes_back_from_the_b
         assert state_of(client) == before
         client.post("/reset", {"preserve_user_data": False}).ok()
         after = state_of(client)
-        assert (after["models"], after["datasets"], after["jobs"]) == ([], [], before["jobs"])
+        assert (after["models"], after["datasets"], after["access"], after["presets"]) == ([], [], [], [])
+        assert after["jobs"] == before["jobs"], "their history stays"
         assert after["settings"]["training.seed"] == 42
         assert contents(folder) == {}
         assert list((folder / "state" / "jobs").iterdir()) == []
