@@ -33,10 +33,6 @@ def version(path: Path) -> int:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def files(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_a_proved_backup_stands_before_the_database_is_lifted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(folder)
     with ThreadedDaemon(config) as daemon:
@@ -60,23 +56,30 @@ def test_a_proved_backup_stands_before_the_database_is_lifted(folder: Path, monk
         assert len(daemon.client.get("/backups").ok()) == 1, "nothing is to be lifted any more"
 
 
-def test_without_a_backup_the_database_stays_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("gone", "named"), [("keys/key", "key file"), ("backups", "cannot be used")])
+def test_without_a_backup_the_database_stays_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, gone: str, named: str
+) -> None:
     config = config_of(folder)
     with ThreadedDaemon(config) as daemon:
         daemon.client.post("/backup").ok()
     grow(monkeypatch)
-    key = config.keys_dir / "key"
-    held, before = key.read_bytes(), files(config.state_dir)
-    key.unlink()
-    with pytest.raises(BackupNeeded, match="key") as refused, ThreadedDaemon(config):
+    before = config.database_path.read_bytes()
+    lost = config.state_dir / gone
+    lost.rename(folder / "away")
+    if gone == "backups":
+        lost.write_text("a file stands in the way")
+    with pytest.raises(BackupNeeded, match=named) as refused, ThreadedDaemon(config):
         pass
     assert (refused.value.exit_code, "--migrate-without-backup" in refused.value.hint) == (6, True)
-    assert files(config.state_dir).items() >= {p: b for p, b in before.items() if p.name == "btmd.db"}.items()
+    assert config.database_path.read_bytes() == before
     assert version(config.database_path) == GROWN.number - 1
-    with ThreadedDaemon(config_of(folder, migrate_without_backup=True)) as daemon:
+    with ThreadedDaemon(config_of(folder, migrate_without_backup=True)):
         assert version(config.database_path) == GROWN.number
-        key.write_bytes(held)
-        assert len(daemon.client.get("/backups").ok()) == 1
+    lost.unlink(missing_ok=True)
+    (folder / "away").rename(lost)
+    with ThreadedDaemon(config) as daemon:
+        assert [one["cause"] for one in daemon.client.get("/backups").ok()] == ["manual"]
 
 
 def test_a_damaged_backup_of_before_is_not_built_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

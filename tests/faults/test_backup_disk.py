@@ -140,6 +140,9 @@ def test_read_only_folders_during_each_of_them(folder: Path) -> None:
                 if name == "prune" and place == config.keys_dir:
                     # It needs no key to be written, and would let go what the next round wants.
                     continue
+                if place == config.keys_dir and name in ("drill", "verification", "restore") and not PROOF:
+                    # They only read keys.
+                    continue
                 with read_only(place):
                     answer = operation(client)
                 if answer.status != 200:
