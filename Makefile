@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 # Proofs are long runs that write their figures into benchmarks/RESULTS.md.
-PROOFS := log condensing resume start-up memory daemon cli quickstart
+PROOFS := log condensing restore resume start-up memory daemon cli quickstart
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
@@ -69,6 +69,9 @@ proof-log: dev
 	$(BIN)/python -m benchmarks.log
 proof-condensing: dev
 	$(BIN)/python -m benchmarks.condensing
+# Makes a log of a million events first and keeps it in .proof/.
+proof-restore: dev
+	$(BIN)/python -m benchmarks.restore
 proof-resume: dev
 	$(BIN)/python -m benchmarks.resume
 proof-start-up: dev

@@ -19,6 +19,7 @@ from btmd.store.event_log import Recorded, Store, StreamAppend
 
 TICKS = 10_000
 ROUNDS = 3
+JOB = "k3q7zv2m5a"
 ACTOR = Actor(os.getuid(), os.getgid(), os.getpid(), (os.getgid(),), "daemon")
 
 
@@ -33,12 +34,12 @@ class Cost:
     held_ms: list[float]
 
 
-def tick(number: int, steps_each: int, chance: random.Random) -> TrainingProgressed:
+def tick(number: int, steps_each: int, chance: random.Random, job_id: str = JOB) -> TrainingProgressed:
     """A tick as a trainer sends it: noise in every figure that has noise in a training."""
     last = number * steps_each
     losses = tuple(2.0 + chance.gauss(0, 0.3) for _ in range(steps_each))
     return TrainingProgressed(
-        job_id="k3q7zv2m5a",
+        job_id=job_id,
         attempt=1,
         number=number,
         step=last,
@@ -61,11 +62,7 @@ async def fill(store: Store, steps_each: int) -> None:
     for first in range(1, TICKS + 1, 200):
         appends = [
             store.append(
-                [
-                    StreamAppend(
-                        "ticks-k3q7zv2m5a", (tick(number, steps_each, chance),), event_ids=(f"k3q7zv2m5a:1:{number}",)
-                    )
-                ],
+                [StreamAppend(f"ticks-{JOB}", (tick(number, steps_each, chance),), event_ids=(f"{JOB}:1:{number}",))],
                 actor=ACTOR,
             )
             for number in range(first, first + 200)
@@ -105,7 +102,7 @@ async def measure(folder: Path, steps_each: int) -> Cost:
         after = await store.query(log_sizes)
         announced = sum(len(row.data_json) + 350 for row in await store.read_stream("log"))
         assert (await store.verify()).ok
-        ticks = await store.read_stream("ticks-k3q7zv2m5a", TICKS - 1000)
+        ticks = await store.read_stream(f"ticks-{JOB}", TICKS - 1000)
         return Cost(
             row=sum(map(row_bytes, ticks)) / len(ticks),
             plain=(used(before) - used(empty)) / TICKS,

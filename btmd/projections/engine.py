@@ -19,9 +19,9 @@ class Projection(Protocol):
     """View tables made from the log and from nothing else.
 
     ``create`` makes ``tables`` (with their indexes), empty; ``apply`` takes one row after the other, in order, ticks
-    included, and reads and writes only these tables. Both name tables without a schema and begin and end no
-    transaction. ``apply`` runs in the writer's thread: plain SQL and nothing slow. A change of the tables or of
-    ``apply`` needs a new ``code_version``: the projection is then rebuilt at the next start.
+    included, and reads and writes only these tables; ``apply_all`` does the same for several. All name tables without a
+    schema and begin and end no transaction. They run in the writer's thread: plain SQL and nothing slow. A change of
+    the tables or of what is written needs a new ``code_version``: the projection is then rebuilt at the next start.
     """
 
     @property
@@ -32,6 +32,7 @@ class Projection(Protocol):
     def tables(self) -> tuple[str, ...]: ...
     def create(self, connection: sqlite3.Connection, /) -> None: ...
     def apply(self, connection: sqlite3.Connection, recorded: Recorded, /) -> None: ...
+    def apply_all(self, connection: sqlite3.Connection, rows: Sequence[Recorded], /) -> None: ...
 
 
 @dataclass(slots=True)
@@ -116,8 +117,7 @@ class ProjectionEngine:
         projection = status.projection
         connection.execute("SAVEPOINT projection")
         try:
-            for row in rows:
-                projection.apply(connection, row)
+            projection.apply_all(connection, rows)
         except Exception as error:
             if is_storage_failure(error):
                 raise

@@ -1,6 +1,7 @@
 """How each event changes what is shown of a job."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -125,29 +126,41 @@ def _shape(connection: sqlite3.Connection, recorded: Recorded, happened: Trainin
 
 
 def _progressed(connection: sqlite3.Connection, recorded: Recorded, happened: TrainingProgressed) -> None:
-    lowest = min(happened.losses, default=happened.loss)
-    connection.execute(
-        f"UPDATE {JOBS} SET updated_us = ?, step = ?, total_steps = ?, epoch = ?, loss = ?,"
-        " best_loss = min(coalesce(best_loss, ?), ?), learning_rate = ?, tokens_per_s = ?, attempt_elapsed_s = ?,"
-        " memory_bytes = ?, gpu_memory_bytes = ?, gpu_utilization = ?, ticks = ? WHERE job_id = ?",
-        (
-            recorded.recorded_at_us,
-            happened.step,
-            happened.total_steps,
-            happened.epoch,
-            happened.loss,
-            lowest,
-            lowest,
-            happened.learning_rate,
-            happened.tokens_per_s,
-            happened.elapsed_s,
-            happened.memory_bytes,
-            happened.gpu_memory_bytes,
-            happened.gpu_utilization,
-            recorded.version,
-            happened.job_id,
-        ),
-    )
+    _progressed_run(connection, [(recorded, happened)])
+
+
+def _progressed_run(connection: sqlite3.Connection, run: Sequence[tuple[Recorded, TrainingProgressed]]) -> None:
+    """The newest tick of each job, and the lowest loss of all of them."""
+    newest: dict[str, tuple[Recorded, TrainingProgressed]] = {}
+    lowest: dict[str, float] = {}
+    for recorded, happened in run:
+        job_id = happened.job_id
+        newest[job_id] = recorded, happened
+        least = min(happened.losses, default=happened.loss)
+        lowest[job_id] = min(least, lowest.get(job_id, least))
+    for job_id, (recorded, happened) in newest.items():
+        connection.execute(
+            f"UPDATE {JOBS} SET updated_us = ?, step = ?, total_steps = ?, epoch = ?, loss = ?,"
+            " best_loss = min(coalesce(best_loss, ?), ?), learning_rate = ?, tokens_per_s = ?, attempt_elapsed_s = ?,"
+            " memory_bytes = ?, gpu_memory_bytes = ?, gpu_utilization = ?, ticks = ? WHERE job_id = ?",
+            (
+                recorded.recorded_at_us,
+                happened.step,
+                happened.total_steps,
+                happened.epoch,
+                happened.loss,
+                lowest[job_id],
+                lowest[job_id],
+                happened.learning_rate,
+                happened.tokens_per_s,
+                happened.elapsed_s,
+                happened.memory_bytes,
+                happened.gpu_memory_bytes,
+                happened.gpu_utilization,
+                recorded.version,
+                job_id,
+            ),
+        )
 
 
 def _measured(connection: sqlite3.Connection, recorded: Recorded, happened: HeldOutLossMeasured) -> None:
@@ -313,4 +326,5 @@ JOBS_VIEW = View(
         JobFailed: _failed,
         JobCompleted: _completed,
     },
+    {TrainingProgressed: _progressed_run},
 )

@@ -1,41 +1,59 @@
-"""Rebuilds a projection aside: in a file of its own, page by page, and copied in at the end.
+"""Rebuilds projections aside: each in a file of its own, all in one pass over the log, and copied in at the end.
 
-What was there stays readable meanwhile, and the writer is held only for the last page and the copy.
+What was there stays readable meanwhile, and the writer is held only for the last page and the copy. A projection that
+raises drops out and stops none of the others.
 """
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from btmd.projections.engine import Projection, ProjectionEngine, record_position, recorded_tables
 from btmd.store.reader import pages, read_head
+from btmd.store.recorded import Recorded
 
 CLOSE_ENOUGH_ROWS = 500
 
 
 class Rebuild:
-    """One rebuild: ``follow`` as often as wanted on any reader, then ``finish`` on the writer's connection."""
+    """One projection's rebuild: fed by :func:`follow`, ended by ``finish``; ``error`` says why it was given up."""
 
     def __init__(self, projection: Projection, folder: Path) -> None:
         self.projection = projection
         self.position = 0
+        self.error: str | None = None
         self._path = folder / f"rebuild-{projection.name}.db"
+        self._aside: sqlite3.Connection | None = None
+        try:
+            self._aside = self._new_file()
+            projection.create(self._aside)
+        except Exception as error:  # noqa: BLE001 - whatever a projection raises, the others go on
+            self.fail(error)
+
+    def _new_file(self) -> sqlite3.Connection:
         self._path.unlink(missing_ok=True)
         os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-        self._aside = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         # Nothing of it outlives a crash: it is made again from the log.
-        self._aside.execute("PRAGMA journal_mode=OFF")
-        self._aside.execute("PRAGMA synchronous=OFF")
-        projection.create(self._aside)
+        connection.execute("PRAGMA journal_mode=OFF").fetchone()
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
 
-    def follow(self, reader: sqlite3.Connection) -> None:
-        """Apply the log until fewer than ``CLOSE_ENOUGH_ROWS`` rows are left. Raises whatever the projection raises."""
-        while read_head(reader).seq - self.position >= CLOSE_ENOUGH_ROWS:
-            self._catch_up(reader)
+    def take(self, page: Sequence[Recorded]) -> None:
+        """Apply the next rows of the log. Raises whatever the projection raises."""
+        connection = self._aside
+        assert connection is not None
+        connection.execute("BEGIN")
+        self.projection.apply_all(connection, page)
+        connection.execute("COMMIT")
+        self.position = page[-1].seq
 
     def finish(self, writer: sqlite3.Connection) -> int:
         """The last rows, then the swap in one transaction; returns the position. Runs where nobody else appends."""
-        self._catch_up(writer)
+        for page in pages(writer, self.position):
+            self.take(page)
+        assert self._aside is not None
         self._aside.close()
         old_tables = dict.fromkeys((*recorded_tables(writer, self.projection.name), *self.projection.tables))
         writer.execute("ATTACH DATABASE ? AS aside", (str(self._path),))
@@ -58,26 +76,41 @@ class Rebuild:
             self._path.unlink(missing_ok=True)
         return self.position
 
-    def abandon(self) -> None:
-        self._aside.close()
+    def fail(self, error: Exception) -> None:
+        """Leave the projection as it was; ``error`` says why."""
+        self.error = f"{type(error).__name__}: {error}"
+        if self._aside is not None:
+            self._aside.close()
         self._path.unlink(missing_ok=True)
 
-    def _catch_up(self, connection: sqlite3.Connection) -> None:
-        for page in pages(connection, self.position):
-            self._aside.execute("BEGIN")
-            for row in page:
-                self.projection.apply(self._aside, row)
-            self._aside.execute("COMMIT")
-            self.position = page[-1].seq
+
+def follow(rebuilds: Sequence[Rebuild], reader: sqlite3.Connection, *, close_enough: int = CLOSE_ENOUGH_ROWS) -> None:
+    """Feed all of them from the beginning, in one pass, until fewer rows than ``close_enough`` are left."""
+    position = 0
+    while read_head(reader).seq - position >= close_enough:
+        for page in pages(reader, position):
+            running = [one for one in rebuilds if one.error is None]
+            if not running:
+                return
+            for one in running:
+                try:
+                    one.take(page)
+                except Exception as error:  # noqa: BLE001 - whatever a projection raises, the others go on
+                    one.fail(error)
+            position = page[-1].seq
 
 
-def rebuild_now(engine: ProjectionEngine, projection: Projection, writer: sqlite3.Connection, folder: Path) -> None:
+def rebuild_now(
+    engine: ProjectionEngine, projections: Sequence[Projection], writer: sqlite3.Connection, folder: Path
+) -> None:
     """Rebuild before the writer's thread runs; a projection that cannot be is reported and blocks nobody."""
-    rebuild: Rebuild | None = None
-    try:
-        rebuild = Rebuild(projection, folder)
-        engine.rebuilt(projection.name, rebuild.finish(writer))
-    except Exception as error:  # noqa: BLE001 - whatever a projection raises, the store opens without it
-        engine.failed(projection.name, f"{type(error).__name__}: {error}")
-        if rebuild is not None:
-            rebuild.abandon()
+    rebuilds = [Rebuild(projection, folder) for projection in projections]
+    follow(rebuilds, writer, close_enough=1)
+    for one in rebuilds:
+        if one.error is None:
+            try:
+                engine.rebuilt(one.projection.name, one.finish(writer))
+            except Exception as error:  # noqa: BLE001 - whatever a projection raises, the store opens without it
+                one.fail(error)
+        if one.error is not None:
+            engine.failed(one.projection.name, one.error)

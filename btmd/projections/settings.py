@@ -38,7 +38,13 @@ def _changed(connection: sqlite3.Connection, recorded: Recorded, happened: Setti
     )
 
 
-SETTINGS_VIEW = View("settings", 1, (SettingRow,), {SettingChanged: _changed})
+def _changed_run(connection: sqlite3.Connection, run: Sequence[tuple[Recorded, SettingChanged]]) -> None:
+    """Only the newest change of each setting is kept."""
+    for recorded, happened in {happened.key: (recorded, happened) for recorded, happened in run}.values():
+        _changed(connection, recorded, happened)
+
+
+SETTINGS_VIEW = View("settings", 1, (SettingRow,), {SettingChanged: _changed}, {SettingChanged: _changed_run})
 
 
 async def changed_settings(session: AsyncSession) -> Sequence[SettingRow]:

@@ -1,6 +1,7 @@
 """How far each trainer's spool has been taken into the log, written in the transaction of the events themselves."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from sqlmodel import Field, SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -39,29 +40,36 @@ class SpoolPositionRow(SQLModel, table=True):
 
 
 def _advance(connection: sqlite3.Connection, recorded: Recorded, happened: Numbered) -> None:
-    connection.execute(
+    _advance_run(connection, [(recorded, happened)])
+
+
+def _advance_run(connection: sqlite3.Connection, run: Sequence[tuple[Recorded, Numbered]]) -> None:
+    newest: dict[tuple[str, int], int] = {}
+    for _, happened in run:
+        attempt = happened.job_id, happened.attempt
+        newest[attempt] = max(happened.number, newest.get(attempt, 0))
+    connection.executemany(
         f"INSERT INTO {SpoolPositionRow.__tablename__} (job_id, attempt, number) VALUES (?, ?, ?)"
         " ON CONFLICT DO UPDATE SET number = max(number, excluded.number)",
-        (happened.job_id, happened.attempt, happened.number),
+        [(*attempt, number) for attempt, number in newest.items()],
     )
 
 
+_LISTENED_TO = (
+    TrainingStageEntered,
+    TrainingShapeKnown,
+    TrainingProgressed,
+    HeldOutLossMeasured,
+    CheckpointSaved,
+    CheckpointRejected,
+    TrainerNoticed,
+)
 SPOOL_VIEW = View(
     "spool_positions",
     1,
     (SpoolPositionRow,),
-    dict.fromkeys(
-        (
-            TrainingStageEntered,
-            TrainingShapeKnown,
-            TrainingProgressed,
-            HeldOutLossMeasured,
-            CheckpointSaved,
-            CheckpointRejected,
-            TrainerNoticed,
-        ),
-        _advance,
-    ),
+    dict.fromkeys(_LISTENED_TO, _advance),
+    dict.fromkeys(_LISTENED_TO, _advance_run),
 )
 
 

@@ -6,6 +6,7 @@ import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ from btmd.domain.event import Actor
 from btmd.domain.event_log import STREAM
 from btmd.errors import StoreFailed
 from btmd.projections.engine import Projection, ProjectionEngine
-from btmd.projections.rebuild import Rebuild, rebuild_now
+from btmd.projections.rebuild import Rebuild, follow, rebuild_now
 from btmd.store.batch import (
     Appended,
     AppendRequest,
@@ -254,10 +255,33 @@ class Store:
 
     async def rebuild_projections(self, names: Sequence[str] | None = None) -> dict[str, str | None]:
         """Rebuild these projections (None: all) aside; by name the error, or None where it runs again."""
-        chosen = [status.projection.name for status in self._writer.engine.statuses] if names is None else names
+        engine = self._writer.engine
+        chosen = [status.projection.name for status in engine.statuses] if names is None else names
+
+        rebuilds: list[Rebuild] = []
+
+        def followed(connection: sqlite3.Connection) -> None:
+            rebuilds.extend(Rebuild(engine.get(name), self.path.parent) for name in chosen)
+            follow(rebuilds, connection)
+
+        def finished(rebuild: Rebuild, connection: sqlite3.Connection) -> None:
+            engine.rebuilt(rebuild.projection.name, rebuild.finish(connection))
+
         # One at a time: each has its file under its name.
         async with self._rebuilding:
-            return {name: await self._rebuild(self._writer.engine.get(name)) for name in chosen}
+            try:
+                await self._read(followed)
+            except Exception as error:  # noqa: BLE001 - reported to the caller
+                for one in rebuilds:
+                    one.fail(error)
+            for one in rebuilds:
+                if one.error is None:
+                    try:
+                        await self._submit(partial(finished, one))
+                    except Exception as error:  # noqa: BLE001 - reported to the caller
+                        # One that ran before still runs on its old tables.
+                        one.fail(error)
+        return {one.projection.name: one.error for one in rebuilds}
 
     async def round_trip(self) -> None:
         """Once through the queue and the writer: proves that it lives. Raises StoreFailed."""
@@ -352,37 +376,12 @@ class Store:
             deliver=self._deliver,
         )
         try:
-            for projection in writer.engine.load(writer.connection):
-                rebuild_now(writer.engine, projection, writer.connection, self.path.parent)
+            stale = writer.engine.load(writer.connection)
+            rebuild_now(writer.engine, stale, writer.connection, self.path.parent)
         except BaseException:
             writer.connection.close()
             raise
         return writer
-
-    async def _rebuild(self, projection: Projection) -> str | None:
-        engine = self._writer.engine
-        rebuild: Rebuild | None = None
-
-        def follow(connection: sqlite3.Connection) -> Rebuild:
-            nonlocal rebuild
-            rebuild = Rebuild(projection, self.path.parent)
-            rebuild.follow(connection)
-            return rebuild
-
-        def finish(connection: sqlite3.Connection) -> None:
-            assert rebuild is not None
-            engine.rebuilt(projection.name, rebuild.finish(connection))
-
-        try:
-            await self._read(follow)
-            await self._submit(finish)
-        except Exception as error:  # noqa: BLE001 - reported to the caller and in health
-            message = f"{type(error).__name__}: {error}"
-            # What it stopped with is the reason to keep; one that ran before still runs on its old tables.
-            if rebuild is not None:
-                rebuild.abandon()
-            return message
-        return None
 
     def _submit(self, entry: Any) -> "asyncio.Future[Any]":
         self._require_open()

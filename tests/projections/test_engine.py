@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from btmd.store.event_log import Recorded, Store
@@ -29,6 +29,10 @@ class Counted:
         )
         if recorded.type == "OperationRefused" and recorded.data["code"] == self.fails_at:
             raise RuntimeError("a bug")
+
+    def apply_all(self, connection: sqlite3.Connection, rows: Sequence[Recorded]) -> None:
+        for row in rows:
+            self.apply(connection, row)
 
 
 class Renamed(Counted):
