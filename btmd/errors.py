@@ -106,6 +106,10 @@ class NotEnoughMemory(Conflict):
     code, title = "not_enough_memory", "Not enough memory"
 
 
+class GpuUnusable(Conflict):
+    code, title = "gpu_unusable", "The installed torch cannot use the GPU"
+
+
 class NotEnoughDisk(Conflict):
     code, title = "not_enough_disk", "Not enough room on the disk"
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre", "afs")
+
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
@@ -19,6 +21,9 @@ class Cpu:
     native_bf16: bool = False
     quota_cores: float | None = None
     """Cores' worth of time the control group grants; None without a limit."""
+    allowed_logical_cores: int = 0
+    """Hyper-threads that affinity and cpuset leave to this process; 0 when it was not read."""
+    numa_nodes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Memory:
     limit_bytes: int | None = None
     """The control group's limit; None when there is none below the machine's own memory."""
     swap_free_bytes: int = 0
+    swap_total_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +44,55 @@ class Disk:
 
     total_bytes: int
     free_bytes: int
+    filesystem: str = ""
+    """Its kind as the kernel calls it, such as ``ext4``; empty where that cannot be told."""
+    rotational: bool | None = None
+    """Whether the disk turns; None where that cannot be told."""
+
+    @property
+    def on_network(self) -> bool:
+        """Whether another machine holds it."""
+        return self.filesystem.startswith(NETWORK_FILESYSTEMS)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is gone after a restart."""
+        return self.filesystem in ("tmpfs", "ramfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """``source`` is ``mains``, ``battery``, or empty where that cannot be told; the charge is in percent."""
+
+    source: str = ""
+    battery_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
-    """A process that holds memory on a GPU; the memory is None where the driver does not tell."""
+    """A process that holds memory on a GPU; what the driver or the kernel does not tell is None."""
 
     pid: int
     used_bytes: int | None
+    uid: int | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuInstance:
+    """A part of a GPU that is split by MIG. Memory in bytes."""
+
+    uuid: str
+    total_bytes: int
+    free_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One NVIDIA GPU. Memory in bytes, ``utilization`` in percent (None where the driver does not tell)."""
+    """One NVIDIA GPU. Memory in bytes, ``utilization`` in percent; what the driver does not tell is None.
+
+    A GPU that is split by MIG shows the memory of its first instance, the one that computations get.
+    """
 
     index: int
     name: str
@@ -62,11 +104,35 @@ class Gpu:
     temperature_c: int | None = None
     processes: tuple[GpuProcess, ...] = ()
     uuid: str = ""
+    temperature_limit_c: int | None = None
+    """Where it slows itself down."""
+    throttle_reasons: tuple[str, ...] = ()
+    """Why it runs below its full clock just now, such as ``thermal``; being idle is none."""
+    ecc_enabled: bool | None = None
+    uncorrected_errors: int | None = None
+    """Memory errors since the driver was loaded that ECC could not mend."""
+    mig_instances: tuple[GpuInstance, ...] = ()
 
     @property
     def native_bf16(self) -> bool:
         """Whether it multiplies bf16 itself: Ampere (8.0) and later."""
         return self.compute_capability >= (8, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """The installed torch, read without importing it; ``cuda_version`` is empty for a build without CUDA."""
+
+    version: str
+    cuda_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRefusal:
+    """Why GPUs that the driver sees cannot be trained on by the installed torch, and what mends it."""
+
+    detail: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +147,22 @@ class Hardware:
     driver_version: str | None = None
     other_gpus: tuple[str, ...] = ()
     """Makers of GPUs that btmd cannot train on, such as ``AMD``."""
+    power: Power = Power()
+    torch: TorchBuild | None = None
+    """None where torch is not installed."""
+    driver_cuda_version: str = ""
+    """The newest CUDA that the NVIDIA driver offers, such as ``13.0``."""
+    gpu_refusal: GpuRefusal | None = None
+    """Set when the driver sees GPUs that the installed torch cannot use: no training may start unnoticed on the CPU."""
 
     @property
     def best_gpu(self) -> Gpu | None:
-        """The GPU with the most free memory, the lowest index first among equals."""
+        """The GPU with the most free memory, the lowest index first among equals; None where torch can use none."""
+        if self.gpu_refusal is not None:
+            return None
         return max(self.gpus, key=lambda gpu: (gpu.free_bytes, -gpu.index), default=None)
 
     @property
     def supports_mixed_precision(self) -> bool:
         """Whether bf16 or fp16 is faster than fp32 here."""
-        return bool(self.gpus) or self.cpu.native_bf16
+        return self.best_gpu is not None or self.cpu.native_bf16

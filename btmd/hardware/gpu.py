@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pynvml
-
-from btmd.domain.hardware import Gpu, GpuProcess
+from btmd.domain.hardware import Gpu
 from btmd.hardware.control_groups import read_text
+from btmd.hardware.gpu_reading import as_text, optional, read_gpu
+from btmd.hardware.nvml import Nvml, load_nvml
 
 PCI_DISPLAY_CLASS = "0x03"
 PCI_MAKERS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
+NO_DRIVER = "There is an NVIDIA GPU, but its driver is not installed or not loaded, so it is not used."
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +27,34 @@ class FoundGpus:
     problems: tuple[str, ...] = ()
     driver_version: str | None = None
     other_gpus: tuple[str, ...] = ()
+    driver_cuda_version: str = ""
 
 
-def read_gpus(root: Path = Path("/"), nvml: Any = pynvml) -> FoundGpus:
-    """Ask the driver about every NVIDIA GPU; ``nvml`` is the management library's module."""
+def read_gpus(root: Path = Path("/"), load: Callable[[], Nvml | None] = load_nvml) -> FoundGpus:
+    """Ask the driver about every NVIDIA GPU; ``load`` gives the management library where there is one."""
     makers = _pci_makers(root)
     others = tuple(sorted(makers - {"NVIDIA"}))
+    nvml = load()
+    if nvml is None:
+        return FoundGpus(problems=(NO_DRIVER,) if "NVIDIA" in makers else (), other_gpus=others)
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         problem = _init_problem(error, nvml, present="NVIDIA" in makers)
         return FoundGpus(problems=(problem,) if problem else (), other_gpus=others)
     try:
-        gpus, problems = _read_all(nvml)
-        version = _optional(nvml, nvml.nvmlSystemGetDriverVersion)
+        gpus, problems = _read_all(nvml, root)
+        version = _asked(nvml, nvml.nvmlSystemGetDriverVersion)
+        cuda = _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)
     finally:
-        _optional(nvml, nvml.nvmlShutdown)
-    return FoundGpus(gpus, problems, _text(version) if version is not None else None, others)
+        _asked(nvml, nvml.nvmlShutdown)
+    return FoundGpus(
+        gpus,
+        problems,
+        None if version is None else as_text(version),
+        others,
+        "" if not cuda else f"{cuda // 1000}.{cuda % 1000 // 10}",
+    )
 
 
 def _pci_makers(root: Path) -> set[str]:
@@ -55,7 +67,7 @@ def _pci_makers(root: Path) -> set[str]:
     return found
 
 
-def _init_problem(error: Exception, nvml: Any, *, present: bool) -> str:
+def _init_problem(error: Exception, nvml: Nvml, *, present: bool) -> str:
     """Why the driver does not answer; empty when there is no GPU to speak of."""
     code = getattr(error, "value", None)
     if code == nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
@@ -64,59 +76,37 @@ def _init_problem(error: Exception, nvml: Any, *, present: bool) -> str:
         return ""
     if code == nvml.NVML_ERROR_NO_PERMISSION:
         return "There is an NVIDIA GPU, but this user may not use it: its device files do not allow it."
-    return "There is an NVIDIA GPU, but its driver is not installed or not loaded, so it is not used."
+    return NO_DRIVER
 
 
-def _read_all(nvml: Any) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
+def _read_all(nvml: Nvml, root: Path) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
     gpus: list[Gpu] = []
     problems: list[str] = []
-    for index in range(_optional(nvml, nvml.nvmlDeviceGetCount) or 0):
+    for index in range(_asked(nvml, nvml.nvmlDeviceGetCount) or 0):
         try:
-            gpus.append(_read_one(nvml, index))
+            gpu, problem = read_gpu(nvml, index, root)
         except nvml.NVMLError as error:
-            if getattr(error, "value", None) == nvml.NVML_ERROR_GPU_IS_LOST:
-                problems.append(f"GPU {index} no longer answers (it was lost): restart the machine to use it again.")
-            else:
-                problems.append(f"GPU {index} cannot be read and is not used: {error}.")
+            problems.append(_broken(index, error, nvml))
+            continue
+        if gpu is not None:
+            gpus.append(gpu)
+        if problem:
+            problems.append(problem)
     return tuple(gpus), tuple(problems)
 
 
-def _read_one(nvml: Any, index: int) -> Gpu:
-    """One GPU. Raises NVMLError when even its memory cannot be read, for then it cannot be planned with."""
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    name = nvml.nvmlDeviceGetName(handle)
-    capability = _optional(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle) or (0, 0)
-    rates = _optional(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
-    return Gpu(
-        index=index,
-        name=_text(name),
-        total_bytes=int(memory.total),
-        free_bytes=int(memory.free),
-        used_bytes=int(memory.used),
-        compute_capability=(int(capability[0]), int(capability[1])),
-        utilization=None if rates is None else float(rates.gpu),
-        temperature_c=_optional(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
-        processes=_processes(nvml, handle),
-        uuid=_text(_optional(nvml, nvml.nvmlDeviceGetUUID, handle) or ""),
-    )
+def _broken(index: int, error: Exception, nvml: Nvml) -> str:
+    code = getattr(error, "value", None)
+    if code == nvml.NVML_ERROR_GPU_IS_LOST:
+        return f"GPU {index} no longer answers (it was lost): restart the machine to use it again."
+    if code == nvml.NVML_ERROR_RESET_REQUIRED:
+        return f"GPU {index} has to be reset before it can be used: run nvidia-smi --gpu-reset, or restart the machine."
+    return f"GPU {index} cannot be read and is not used: {error}."
 
 
-def _processes(nvml: Any, handle: Any) -> tuple[GpuProcess, ...]:
-    running = _optional(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
-    return tuple(
-        GpuProcess(int(process.pid), None if process.usedGpuMemory is None else int(process.usedGpuMemory))
-        for process in running
-    )
-
-
-def _optional(nvml: Any, ask: Callable[..., Any], *given: Any) -> Any:
-    """The answer, or None where this GPU or driver does not offer it."""
+def _asked(nvml: Nvml, ask: Callable[..., Any]) -> Any:
+    """The system's answer; None also where a lost GPU keeps the library from answering."""
     try:
-        return ask(*given)
+        return optional(nvml, ask)
     except nvml.NVMLError:
         return None
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -24,6 +24,7 @@ def read_memory(root: Path = Path("/")) -> Memory:
         available_bytes=available,
         limit_bytes=limit,
         swap_free_bytes=table.get("SwapFree", 0),
+        swap_total_bytes=table.get("SwapTotal", 0),
     )
 
 

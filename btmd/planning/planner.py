@@ -6,6 +6,7 @@ from btmd.planning.data import share_data
 from btmd.planning.disk import choose_checkpoints
 from btmd.planning.fit import EITHER_WAY_TYPES, Fit, find_fit
 from btmd.planning.hyperparameters import HYPERPARAMETERS, read_overrides
+from btmd.planning.machine import on_usable_devices
 from btmd.planning.notes import notes_for
 from btmd.planning.plan import Plan, Source
 from btmd.planning.request import PlanRequest, read_allow
@@ -24,10 +25,11 @@ def make_plan(request: PlanRequest) -> Plan:
     """Choose every value of a training.
 
     The same request always gives the same plan. Raises UnknownKey, InvalidValue, NothingToLearn, DatasetRefused,
-    NotEnoughMemory and NotEnoughDisk; each says what is wrong and what to do.
+    GpuUnusable, NotEnoughMemory and NotEnoughDisk; each says what is wrong and what to do.
     """
     chosen = read_overrides(request.overrides)
     allow = read_allow(request.allow)
+    request = on_usable_devices(request, chosen, allow)
     fit, wished = find_fit(request, chosen, allow)
     _refuse_idle_adapter_values(request, fit)
     choices = Choices(request, chosen)

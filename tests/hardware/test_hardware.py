@@ -2,8 +2,6 @@
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
@@ -11,8 +9,8 @@ import pytest
 from btmd.hardware import probe
 from btmd.hardware.cpu import read_cpu
 from btmd.hardware.disk import read_disk
-from btmd.hardware.gpu import read_gpus
 from btmd.hardware.memory import read_memory
+from tests.hardware.machines import machine
 
 GB = 1024**3
 X86 = "processor\t: {n}\nmodel name\t: A processor\nphysical id\t: 0\ncore id\t: {core}\nflags\t\t: fpu avx2 {flags}\n"
@@ -21,15 +19,6 @@ V1_MOUNTS = (
     "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
     "34 31 0:31 {root} /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 )
-
-
-def machine(root: Path, files: dict[str, str]) -> Path:
-    """A made-up file system with these files."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
 
 
 def cpuinfo(cores: int, threads: int, flags: str = "") -> str:
@@ -182,126 +171,3 @@ def test_a_group_above_the_mount_is_not_looked_for_outside(tmp_path: Path) -> No
 def test_the_disk_of_a_folder_still_to_be_made_is_its_parents(tmp_path: Path) -> None:
     disk = read_disk(tmp_path / "a" / "b")
     assert 0 < disk.free_bytes < disk.total_bytes
-
-
-# --- GPUs -------------------------------------------------------------------------------------------
-
-
-class FakeNVMLError(Exception):
-    def __init__(self, value: int) -> None:
-        super().__init__(f"error {value}")
-        self.value = value
-
-
-class FakeNvml:
-    """A driver for tests: the only thing here that is not real, since the hardware may be missing."""
-
-    NVMLError = FakeNVMLError
-    NVML_ERROR_NO_PERMISSION, NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_GPU_IS_LOST = 4, 9, 15
-    NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_LIB_RM_VERSION_MISMATCH = 3, 12, 18
-    NVML_TEMPERATURE_GPU = 0
-
-    def __init__(self, *, init: int = 0, lost: tuple[int, ...] = (), count: int = 0, bare: bool = False) -> None:
-        self.init, self.lost, self.count, self.bare = init, lost, count, bare
-        self.open = 0
-
-    def nvmlInit(self) -> None:
-        if self.init:
-            raise FakeNVMLError(self.init)
-        self.open += 1
-
-    def nvmlShutdown(self) -> None:
-        self.open -= 1
-
-    def nvmlSystemGetDriverVersion(self) -> str:
-        return "580.1"
-
-    def nvmlDeviceGetCount(self) -> int:
-        return self.count
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        if index in self.lost:
-            raise FakeNVMLError(self.NVML_ERROR_GPU_IS_LOST)
-        return index
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(total=24 * GB, free=20 * GB, used=4 * GB)
-
-    def nvmlDeviceGetName(self, handle: int) -> bytes:
-        return b"A GPU"
-
-    def _unless_bare(self, answer: Any) -> Any:
-        if self.bare:
-            raise FakeNVMLError(self.NVML_ERROR_NOT_SUPPORTED)
-        return answer
-
-    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> Any:
-        return self._unless_bare((8, 9))
-
-    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
-        return self._unless_bare(SimpleNamespace(gpu=37))
-
-    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> Any:
-        return self._unless_bare(61)
-
-    def nvmlDeviceGetUUID(self, handle: int) -> Any:
-        return self._unless_bare("GPU-1")
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> Any:
-        found = [SimpleNamespace(pid=7, usedGpuMemory=GB), SimpleNamespace(pid=8, usedGpuMemory=None)]
-        return self._unless_bare(found)
-
-
-def with_pci(root: Path, vendor: str, kind: str = "0x030000") -> Path:
-    return machine(root, {"sys/bus/pci/devices/0/vendor": vendor + "\n", "sys/bus/pci/devices/0/class": kind + "\n"})
-
-
-def test_a_machine_without_a_gpu_says_nothing_about_one(tmp_path: Path) -> None:
-    found = read_gpus(tmp_path, FakeNvml(init=FakeNvml.NVML_ERROR_LIBRARY_NOT_FOUND))
-    assert (found.gpus, found.problems, found.other_gpus) == ((), (), ())
-
-
-def test_a_driver_without_a_device_breaks_nothing(tmp_path: Path) -> None:
-    nvml = FakeNvml(count=0)
-    assert read_gpus(tmp_path, nvml).gpus == ()
-    assert nvml.open == 0
-
-
-def test_a_gpu_without_a_driver_is_named(tmp_path: Path) -> None:
-    root = with_pci(tmp_path, "0x10de", "0x030200")
-    found = read_gpus(root, FakeNvml(init=FakeNvml.NVML_ERROR_LIBRARY_NOT_FOUND))
-    assert found.gpus == ()
-    assert "driver" in found.problems[0]
-
-
-def test_an_updated_driver_asks_for_a_restart(tmp_path: Path) -> None:
-    found = read_gpus(tmp_path, FakeNvml(init=FakeNvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH))
-    assert "restart" in found.problems[0]
-
-
-def test_everything_a_gpu_tells_is_read(tmp_path: Path) -> None:
-    nvml = FakeNvml(count=1)
-    (gpu,) = read_gpus(tmp_path, nvml).gpus
-    assert (gpu.name, gpu.total_bytes, gpu.free_bytes, gpu.used_bytes) == ("A GPU", 24 * GB, 20 * GB, 4 * GB)
-    assert (gpu.compute_capability, gpu.native_bf16, gpu.utilization, gpu.temperature_c) == ((8, 9), True, 37.0, 61)
-    assert [(process.pid, process.used_bytes) for process in gpu.processes] == [(7, GB), (8, None)]
-    assert nvml.open == 0
-
-
-def test_a_gpu_that_tells_only_its_memory_is_still_used(tmp_path: Path) -> None:
-    (gpu,) = read_gpus(tmp_path, FakeNvml(count=1, bare=True)).gpus
-    assert (gpu.utilization, gpu.temperature_c, gpu.processes, gpu.native_bf16) == (None, None, (), False)
-
-
-def test_a_lost_gpu_is_named_and_the_others_are_used(tmp_path: Path) -> None:
-    found = read_gpus(tmp_path, FakeNvml(count=3, lost=(1,)))
-    assert [gpu.index for gpu in found.gpus] == [0, 2]
-    assert "GPU 1" in found.problems[0]
-    assert "lost" in found.problems[0]
-
-
-def test_gpus_of_other_makers_are_named(tmp_path: Path) -> None:
-    found = read_gpus(with_pci(tmp_path, "0x1002"), FakeNvml(init=FakeNvml.NVML_ERROR_LIBRARY_NOT_FOUND))
-    assert (found.other_gpus, found.problems) == (("AMD",), ())
-    network_card = with_pci(tmp_path / "other", "0x1002", "0x020000")
-    assert read_gpus(network_card, FakeNvml(init=FakeNvml.NVML_ERROR_LIBRARY_NOT_FOUND)).other_gpus == ()

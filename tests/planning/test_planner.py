@@ -5,8 +5,16 @@ from typing import Any
 
 import pytest
 
-from btmd.domain.hardware import Disk, Hardware
-from btmd.errors import DatasetRefused, InvalidValue, NotEnoughDisk, NotEnoughMemory, NothingToLearn, UnknownKey
+from btmd.domain.hardware import Disk, GpuRefusal, Hardware
+from btmd.errors import (
+    DatasetRefused,
+    GpuUnusable,
+    InvalidValue,
+    NotEnoughDisk,
+    NotEnoughMemory,
+    NothingToLearn,
+    UnknownKey,
+)
 from btmd.planning import TokenFacts, choose_preset, make_plan, recommend
 from btmd.planning.hyperparameters import HYPERPARAMETERS
 from btmd.planning.memory import Shape, estimate_memory
@@ -343,3 +351,18 @@ def test_problems_of_the_machine_are_passed_on() -> None:
     machine = cpu_machine()
     broken = Hardware(machine.cpu, machine.memory, machine.disk, problems=("The GPU was lost.",))
     assert "The GPU was lost." in plan(hardware=broken).notes
+
+
+def test_a_gpu_that_torch_cannot_use_is_never_left_for_the_cpu_unasked() -> None:
+    machine = replace(
+        gpu_machine(gpu(20)), gpu_refusal=GpuRefusal("The installed torch was built without CUDA.", "Install another.")
+    )
+    for given in ({}, {"allow": "lora shorter"}, {"allow": "cpu", "device": "cuda:0"}):
+        with pytest.raises(GpuUnusable, match="without CUDA") as refused:
+            plan(hardware=machine, **given)
+        assert refused.value.hint == "Install another."
+    asked: list[dict[str, Any]] = [{"device": "cpu"}, {"allow": "cpu"}]
+    for given in asked:
+        made = plan(hardware=machine, **given)
+        assert made.text("device") == "cpu"
+        assert any("without CUDA" in note for note in made.notes)
