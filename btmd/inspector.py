@@ -7,11 +7,12 @@ import anyio
 import anyio.to_thread
 
 from btmd.child.caller import OnProgress, Result, ask_child, ignore_progress
-from btmd.inspection.facts import ConversionFacts, DatasetFacts, ModelFacts, TokenFacts
+from btmd.inspection.facts import ConversionFacts, DatasetFacts, FileHashes, ModelFacts, TokenFacts
 from btmd.inspection.requests import (
     AnyRequest,
     ConvertGgufRequest,
     DatasetRequest,
+    HashRequest,
     ModelRequest,
     TokensRequest,
     aside,
@@ -45,6 +46,10 @@ class Inspector:
     ) -> ConversionFacts:
         """Convert a GGUF file into a folder. Raises ModelRefused, NotEnoughDisk, FileMissing or ChildFailed."""
         return await self._run(request, ConversionFacts, on_progress)
+
+    async def hashes(self, request: HashRequest, on_progress: OnProgress = ignore_progress) -> FileHashes:
+        """Hash a model folder's files. Raises FileMissing, NotAModel or ChildFailed."""
+        return await self._run(request, FileHashes, on_progress)
 
     async def _run(self, request: AnyRequest, kind: type[Result], on_progress: OnProgress) -> Result:
         async with self._limiter:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio.to_thread
@@ -10,14 +10,16 @@ import msgspec
 
 from btmd.command_handler import CommandHandler, Handled
 from btmd.domain.event import Actor
-from btmd.domain.model import AddModel, ModelFacts, ModelState, RemoveModel, stream_name
+from btmd.domain.model import AddModel, ModelFacts, ModelState, RemoveModel, SetModel, VerifyModel, stream_name
 from btmd.errors import Conflict, FileMissing, InvalidValue, NotPermitted
+from btmd.inspection.facts import FileHashes
 from btmd.inspection.facts import ModelFacts as InspectedFacts
-from btmd.inspection.requests import ConvertGgufRequest, ModelRequest
+from btmd.inspection.requests import ConvertGgufRequest, HashRequest, ModelRequest
 from btmd.inspector import Inspector
 from btmd.job_folder import write_atomically
 from btmd.model_fingerprint import fingerprint_now
 from btmd.naming import slug
+from btmd.planning.hyperparameters import HyperparameterValue, hyperparameter
 from btmd.projections.job import unfinished_jobs
 from btmd.projections.model import ModelRow
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
@@ -98,6 +100,22 @@ class ModelAdding:
         if row.converted:
             await anyio.to_thread.run_sync(shutil.rmtree, Path(row.folder), True)
         return handled
+
+    async def verify(self, row: ModelRow, *, actor: Actor, on_progress: OnProgress) -> tuple[Handled, FileHashes]:
+        """Read every byte and compare with what was recorded, or record it. Raises FileMissing, ChildFailed."""
+        hashes = await self._inspector.hashes(HashRequest(folder=row.folder), on_progress)
+        return await self._handler.handle(VerifyModel(row.model_id, hashes.files), actor=actor), hashes
+
+    async def set(self, row: ModelRow, changes: Mapping[str, object], *, actor: Actor) -> Handled:
+        """Change training values that plans for this model begin with; None takes one away.
+
+        Raises UnknownKey, InvalidValue.
+        """
+        checked: dict[str, HyperparameterValue | None] = {}
+        for key, value in changes.items():
+            known = hyperparameter(key)
+            checked[key] = None if value is None else known.read(value)
+        return await self._handler.handle(SetModel(row.model_id, checked), actor=actor)
 
     async def _refuse_other_source(self, model_id: str, path: Path) -> None:
         """Before any work: a name that stands for another model already."""

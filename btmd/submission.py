@@ -21,6 +21,7 @@ from btmd.domain.settings import SettingsState
 from btmd.errors import ConsentMissing, InvalidValue
 from btmd.hardware import probe
 from btmd.inspection.facts import DatasetFacts
+from btmd.model_settings import beginning_with, told_as_settings
 from btmd.models import require_unchanged
 from btmd.naming import LONGEST_NAME, find_dataset, find_model
 from btmd.plan_request import to_token_facts
@@ -131,10 +132,11 @@ class Submission:
                 tokens=to_token_facts(measured, msgspec.convert(chosen.facts, DatasetFacts)),
                 hardware=hardware,
                 settings=state.all(),
-                overrides=wish.overrides,
+                overrides=beginning_with(model.settings, wish.overrides, preset, wish.allow),
                 allow=wish.allow,
             )
         )
+        plan = told_as_settings(plan, model.settings, wish.overrides, model.model_id)
         return Prepared(
             wish,
             plan,

@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
-from btmctl.errors import DONE
+from btmctl.errors import DAMAGED, DONE, UsageError
 from btmctl.parser import Noun
 from btmctl.session import Session
 
@@ -20,10 +20,36 @@ def command() -> Noun:
     )
     add.add_argument("path", metavar="PATH", help="a model folder or a GGUF file")
     add.add_argument("--name", metavar="NAME", help="what to call it (default: the name of the folder or file)")
-    noun.verb("show", show, "Show what is known of one model.", ["btmctl models show smol"]).add_argument(
-        "model", metavar="M", help="id, beginning of an id, or name"
+    _of_one(noun.verb("show", show, "Show what is known of one model.", ["btmctl models show smol"]))
+    change = noun.verb(
+        "set",
+        set_values,
+        "Set training values that plans for this model begin with; KEY= takes one away.",
+        ["btmctl models set smol learning_rate=1e-4 lora_r=32", "btmctl models set smol lora_r="],
+    )
+    _of_one(change)
+    change.add_argument("values", metavar="K=V", nargs="+", help="as with train --set")
+    _of_one(
+        noun.verb(
+            "verify",
+            verify,
+            "Read every byte of a model's files; name those that are not as they were recorded the first time.",
+            ["btmctl models verify smol"],
+        )
+    )
+    _of_one(
+        noun.verb(
+            "remove",
+            remove,
+            "Forget a model; your own files stay, a converted copy goes.",
+            ["btmctl models remove smol"],
+        )
     )
     return noun
+
+
+def _of_one(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="M", help="id, beginning of an id, or name")
 
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
@@ -65,6 +91,55 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
     return DONE
 
 
+def set_values(arguments: argparse.Namespace, session: Session) -> int:
+    settings: Document = {}
+    for given in arguments.values:
+        key, mark, value = given.partition("=")
+        if not mark or not key:
+            raise UsageError(f"{given!r} sets nothing.", "It must be KEY=VALUE.", "btmctl models set --help")
+        settings[key] = value or None
+    changed = session.client.patch(f"/models/{arguments.model}", {"settings": settings})
+    if session.output.as_json:
+        session.output.document(changed)
+    else:
+        _fields(changed, session)
+    return DONE
+
+
+def verify(arguments: argparse.Namespace, session: Session) -> int:
+    output = session.output
+    found = session.client.run(f"/models/{arguments.model}/verify", {}, output.progress)
+    output.end_progress()
+    if output.as_json:
+        output.document(found)
+    elif found["verdict"] == "recorded":
+        output.say(f"{found['files']} files ({words.size(found['size_bytes'])}) are recorded; later ones are compared.")
+    elif found["verdict"] == "unchanged":
+        output.say(
+            f"All {found['files']} files ({words.size(found['size_bytes'])}) are as they were recorded.", "green"
+        )
+    if found["verdict"] != "changed":
+        return DONE
+    for what in ("changed", "missing", "added"):
+        for name in found[what]:
+            output.say(f"{what}: {name}", "red")
+    output.problem(
+        "The model is not the one that was recorded.",
+        "Somebody changed its files, or the disk did.",
+        f"If it was meant to be: btmctl models remove {found['model_id']}, then add it again.",
+    )
+    return DAMAGED
+
+
+def remove(arguments: argparse.Namespace, session: Session) -> int:
+    answer = session.client.delete(f"/models/{arguments.model}")
+    if session.output.as_json:
+        session.output.document(answer)
+    else:
+        session.output.say(answer["message"])
+    return DONE
+
+
 def _fields(model: Document, session: Session) -> None:
     facts = model.get("facts") or {}
     chat = "yes, with its own chat template" if facts.get("has_chat_template") else "no chat template"
@@ -82,5 +157,20 @@ def _fields(model: Document, session: Session) -> None:
             ("chat", chat),
             ("was quantised", facts.get("quantised")),
             ("licence", facts.get("license")),
+            ("adapters on", ", ".join(facts.get("linear_layers") or ())),
+            ("settings", ", ".join(f"{key}={_shown(value)}" for key, value in (model.get("settings") or {}).items())),
+            ("verified", _verification(model.get("verification") or {})),
         ]
     )
+
+
+def _shown(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _verification(found: Document) -> str:
+    if not found.get("verified_at"):
+        return f"recorded {words.moment(found['recorded_at'])}" if found.get("recorded_at") else ""
+    differing = [name for what in ("changed", "missing", "added") for name in found.get(what, ())]
+    verdict = f"NOT as recorded: {', '.join(differing)}" if differing else "as recorded"
+    return f"{words.moment(found['verified_at'])}: {verdict}"

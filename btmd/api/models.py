@@ -21,6 +21,23 @@ from btmd.projections.model import ModelRow, models
 router = Router(prefix="/models", tags=("models",))
 
 EXAMPLE = {"model_id": "smollm2", "name": "SmolLM2", "folder": "/home/ada/models/smollm2", "converted": False}
+VERIFIED = {
+    "model_id": "smollm2",
+    "verdict": "unchanged",
+    "files": 7,
+    "size_bytes": 271_000_000,
+    "recorded_at": "2026-11-22T14:00:00Z",
+    "verified_at": "2026-11-22T15:00:00Z",
+    "changed": [],
+    "missing": [],
+    "added": [],
+}
+
+
+class ModelSettings(msgspec.Struct):
+    """Training values by their keys; null takes one away."""
+
+    settings: dict[str, Any]
 
 
 class ModelAddition(msgspec.Struct):
@@ -40,6 +57,12 @@ def model_json(row: ModelRow) -> dict[str, Any]:
         "converted": row.converted,
         "added_at": rfc3339(row.added_us),
         "facts": row.facts,
+        "settings": row.settings,
+        "verification": {
+            "recorded_at": None if row.hashed_us is None else rfc3339(row.hashed_us),
+            "verified_at": None if row.verified_us is None else rfc3339(row.verified_us),
+            **{name: row.differences.get(name, []) for name in ("changed", "missing", "added")},
+        },
     }
 
 
@@ -73,6 +96,41 @@ async def add_model(body: ModelAddition, request: Request, parts: Parts, actor: 
             return model_json(await find_model(session, handled.state.model_id))
 
     return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "POST", "/{model_id:path}/verify", Permission.TRAIN, **described(VERIFIED, errors=(404,)))
+async def verify_model(model_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+    """Read every byte of the model's files and name those that are not as they were recorded."""
+    async with parts.store.session() as session:
+        row = await find_model(session, model_id)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            _, hashes = await parts.model_adding.verify(row, actor=actor, on_progress=on_progress)
+        async with parts.store.session() as session:
+            found = model_json(await find_model(session, row.model_id))
+        verification = found["verification"]
+        differs = any(verification[name] for name in ("changed", "missing", "added"))
+        first = verification["verified_at"] is None
+        return {
+            "model_id": row.model_id,
+            "verdict": "recorded" if first else "changed" if differs else "unchanged",
+            "files": len(hashes.files),
+            "size_bytes": hashes.size_bytes,
+            **verification,
+        }
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "PATCH", "/{model_id:path}", Permission.TRAIN, **described(EXAMPLE, errors=(404,)))
+async def set_model(model_id: str, body: ModelSettings, parts: Parts, actor: Actor) -> Response:
+    """Training values that plans for this model begin with; what is asked for one training still wins."""
+    async with parts.store.session() as session:
+        row = await find_model(session, model_id)
+    await parts.model_adding.set(row, body.settings, actor=actor)
+    async with parts.store.session() as session:
+        return json_answer(model_json(await find_model(session, row.model_id)))
 
 
 @operation(router, "GET", "/{model_id:path}", Permission.READ, **described(EXAMPLE, errors=(404,)))

@@ -1,9 +1,12 @@
 """Models: folders of weights on this machine, known by the facts in their headers."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from btmd.domain.event import Event, event
 from btmd.errors import Conflict, ModelNotFound
+
+SettingValue = int | float | bool | str | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,32 @@ class ModelRemoved(Event):
     model_id: str
 
 
+@event("ModelHashed")
+class ModelHashed(Event):
+    """The SHA-256 of each file of the folder by its name: what later verifications compare with."""
+
+    model_id: str
+    files: dict[str, str]
+
+
+@event("ModelVerified")
+class ModelVerified(Event):
+    """Every byte was read and compared with what was recorded; three empty lists mean that nothing differs."""
+
+    model_id: str
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+    added: tuple[str, ...]
+
+
+@event("ModelSettingsChanged")
+class ModelSettingsChanged(Event):
+    """``settings`` are all training values that plans for this model begin with."""
+
+    model_id: str
+    settings: dict[str, SettingValue]
+
+
 @dataclass(frozen=True, slots=True)
 class AddModel:
     model_id: str
@@ -76,7 +105,23 @@ class RemoveModel:
     model_id: str
 
 
-ModelCommand = AddModel | RemoveModel
+@dataclass(frozen=True, slots=True)
+class VerifyModel:
+    """Compare ``files``, SHA-256 by name as they are now, with those recorded; the first time they are recorded."""
+
+    model_id: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SetModel:
+    """Change training values of one model; None takes one away. They are checked before."""
+
+    model_id: str
+    changes: Mapping[str, SettingValue | None]
+
+
+ModelCommand = AddModel | RemoveModel | VerifyModel | SetModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +131,8 @@ class ModelState:
     folder: str
     fingerprint: str
     removed: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, SettingValue] = field(default_factory=dict)
 
 
 def stream_name(model_id: str) -> str:
@@ -99,34 +146,64 @@ def stream(command: ModelCommand) -> str:
 def decide(command: ModelCommand, state: ModelState | None) -> list[Event]:
     """Adding the same folder again changes nothing. Raises Conflict for a name in use, ModelNotFound."""
     if isinstance(command, AddModel):
-        if state is not None and not state.removed:
-            if (state.source, state.fingerprint) == (command.source, command.facts.fingerprint):
-                return []
-            if state.source != command.source:
-                raise Conflict(
-                    f"Another model is called {command.model_id} already.", hint="Choose another name with --name."
-                )
-        return [
-            ModelAdded(
-                command.model_id,
-                command.name,
-                command.owner_uid,
-                command.source,
-                command.folder,
-                command.converted,
-                command.facts,
-            )
-        ]
+        return _add(command, state)
     if state is None or state.removed:
         raise ModelNotFound(
             f"There is no model called {command.model_id}.", hint="`btmctl models list` shows those there are."
         )
+    match command:
+        case VerifyModel():
+            return [_verify(command, state)]
+        case SetModel():
+            settings = {key: value for key, value in {**state.settings, **command.changes}.items() if value is not None}
+            return [] if settings == state.settings else [ModelSettingsChanged(command.model_id, settings)]
     return [ModelRemoved(command.model_id)]
+
+
+def _add(command: AddModel, state: ModelState | None) -> list[Event]:
+    settings: Mapping[str, SettingValue] = {}
+    if state is not None and not state.removed:
+        if state.source != command.source:
+            raise Conflict(
+                f"Another model is called {command.model_id} already.", hint="Choose another name with --name."
+            )
+        if state.fingerprint == command.facts.fingerprint:
+            return []
+        settings = state.settings
+    added = ModelAdded(
+        command.model_id,
+        command.name,
+        command.owner_uid,
+        command.source,
+        command.folder,
+        command.converted,
+        command.facts,
+    )
+    return [added, ModelSettingsChanged(command.model_id, dict(settings))] if settings else [added]
+
+
+def _verify(command: VerifyModel, state: ModelState) -> Event:
+    now, then = command.files, state.files
+    if not then:
+        return ModelHashed(command.model_id, dict(now))
+    return ModelVerified(
+        command.model_id,
+        changed=tuple(sorted(name for name in now.keys() & then.keys() if now[name] != then[name])),
+        missing=tuple(sorted(then.keys() - now.keys())),
+        added=tuple(sorted(now.keys() - then.keys())),
+    )
 
 
 def evolve(state: ModelState | None, happened: Event) -> ModelState | None:
     if isinstance(happened, ModelAdded):
         return ModelState(happened.model_id, happened.source, happened.folder, happened.facts.fingerprint)
-    if state is not None and isinstance(happened, ModelRemoved):
-        return replace(state, removed=True)
+    if state is None:
+        return None
+    match happened:
+        case ModelRemoved():
+            return replace(state, removed=True)
+        case ModelHashed():
+            return replace(state, files=happened.files)
+        case ModelSettingsChanged():
+            return replace(state, settings=happened.settings)
     return state

@@ -15,7 +15,7 @@ from btmd.domain.dataset import (
     DatasetVersionAdded,
 )
 from btmd.domain.event import Event, event
-from btmd.domain.model import ModelAdded, ModelRemoved
+from btmd.domain.model import ModelAdded, ModelRemoved, ModelSettingsChanged
 from btmd.domain.settings import BY_KEY, SettingChanged, Value
 from btmd.errors import Conflict, InvalidValue
 
@@ -183,6 +183,9 @@ def registration(events: Sequence[Event]) -> Registration | None:
                 made, consent = (happened,), None
             case DatasetVersionAdded() if made:
                 made = (*made, happened)
+            case ModelSettingsChanged() if made:
+                # Only the last one says anything, and none of them the same as an empty one.
+                made = (made[0], happened) if happened.settings else made[:1]
             case ModelRemoved() | DatasetRemoved():
                 made, consent = (), None
             case ConsentGranted():

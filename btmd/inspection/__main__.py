@@ -17,6 +17,7 @@ from btmd.hardware.memory import read_memory
 from btmd.inspection.requests import (
     ConvertGgufRequest,
     DatasetRequest,
+    HashRequest,
     ModelRequest,
     TokensRequest,
     decode_request,
@@ -60,6 +61,10 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
 
             tokenizer_folder = Path(request.tokenizer_folder) if request.tokenizer_folder is not None else None
             return inspect_model(Path(request.folder), tokenizer_folder=tokenizer_folder, progress=progress)
+        case HashRequest():
+            from btmd.inspection.hashes import hash_files
+
+            return hash_files(Path(request.folder), progress)
         case ConvertGgufRequest():
             from btmd.inspection.gguf import convert_gguf
 

@@ -54,7 +54,13 @@ class ConvertGgufRequest(Request, frozen=True, tag="convert_gguf"):
         return (self.folder,)
 
 
-AnyRequest = DatasetRequest | TokensRequest | ModelRequest | ConvertGgufRequest
+class HashRequest(Request, frozen=True, tag="hash"):
+    """Read every byte of a model folder's files. Answer: FileHashes."""
+
+    folder: str
+
+
+AnyRequest = HashRequest | DatasetRequest | TokensRequest | ModelRequest | ConvertGgufRequest
 
 
 def aside(path: str) -> str:

@@ -25,3 +25,56 @@ def test_a_folder_edited_after_it_was_added_is_not_trained(client: Client, folde
     client.post("/start", asked).ok()
     (model / "model.safetensors").unlink()
     client.post("/start", asked).refused(404, "file_not_found")
+
+
+def test_every_byte_is_recorded_once_and_compared_from_then_on(client: Client, folder: Path) -> None:
+    model = make_tiny_llama(folder / "verified")
+    client.add_model(model)
+    first = client.post("/models/verified/verify").ok()
+    assert (first["verdict"], first["verified_at"]) == ("recorded", None)
+    assert first["size_bytes"] == sum(file.stat().st_size for file in model.iterdir())
+    assert client.post("/models/verified/verify").ok()["verdict"] == "unchanged"
+    weights = model / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    # A byte of a weight: neither the size nor the header tells of it.
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    (model / "generation_config.json").unlink()
+    (model / "notes.txt").write_text("new")
+    found = client.post("/models/verified/verify").ok()
+    assert found["verdict"] == "changed"
+    assert (found["changed"], found["missing"], found["added"]) == (
+        ["model.safetensors"],
+        ["generation_config.json"],
+        ["notes.txt"],
+    )
+    assert client.get("/models/verified").ok()["verification"]["changed"] == ["model.safetensors"]
+    assert client.send("DELETE", "/models/verified").ok()
+    client.add_model(model)
+    assert client.post("/models/verified/verify").ok()["verdict"] == "recorded"
+    client.post("/models/nobody/verify").refused(404, "model_not_found")
+
+
+def test_what_is_set_for_a_model_is_where_its_plans_begin(client: Client, folder: Path) -> None:
+    client.add_model(make_tiny_llama(folder / "own-values"))
+    client.add_dataset(rows(), "own-facts")
+    changed = client.patch("/models/own-values", {"settings": {"learning_rate": "2e-4", "lora_r": 4}}).ok()
+    assert changed["settings"] == {"learning_rate": 2e-4, "lora_r": 4}
+    asked = {"model_id": "own-values", "dataset_id": "own-facts", "preset_name": "quick_test", "dry_run": True}
+    values = client.post("/start", asked).ok()["plan"]["values"]
+    assert (values["learning_rate"]["value"], values["learning_rate"]["source"]) == (2e-4, "setting")
+    assert "models set own-values" in values["lora_r"]["reason"]
+    # One training's own wish still wins, and adapter values do not get in the way of a full training.
+    values = client.post("/start", {**asked, "overrides": {"lora_r": 8}}).ok()["plan"]["values"]
+    assert (values["lora_r"]["value"], values["lora_r"]["source"]) == (8, "user")
+    whole = client.post("/start", {**asked, "overrides": {"training_type": "fine_tuning"}}).ok()["plan"]["values"]
+    assert whole["learning_rate"]["value"] == 2e-4
+    client.patch("/models/own-values", {"settings": {"lora_r": -1}}).refused(422, "invalid_value")
+    client.patch("/models/own-values", {"settings": {"lora_rank": None}}).refused(422, "unknown_key")
+    # The folder changed, so it is added anew: what was set for it stays.
+    change_config(folder / "own-values")
+    client.add_model(folder / "own-values")
+    assert client.get("/models/own-values").ok()["settings"] == {"learning_rate": 2e-4, "lora_r": 4}
+    assert (
+        client.patch("/models/own-values", {"settings": {"lora_r": None, "learning_rate": None}}).ok()["settings"] == {}
+    )
