@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from btmd.api import problems
+from btmd.api.refusals import record_refusal
 from btmd.errors import BtmdError, Stopping
 
 log = logging.getLogger("btmd.api")
@@ -90,7 +91,7 @@ async def working_answer(request: Request, work: Work, stopping: anyio.Event, *,
     A client that goes away stops the work.
     """
     if wants(request, NDJSON):
-        return StreamAnswer(lambda write: _lines(work, write), NDJSON, stopping)
+        return StreamAnswer(lambda write: _lines(request, work, write), NDJSON, stopping)
     result: dict[str, Any] = {}
     failure: list[BtmdError] = []
 
@@ -122,13 +123,14 @@ async def working_answer(request: Request, work: Work, stopping: anyio.Event, *,
     return json_answer(result, status)
 
 
-async def _lines(work: Work, write: Write) -> None:
+async def _lines(request: Request, work: Work, write: Write) -> None:
     async def progress(share: float | None, text: str) -> None:
         await write(line({"progress": share, "text": text}))
 
     try:
         last = {"result": await work(progress)}
     except BtmdError as error:
+        await record_refusal(request, error)
         last = {"error": problems.problem(error)}
     except Exception:
         # The status line is out: an error can only be told in the stream itself.

@@ -1,6 +1,5 @@
 """What an operation needs, and who has it."""
 
-import logging
 import os
 from enum import StrEnum
 
@@ -8,10 +7,7 @@ from starlette.requests import Request
 
 from btmd.api.parts import Parts
 from btmd.domain.event import Actor
-from btmd.domain.machine import RefuseOperation
-from btmd.errors import BtmdError, NotPermitted
-
-log = logging.getLogger("btmd.api")
+from btmd.errors import NotPermitted
 
 
 class Permission(StrEnum):
@@ -28,15 +24,10 @@ def permitted(actor: Actor, permission: Permission) -> bool:
 
 
 async def require(permission: Permission, request: Request, parts: Parts) -> Actor:
-    """Who asks, where they may; a refusal is recorded. Raises NotPermitted."""
+    """Who asks, where they may. Raises NotPermitted."""
     actor: Actor = request.state.peer
     if permitted(actor, permission):
         return actor
-    operation = f"{request.method} {request.url.path}"
-    try:
-        await parts.handler.handle(RefuseOperation(operation, NotPermitted.code), actor=actor)
-    except BtmdError as error:
-        log.error("a refusal could not be recorded: %s", error.detail)
     raise NotPermitted(
         f"The user {actor.name} may not do this.", hint="Only the user that runs the daemon may, for now."
     )

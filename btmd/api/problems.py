@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from btmd.api.refusals import record_refusal
 from btmd.errors import BtmdError
 
 log = logging.getLogger("btmd.api")
@@ -60,6 +61,7 @@ UNEXPECTED = document(
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, BtmdError)
+    await record_refusal(request, error)
     if error.status >= 500:
         log.warning("%s %s: %s", request.method, request.url.path, error.detail)
     return problem_response(problem(error))

@@ -3,6 +3,8 @@
 import pytest
 
 from btmd.api import permission
+from btmd.backups import Backups
+from btmd.errors import WrongKey
 from tests.fixtures.daemon import ROOT, Client
 
 
@@ -25,3 +27,24 @@ def test_changes_and_refusals_are_listed_with_who(client: Client, monkeypatch: p
     assert client.get(f"/audit?before={change['number'] + 1}&limit=1").ok()[0]["number"] == change["number"]
     assert client.get("/audit?user=daemon&limit=1").ok()[0]["actor"]["name"] == "daemon"
     assert client.get("/audit?user=nobody-here").ok() == []
+
+
+def test_restores_and_keys_that_were_refused_are_in_the_audit(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.patch("/settings", {"changes": {"training.patience": 5}}).ok()
+    moved_on = client.post("/restores", {"seq": 0, "dry_run": True}).ok()["expected_head"]
+    client.patch("/settings", {"changes": {"training.patience": 6}}).ok()
+    client.post("/restores", {"seq": 0, "expected_head": moved_on}).refused(409, "log_moved_on")
+
+    async def with_a_foreign_key(*given: object, **named: object) -> None:
+        raise WrongKey("This key opens none of these backups.")
+
+    monkeypatch.setattr(Backups, "create", with_a_foreign_key)
+    client.post("/backup", {}).refused(403, "wrong_key")
+    found = client.get("/audit?refused=true&limit=2").ok()
+    assert [one["what"] for one in found] == [
+        f"refused: POST {ROOT}/backup (wrong_key)",
+        f"refused: POST {ROOT}/restores (log_moved_on)",
+    ]
+    # What a person only mistyped is no matter for the audit.
+    client.patch("/settings", {"changes": {"training.patience": -1}}).refused(422, "invalid_value")
+    assert client.get("/audit?refused=true&limit=2").ok() == found

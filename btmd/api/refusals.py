@@ -1,0 +1,28 @@
+"""What was refused is recorded where the audit is to tell of it: who tried what, and the error's code."""
+
+import logging
+
+from starlette.requests import Request
+
+from btmd.domain.event import Actor
+from btmd.domain.machine import RefuseOperation
+from btmd.domain.restore import RestoreConflict
+from btmd.errors import BtmdError, LogMovedOn, NotPermitted, Tampered, WrongKey
+
+log = logging.getLogger("btmd.api")
+
+RECORDED = (NotPermitted, WrongKey, Tampered, LogMovedOn, RestoreConflict)
+"""Trying what one may not, keys that do not fit, data that somebody changed, and restores that were not carried out."""
+
+
+async def record_refusal(request: Request, error: BtmdError) -> None:
+    """Record the refusal of what ``request`` asked for, if it is one of those that count."""
+    if not isinstance(error, RECORDED):
+        return
+    actor: Actor = request.state.peer
+    try:
+        command = RefuseOperation(f"{request.method} {request.url.path}", error.code)
+        await request.app.state.parts.handler.handle(command, actor=actor)
+    except BtmdError as problem:
+        # The refusal itself stands all the same.
+        log.error("a refusal could not be recorded: %s", problem.detail)
