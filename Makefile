@@ -9,7 +9,8 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
-        $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-backup-faults proof-taking-back proof-systemd proof-faults
+        $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-backup-faults proof-taking-back proof-systemd \
+        proof-history proof-faults
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -19,7 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) speed backup backup-faults systemd faults"
+	@echo "make proof-NAME   one of: $(PROOFS) speed backup backup-faults systemd history faults"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -104,6 +105,9 @@ proof-backup-faults: dev
 proof-taking-back: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults/test_taking_back_kill.py tests/faults/test_taking_back_disk.py \
 	  tests/daemon/test_falling_back.py
+# Ten thousand random changes each of settings and own presets, in every way there is, against plain dictionaries.
+proof-history: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/test_settings_as_history.py tests/test_presets_as_history.py
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup

@@ -225,7 +225,7 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PresetsAsHistory.TestCase.settings = settings(
-    max_examples=150 if PROOF else 6,
+    max_examples=170 if PROOF else 6,
     stateful_step_count=60 if PROOF else 25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
