@@ -14,6 +14,7 @@ from btmctl.output import Output
 COMMANDS = {
     "quickstart": "train the demo model on the demo data, show answers before and after",
     "status": "is everything well, and what is running",
+    "hardware": "this machine, and what it is good for",
     "train": "train a model on a dataset",
     "plan": "what a training would do, and why",
     "jobs": "list, watch, pause, resume, cancel trainings; results and logs",

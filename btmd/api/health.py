@@ -4,6 +4,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+import anyio
 import msgspec
 from starlette.responses import Response
 
@@ -14,6 +15,8 @@ from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.hardware import probe
+from btmd.planning.machine_words import explain
+from btmd.planning.usual_models import largest_models
 from btmd.projections.backup import backups, last_drill
 from btmd.projections.job import count_active
 from btmd.store.condensing import log_sizes
@@ -64,10 +67,21 @@ async def health(parts: Parts) -> Response:
     )
 
 
-@operation(router, "GET", "/hardware", Permission.READ, **described({"cpu": {"usable_cores": 2}}))
+HARDWARE_EXAMPLE = {
+    "cpu": {"usable_cores": 2, "native_bf16": True},
+    "memory": {"total_bytes": 25_000_000_000, "available_bytes": 23_000_000_000},
+    "gpus": [],
+    "explained": ["This machine has 2 processor cores with native bf16 and 24 GB of memory, of which 21 GB are free."],
+    "largest_models": {"lora_adaptation": {"in_reasonable_time": 1_700_000_000, "in_memory": 8_000_000_000}},
+}
+
+
+@operation(router, "GET", "/hardware", Permission.READ, **described(HARDWARE_EXAMPLE))
 async def hardware(parts: Parts) -> Response:
-    """What this machine can do, read now. Sizes in bytes."""
-    return json_answer(asdict(probe(parts.config.state_dir)))
+    """What this machine can do, read now, and what that means for training. Sizes in bytes, models in weights."""
+    found = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
+    largest = {training_type: asdict(model) for training_type, model in largest_models(found).items()}
+    return json_answer({**asdict(found), "explained": explain(found), "largest_models": largest})
 
 
 STATUS_EXAMPLE = {
