@@ -283,19 +283,27 @@ class Daemon:
         state, _ = await self.handler.state(settings.STREAM)
         if self.config.log_level is None and state is not None:
             logging.getLogger().setLevel(str(state.get("log.level")).upper())
-        async with self.store.session() as session:
-            referenced = await referenced_contents(session) | await unfinished_contents(session)
-        if self.parts.contents.unnamed(referenced) & await registered_contents(self.store):
-            # Before anything is removed: a damaged view must not cost anybody their data.
-            raise ViewWrong("The view of the datasets does not show all that the log registers.")
-        removed = self.parts.contents.sweep(referenced)
-        if removed:
-            log.info("removed %d contents that nothing names", len(removed))
+        await self._sweep_contents()
         for made_before in self._before_migration:
             await self.handler.handle(made_before, actor=self.actor)
         await self.handler.handle(StartDaemon(__version__, self.boot_id, os.getpid()), actor=self.actor)
         await self.supervisor.adopt()
         await self.parts.factory_reset.finish()
+
+    async def _sweep_contents(self) -> None:
+        async with self.store.session() as session:
+            referenced = await referenced_contents(session) | await unfinished_contents(session)
+        try:
+            unshown = self.parts.contents.unnamed(referenced) & await registered_contents(self.store)
+            # Before anything is removed: a damaged view must not cost anybody their data.
+            if unshown and not self.falling_back.views_rebuilt:
+                raise ViewWrong("The view of the datasets does not show all that the log registers.")
+            removed = self.parts.contents.sweep(referenced | unshown)
+        except OSError as problem:
+            log.error("contents that nothing names stay, %s: %s", problem.filename, problem.strerror)
+            return
+        if removed:
+            log.info("removed %d contents that nothing names", len(removed))
 
     async def run(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
         """Answer and train until stopped; says ready once it answers."""

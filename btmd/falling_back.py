@@ -55,7 +55,7 @@ class FallingBack:
         self._store, self._handler, self._history, self._restoring = store, handler, history, restoring
         self._actor, self._new_id, self._marker = actor, new_id, marker
         self._started_with: int | None = None
-        self._views_rebuilt = False
+        self.views_rebuilt = False
         self.notices: list[str] = []
 
     async def before_start(self) -> None:
@@ -73,11 +73,11 @@ class FallingBack:
 
     async def after_failure(self, error: Exception) -> bool:
         """Whether something was done about a start that failed, so that another try is worth it."""
-        if isinstance(error, NOT_OURS):
+        if _is_of_the_disk(error):
             return False
         reason = _words(error)
-        if not self._views_rebuilt:
-            self._views_rebuilt = True
+        if not self.views_rebuilt:
+            self.views_rebuilt = True
             failed = [text for text in (await self._store.rebuild_projections()).values() if text is not None]
             did = "The views were built anew from the log" + (f", not all of them: {failed[0]}" if failed else ".")
             await self._tell(NoteFallingBack(health.VIEWS, reason, did))
@@ -97,7 +97,7 @@ class FallingBack:
         """Leave word that the daemon ended by this error, if what it started with had not proved good yet."""
         state, _ = await self._handler.state(health.STREAM)
         seq = self._started_with
-        if seq is None or isinstance(error, NOT_OURS) or seq == (state or HealthState()).good_seq:
+        if seq is None or _is_of_the_disk(error) or seq == (state or HealthState()).good_seq:
             return
         write_atomically(self._marker, msgspec.json.encode(FailedStart(seq, _words(error))))
 
@@ -174,6 +174,13 @@ def _read_marker(path: Path) -> FailedStart | None:
     except (OSError, msgspec.DecodeError):
         # Without a word that can be read, nothing is known against the configuration.
         return None
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    """Whether it is, or came together with, what no earlier configuration would mend."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_of_the_disk, error.exceptions))
+    return isinstance(error, (*NOT_OURS, OSError))
 
 
 def _words(error: BaseException) -> str:

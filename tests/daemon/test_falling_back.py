@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 from btmd.daemon import run_daemon
+from btmd.errors import StoreFailed
 from btmd.store.connection import connect_reader
 from btmd.store.verification import verify_log
 from tests.fixtures.daemon import ROOT_DIR, Client, DaemonProcess, ThreadedDaemon, config_of
@@ -183,6 +184,10 @@ def folder_that_is_a_file(folder: Path) -> None:
     (folder / "state" / "jobs").write_text("not a folder")
 
 
+def folder_among_contents(folder: Path) -> None:
+    (folder / "state" / "content" / "ab" / "cd").mkdir(parents=True)
+
+
 def left_overs_of_a_dead_daemon(folder: Path) -> None:
     (folder / "state" / "btmd.lock").write_text("999999\n")
     (folder / "state" / "failed-start.json").write_bytes(b"\x00 half a word")
@@ -201,6 +206,7 @@ def left_overs_of_a_dead_daemon(folder: Path) -> None:
         (memory_that_cannot_be_read, ""),
         (folders_that_are_gone, ""),
         (folder_that_is_a_file, "folder jobs"),
+        (folder_among_contents, ""),
         (left_overs_of_a_dead_daemon, ""),
     ],
 )
@@ -345,6 +351,21 @@ def test_an_error_that_ends_the_daemon_soon_after_its_start_leaves_word_once(
         assert daemon.client.get("/settings/checkpoints.keep").ok()["is_default"]
 
 
+def test_a_failing_disk_is_not_blamed_on_the_configuration(
+    made: tuple[Path, list[Event]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: object) -> None:
+        raise StoreFailed("The event log cannot be written.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("btmd.scheduler.Scheduler.run", fail)
+        with pytest.raises(BaseExceptionGroup):
+            anyio.run(run_daemon, config_of(folder))
+    with daemon_of(folder) as daemon:
+        assert fallen_back(daemon.client) == []
+        assert daemon.client.get("/settings/checkpoints.keep").ok()["value"] == 5
+
+
 def test_a_daemon_that_came_up_well_notes_it_once_for_each_configuration(folder: Path) -> None:
     for _ in range(2):
         with daemon_of(folder):
@@ -383,7 +404,7 @@ SLOW = (
 def test_a_migration_that_fails_leaves_the_old_version_in_use_and_says_so(
     made: tuple[Path, list[Event]], folder: Path, sql: str
 ) -> None:
-    if not PROOF and sql is BROKEN_CHAIN:
+    if not PROOF and sql is not SQL_ERROR:
         pytest.skip("the short form starts fewer processes")
     with DaemonProcess(config_of(folder), modules=release_with(folder, sql)) as daemon:
         require_all(daemon.client, made, folder)

@@ -1,5 +1,6 @@
 """SIGKILL while the daemon resets, is lifted to another version, or falls back: before or after, never in between."""
 
+import itertools
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -150,12 +152,16 @@ def files(folder: Path, name: str) -> set[str]:
 def test_a_reset_that_was_killed_is_whole_or_was_not_begun(made: Path) -> None:
     chance, before = random.Random(11), log_of(made)
     with short_folder() as place:
-        folder = copy_of(made, place / "a")
+        folder = copy_of(made, place / "first")
         takes_s = duration_s(lambda: erase_once(folder))
         hit, whole = 0, 0
-        while hit < KILLS:
-            copy_of(made, folder)
-            hit += killed(lambda: erase_once(folder), takes_s * 1.1, chance)
+        for number in itertools.count():
+            if hit >= KILLS:
+                break
+            shutil.rmtree(folder, ignore_errors=True)
+            # A new place: a backup child is no child of the one that was killed, and may still write into the old one.
+            folder = copy_of(made, place / str(number))
+            hit += killed(partial(erase_once, folder), takes_s * 1.1, chance)
             with ThreadedDaemon(config_of(folder)) as daemon:
                 settings = {one["key"]: one["value"] for one in daemon.client.get("/settings").ok()}
                 datasets = daemon.client.get("/datasets").ok()
