@@ -1,0 +1,78 @@
+"""Ranges from this machine's own forecasts and outcomes.
+
+The factors are quantiles of the ratios of outcome to forecast so far, widened for the one to come as in conformal
+prediction (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005). Before there are many, made-up
+ratios spread as the prior says stand beside them and count for PRIOR_COUNT; they fade as real ones come in.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from btmd.domain.forecast import DISK, GPU_MEMORY, MEMORY, TIME, Range
+
+COVERAGE = 0.9
+PRIOR_COUNT = 10
+PRIOR_SAMPLES = 40
+TO_COME = 2
+"""Outcomes not seen yet, at either end."""
+NEWEST = 100
+"""Older outcomes are forgotten: drivers, libraries and habits change."""
+
+PRIOR_DEVIATIONS: Mapping[tuple[str, str], float] = {
+    (MEMORY, "formula"): 0.13,
+    (MEMORY, "trial"): 0.035,
+    (GPU_MEMORY, "formula"): 0.2,
+    (GPU_MEMORY, "trial"): 0.05,
+    (DISK, "formula"): 0.15,
+    (DISK, "trial"): 0.15,
+    (TIME, "formula"): 0.4,
+    (TIME, "trial"): 0.1,
+}
+"""Standard deviation of the logarithm of outcome to forecast, until this machine has its own."""
+UNMEASURED_DEVIATION = 0.8
+"""Of the time by formula where the machine's own rate is not known yet."""
+
+History = Mapping[tuple[str, str], Sequence[float]]
+"""Logarithms of the ratios of outcome to forecast by quantity and basis, the newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """What a forecast is multiplied by to get the low end, the middle and the high end of its range."""
+
+    low: float
+    middle: float
+    high: float
+
+    def applied(self, forecast: float, base: float = 0.0) -> Range:
+        """The range of ``forecast``; its part ``base`` is certain."""
+        above = max(0.0, forecast - base)
+        return Range(base + above * self.low, base + above * self.middle, base + above * self.high)
+
+
+def factors(history: History, quantity: str, basis: str, *, deviation: float | None = None) -> Factors:
+    """The factors for one quantity; ``deviation`` stands in place of the prior's own."""
+    spread = deviation if deviation is not None else PRIOR_DEVIATIONS[quantity, basis]
+    seen = list(history.get((quantity, basis), ()))[:NEWEST]
+    normal = NormalDist(0.0, spread)
+    weighted = [(one, 1.0) for one in seen]
+    for index in range(PRIOR_SAMPLES):
+        # Faded once real outcomes are many: it then stands for less than one of them.
+        weight = PRIOR_COUNT / (1 + len(seen) / PRIOR_COUNT) / PRIOR_SAMPLES
+        weighted.append((normal.inv_cdf((index + 0.5) / PRIOR_SAMPLES), weight))
+    weighted.sort()
+    total = sum(weight for _, weight in weighted)
+    # The outcome to come is one more of the same kind, and may lie outside all of them.
+    tail = (1 - COVERAGE) / 2 * total / (total + TO_COME)
+    return Factors(*(math.exp(_quantile(weighted, total * level)) for level in (tail, 0.5, 1 - tail)))
+
+
+def _quantile(weighted: Sequence[tuple[float, float]], wanted: float) -> float:
+    passed = 0.0
+    for value, weight in weighted:
+        passed += weight
+        if passed >= wanted:
+            return value
+    return weighted[-1][0]

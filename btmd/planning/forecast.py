@@ -1,0 +1,133 @@
+"""A forecast from a plan: by formula, at once, with ranges from what earlier forecasts were worth."""
+
+from btmd.domain.forecast import DISK, GPU_MEMORY, MEMORY, TIME, Forecast, Range
+from btmd.domain.hardware import Hardware
+from btmd.domain.model import ModelFacts
+from btmd.domain.units import MIB
+from btmd.planning.calibration import UNMEASURED_DEVIATION, Factors, History, factors
+from btmd.planning.memory import CPU_PROCESS_BYTES, MemoryEstimate, Shape, estimate_memory
+from btmd.planning.plan import Plan
+from btmd.planning.request import TokenFacts
+from btmd.planning.time_estimate import MachineRates, Work, step_seconds, total_seconds, usual_rates
+
+TRIAL_FROM_S = 20.0
+"""A training that is expected to take less than this is over before a trial would have told anything."""
+TRIAL_LEAST_S = 30.0
+TRIAL_SHARE = 0.05
+GPU_HOST_BYTES = 2500 * MIB
+"""Main memory of a trainer whose model is on a GPU: CUDA's own libraries are most of it."""
+SPOOL_BYTES = MIB
+
+
+def forecast_plan(
+    plan: Plan,
+    model: ModelFacts,
+    tokens: TokenFacts,
+    hardware: Hardware,
+    *,
+    rates: MachineRates | None = None,
+    history: History | None = None,
+) -> Forecast:
+    """What the plan takes. ``rates`` are this machine's own for the plan's device, precision and threads, if known."""
+    history = history or {}
+    device = plan.text("device")
+    known = rates or usual_rates(
+        hardware, device=device, precision=plan.text("precision"), threads=plan.integer("threads")
+    )
+    work = work_of(plan, model, tokens)
+    memory = _memory(plan, model)
+    deviation = None if known.measured else UNMEASURED_DEVIATION
+    time_factors = factors(history, TIME, "formula", deviation=deviation)
+    memory_factors = factors(history, MEMORY, "formula")
+    if device == "cpu":
+        process, peak, gpu = memory.process_bytes, float(memory.peak_bytes), None
+    else:
+        # The weights pass through main memory on their way to the GPU.
+        process, peak = CPU_PROCESS_BYTES, float(GPU_HOST_BYTES + model.size_bytes)
+        gpu = factors(history, GPU_MEMORY, "formula").applied(memory.total_bytes)
+    return Forecast(
+        basis="formula",
+        memory_bytes=memory_factors.applied(peak, process),
+        process_bytes=process,
+        disk_bytes=_disk(plan, factors(history, DISK, "formula"), work),
+        step_s=time_factors.applied(step_seconds(work, known)),
+        total_s=time_factors.applied(total_seconds(work, known)),
+        gpu_memory_bytes=gpu,
+    )
+
+
+def trial_seconds(forecast: Forecast) -> float:
+    """What real steps may cost before the training begins; 0 where they do not repay themselves."""
+    expected_s = forecast.total_s.middle
+    return 0.0 if expected_s < TRIAL_FROM_S else max(TRIAL_LEAST_S, TRIAL_SHARE * expected_s)
+
+
+def shape_of(plan: Plan) -> Shape:
+    """The plan's shape, as its memory was estimated for."""
+    kind = plan.text("training_type")
+    adapter = plan.memory.trained_parameters and "lora_r" in plan.values and kind != "fine_tuning"
+    return Shape(
+        micro_batch_size=plan.integer("micro_batch_size"),
+        max_length=plan.integer("max_length"),
+        precision=plan.text("precision"),
+        gradient_checkpointing=plan.flag("gradient_checkpointing"),
+        lora_r=plan.integer("lora_r") if adapter else 0,
+        device=plan.text("device"),
+        target_modules=plan.names("target_modules"),
+        quantised_base=kind.startswith("qlora"),
+    )
+
+
+def _memory(plan: Plan, model: ModelFacts) -> MemoryEstimate:
+    """The plan's own estimate, with those lengths only that so few micro-batches will meet."""
+    micro = plan.integer("micro_batch_size")
+    count = plan.total_steps * -(-plan.integer("batch_size") // micro)
+    shape = shape_of(plan)
+    anew = estimate_memory(model, shape)
+    if anew.total_bytes != plan.memory.total_bytes:
+        # Estimated for something this module does not know of: the plan's figure holds.
+        return plan.memory
+    return estimate_memory(model, shape, micro_batches=max(1, count))
+
+
+def work_of(plan: Plan, model: ModelFacts, tokens: TokenFacts) -> Work:
+    """What the trainer will do."""
+    every = plan.integer("eval_every")
+    during = (plan.total_steps - 1) // every if every > 0 and plan.held_out_rows else 0
+    save_every = plan.integer("save_every")
+    saves = max(during, (plan.total_steps - 1) // save_every if save_every > 0 else 0)
+    limit = plan.integer("held_out_limit")
+    measured = min(plan.held_out_rows, limit) if limit else plan.held_out_rows
+    trained = plan.memory.trained_parameters
+    return Work(
+        model=model,
+        trained=trained,
+        number_bytes=4 if plan.text("precision") == "fp32" else 2,
+        gradient_checkpointing=plan.flag("gradient_checkpointing"),
+        batch_size=min(plan.integer("batch_size"), max(1, plan.train_rows)),
+        micro_batch_size=plan.integer("micro_batch_size"),
+        total_steps=plan.total_steps,
+        mean_length=max(1.0, min(tokens.mean_length, plan.integer("max_length"))),
+        learned_share=min(1.0, tokens.learned_tokens / max(1, tokens.total_tokens)),
+        rows=tokens.rows,
+        measured_rows=measured,
+        evaluations=during + 2 if measured else 0,
+        saves=saves,
+        checkpoint_bytes=12 * trained + MIB,
+        result_bytes=plan.disk.result_bytes,
+        generated_tokens=2 * plan.integer("sample_answers") * plan.integer("sample_tokens") if measured else 0,
+    )
+
+
+def _disk(plan: Plan, spread: Factors, work: Work) -> Range:
+    """The folder at the end: checkpoints kept, the best among them or beside them, and the result."""
+    kept = min(work.saves, plan.integer("keep_checkpoints") + (1 if work.evaluations > 2 else 0))
+    middle = kept * work.checkpoint_bytes + _result_bytes(work) + SPOOL_BYTES
+    said = spread.applied(middle)
+    least = kept - 1 if kept > 1 and work.evaluations > 2 else kept
+    low = spread.low * (least * work.checkpoint_bytes + _result_bytes(work) + SPOOL_BYTES)
+    return Range(min(said.low, low), said.middle, max(said.middle, min(said.high, plan.disk.total_bytes)))
+
+
+def _result_bytes(work: Work) -> int:
+    return (4 if work.adapter else 2) * work.trained

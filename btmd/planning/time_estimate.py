@@ -1,0 +1,114 @@
+"""How long a training takes, by formula, from this machine's rates for products and for copying.
+
+Floating point operations per token: 2 for each weight of the blocks forward, 2 for the gradient of the input, 2 for
+the weight's own where it is trained, 2 more where activations are computed twice; attention adds 4 for each pair of a
+token with one before it and unit of width forward, and two and a half times that backward. Only learned tokens go
+through the vocabulary. Everything else - norms, rotations, activations - is bound by memory: PASSES over what a block
+works on. The optimizer reads and writes its 16 bytes a trained weight and the copies.
+"""
+
+from dataclasses import dataclass
+
+from btmd.domain.hardware import Hardware
+from btmd.domain.model import ModelFacts
+from btmd.planning.memory import kv_width
+
+CPU_FLOPS_A_CORE = {"bf16": 200e9, "fp32": 65e9, "fp16": 20e9}
+"""Matrix products of one AVX-512 core; measured 408 (bf16) and 134 (fp32) GFLOP/s on two."""
+SLOW_BF16_FLOPS_A_CORE = 20e9
+CPU_COPIED_BYTES_S = 8e9
+GPU_FLOPS = {"bf16": 120e12, "fp16": 80e12, "fp32": 20e12}
+GPU_COPIED_BYTES_S = 800e9
+PASSES = 16
+"""How often a training reads or writes what a block keeps of a token."""
+START_S = 3.0
+"""From the start of the process to the libraries' being imported."""
+READ_BYTES_S = 1e9
+TOKENISED_S = 200_000
+SAVED_BYTES_S = 400e6
+"""Written, synced and hashed."""
+ANSWER_LAYER_S = 0.0004
+"""What a layer costs besides its weights when one token is generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRates:
+    """``flops`` a second in matrix products, ``copied_bytes_s`` between two places of memory."""
+
+    flops: float
+    copied_bytes_s: float
+    measured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a training does. Lengths in tokens, counts of rows; ``trained`` weights of ``model``."""
+
+    model: ModelFacts
+    trained: int
+    number_bytes: int
+    gradient_checkpointing: bool
+    batch_size: int
+    micro_batch_size: int
+    total_steps: int
+    mean_length: float
+    learned_share: float
+    rows: int
+    measured_rows: int
+    evaluations: int
+    saves: int
+    checkpoint_bytes: int
+    result_bytes: int
+    generated_tokens: int
+
+    @property
+    def adapter(self) -> bool:
+        return self.trained < self.model.parameters
+
+
+def usual_rates(hardware: Hardware, *, device: str, precision: str, threads: int) -> MachineRates:
+    """What a machine of this kind usually reaches, until it has been measured."""
+    if device != "cpu":
+        return MachineRates(GPU_FLOPS[precision], GPU_COPIED_BYTES_S)
+    slow = precision == "bf16" and not hardware.cpu.native_bf16
+    a_core = SLOW_BF16_FLOPS_A_CORE if slow else CPU_FLOPS_A_CORE[precision]
+    return MachineRates(a_core * max(1, threads), CPU_COPIED_BYTES_S)
+
+
+def step_seconds(work: Work, rates: MachineRates) -> float:
+    """Seconds of one optimizer step."""
+    each = _token_seconds(work, rates, training=True)
+    optimizer = 48 * work.trained / rates.copied_bytes_s
+    return work.batch_size * work.mean_length * each + optimizer
+
+
+def total_seconds(work: Work, rates: MachineRates) -> float:
+    """Seconds from the start of the trainer to its result."""
+    measuring = work.measured_rows * work.mean_length * _token_seconds(work, rates, training=False)
+    token_s = work.number_bytes * work.model.parameters / rates.copied_bytes_s + work.model.layers * ANSWER_LAYER_S
+    return (
+        START_S
+        + work.model.size_bytes / READ_BYTES_S
+        + work.rows * work.mean_length / TOKENISED_S
+        + work.total_steps * step_seconds(work, rates)
+        + work.evaluations * measuring
+        + (work.saves * work.checkpoint_bytes + work.result_bytes) / SAVED_BYTES_S
+        + work.generated_tokens * token_s
+    )
+
+
+def _token_seconds(work: Work, rates: MachineRates, *, training: bool) -> float:
+    model = work.model
+    vocabulary = model.vocab_size * model.hidden_size
+    blocks = max(0, model.parameters - (1 if model.tied_embeddings else 2) * vocabulary)
+    forward, backward = 1, (1 if work.adapter else 2) if training else 0
+    again = 1 if training and work.gradient_checkpointing else 0
+    products = 2 * blocks * (forward + backward + again)
+    products += int(2 * vocabulary * work.learned_share * (forward + backward))
+    products += 2 * 3 * work.trained if training and work.adapter else 0
+    pairs = 4 * model.layers * model.hidden_size * work.mean_length / 2
+    attention = pairs * (1 + (2.5 if training else 0) + again)
+    kept = 7 * model.hidden_size + 3 * kv_width(model) + 2 * model.intermediate_size
+    passes = PASSES * (1.0 if training else 0.3) + 4 * again
+    touched = passes * work.number_bytes * model.layers * kept
+    return (products + attention) / rates.flops + touched / rates.copied_bytes_s
