@@ -288,13 +288,15 @@ class Backups:
         require_reach(row)
         return await self._child.ask(ShowRequest(**self._child.place(row.folder), name=row.name), ShowAnswer)
 
-    async def states(self, row: BackupRow, prefixes: Sequence[str]) -> StatesAnswer:
+    async def states(
+        self, row: BackupRow, prefixes: Sequence[str], on_progress: OnProgress = ignore_progress
+    ) -> StatesAnswer:
         """The events of a backup's streams whose names begin with one of ``prefixes``; all of it is checked before.
 
         Raises BackupNotFound, PartMissing, Damaged, Tampered, WrongKey; what is wrong with it is recorded too.
         """
         request = StatesRequest(**self._child.place(row.folder), name=row.name, prefixes=tuple(prefixes))
-        return await self._read(row, request, StatesAnswer)
+        return await self._read(row, request, StatesAnswer, on_progress)
 
     async def bring_back(self, row: BackupRow, contents: Collection[str]) -> BroughtBackAnswer:
         """Put contents that a backup holds, by their hashes, back into the content store. Raises as ``states``."""
@@ -306,11 +308,13 @@ class Backups:
         )
         return await self._read(row, request, BroughtBackAnswer)
 
-    async def _read(self, row: BackupRow, request: Request, kind: type[Result]) -> Result:
+    async def _read(
+        self, row: BackupRow, request: Request, kind: type[Result], on_progress: OnProgress = ignore_progress
+    ) -> Result:
         require_reach(row)
         async with self._child.turn:
             try:
-                return await self._child.ask(request, kind)
+                return await self._child.ask(request, kind, on_progress)
             except (PartMissing, Damaged, Tampered, WrongKey) as error:
                 fault = CheckedBackup(row.name, code=error.code, detail=error.detail)
                 await self._handler.handle(RecordChecks(row.folder, (fault,)), actor=self._daemon)

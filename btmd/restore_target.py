@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from btmd.backup.requests import StatesAnswer
 from btmd.backups import Backups
+from btmd.child.caller import OnProgress, ignore_progress
 from btmd.domain.decider import Decider
 from btmd.domain.event import Event
 from btmd.domain.restore import NAMEABLE
@@ -145,13 +146,15 @@ def known(events: Iterable[Event]) -> list[Event]:
     return [one for one in events if not isinstance(one, RawEvent)]
 
 
-async def target_in_backup(row: BackupRow, backups: Backups, store: Store, history: History) -> RestoreTarget:
+async def target_in_backup(
+    row: BackupRow, backups: Backups, store: Store, history: History, on_progress: OnProgress = ignore_progress
+) -> RestoreTarget:
     """The state that a backup holds, which is read through first.
 
     Where the present log holds the backup's last event, everything before it is the same: the chain says so. Raises
     what ``Backups.states`` does.
     """
-    answer = await backups.states(row, PREFIXES)
+    answer = await backups.states(row, PREFIXES, on_progress)
     archive, seq = Archive(row, backups, answer), answer.head_seq
     found = await store.query(lambda connection: read_log(connection, seq - 1, limit=1, upto=seq)) if seq else []
     if found and found[0].hash.hex() == answer.head_hash:

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         "force": arguments.force,
     }
     body = {name: value for name, value in body.items() if value is not None}
-    preview = session.client.post("/restores", {**body, "dry_run": True})
+    preview = ask(session, {**body, "dry_run": True})
     if arguments.dry_run:
         if output.as_json:
             output.document(preview)
@@ -70,13 +70,22 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     body = {name: value for name, value in body.items() if name != "at"} | {"expected_head": expected}
     target = preview["target"]
     body |= {"backup_id": target["backup_id"]} if target["backup_id"] else {"seq": target["seq"]}
-    answer = session.client.post("/restores", body)
+    answer = ask(session, body)
     if output.as_json:
         output.document(answer)
     elif answer["undo_seq"] is not None:
         output.say(answer["message"], "green")
         output.say(f"btmctl restore --seq {answer['undo_seq']} takes it back.")
     return DONE
+
+
+def ask(session: Session, body: Document) -> Document:
+    """A backup is read through first, which takes a while."""
+    if "backup_id" not in body:
+        return dict(session.client.post("/restores", body))
+    answer = session.client.run("/restores", body, session.output.progress)
+    session.output.end_progress()
+    return answer
 
 
 def show(preview: Document, output: Output) -> None:

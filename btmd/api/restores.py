@@ -7,18 +7,21 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from btmd.api.answers import described, json_answer
+from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.history import position_json
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
+from btmd.api.work import heard
+from btmd.child.caller import OnProgress, ignore_progress
 from btmd.domain.event import Actor
 from btmd.domain.restore import STREAM, Manner, Mode, Prefer, Restored, components
 from btmd.errors import InvalidValue
 from btmd.restore_target import LogTarget, RestoreTarget, target_in_backup
 from btmd.restoring import Done, Prepared, in_words
+from btmd.store.event_log import IdempotencyKey
 from btmd.store.past import Position, newest_rows
 
 router = Router(tags=("settings",))
@@ -113,11 +116,23 @@ async def _done(body: Restore, request: Request, parts: Parts, actor: Actor) -> 
     earlier = await earlier_answer(parts, key)
     if earlier is not None:
         return earlier
+    if body.backup_id is None:
+        return json_answer(await _restored_by(body, parts, actor, key, ignore_progress))
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            return await _restored_by(body, parts, actor, key, on_progress)
+
+    return await working_answer(request, work, parts.stopping)
+
+
+async def _restored_by(
+    body: Restore, parts: Parts, actor: Actor, key: IdempotencyKey | None, on_progress: OnProgress
+) -> dict[str, Any]:
     manner = _manner(body)
-    target, shown = await _target(parts, body)
+    target, shown = await _target(parts, body, on_progress)
     if body.dry_run:
-        prepared = await parts.restoring.prepare(target, manner, actor.uid)
-        return json_answer(_answer(shown, prepared, None))
+        return _answer(shown, await parts.restoring.prepare(target, manner, actor.uid), None)
     done = await parts.restoring.restore(
         target,
         manner,
@@ -127,7 +142,7 @@ async def _done(body: Restore, request: Request, parts: Parts, actor: Actor) -> 
         idempotency=key,
         respond=lambda done: stored_answer(_answer(shown, done.prepared, done)),
     )
-    return json_answer(_answer(shown, done.prepared, done))
+    return _answer(shown, done.prepared, done)
 
 
 def _manner(body: Restore) -> Manner:
@@ -138,7 +153,7 @@ def _manner(body: Restore) -> Manner:
     return Manner(components(body.only), mode, prefer)
 
 
-async def _target(parts: Parts, body: Restore) -> tuple[RestoreTarget, dict[str, Any]]:
+async def _target(parts: Parts, body: Restore, on_progress: OnProgress) -> tuple[RestoreTarget, dict[str, Any]]:
     """The state that is meant, and how it is told."""
     if sum(one is not None for one in (body.at, body.seq, body.backup_id)) != 1:
         raise InvalidValue(
@@ -146,7 +161,7 @@ async def _target(parts: Parts, body: Restore) -> tuple[RestoreTarget, dict[str,
         )
     if body.backup_id is not None:
         row = await parts.backups.find(body.backup_id)
-        target = await target_in_backup(row, parts.backups, parts.store, parts.history)
+        target = await target_in_backup(row, parts.backups, parts.store, parts.history, on_progress)
         return target, _shown(Position(row.head_seq, row.created_us, row.created_us), row.backup_id)
     if body.at is not None:
         position = await parts.history.find(body.at)

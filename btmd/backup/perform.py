@@ -218,6 +218,7 @@ def _states(request: StatesRequest, progress: Progress) -> StatesAnswer:
     if not os.path.exists(repository.folder.path / "manifests" / request.name):
         raise BackupNotFound(f"There is no backup {request.name[:ID_DIGITS]} in {request.folder} any more.")
     manifest = repository.show(request.name, ring)
+    progress(0.0, f"Reading the backup {request.name[:ID_DIGITS]} through")
     repository.verify_events(request.name, manifest, ring)
     streams: dict[str, list[PastEvent]] = {}
     genesis = genesis_hash(manifest.store_id) if manifest.backup_kind == "full" else None
