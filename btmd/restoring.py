@@ -147,8 +147,8 @@ class Restoring:
     ) -> Done:
         """Plan and apply. With ``expected_head``, only if nothing of it changed after that event, or with ``force``.
 
-        Raises LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things, and what is
-        wrong with a file that a backup was to bring back.
+        Raises LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things, and what
+        is wrong with a file that a backup was to bring back.
         """
         for attempt in range(1, MAX_ATTEMPTS + 1):
             prepared = await self.prepare(to, manner, actor.uid)

@@ -111,12 +111,12 @@ def kill_again_and_again(
     drawn = random.Random(7)
     duration_s = min(seconds_of(operation, fresh(prepared, root / f"measured{number}")) for number in range(3))
     killed = done = 0
-    for number in range(3 * KILLS):
+    for number in range(5 * KILLS):
         if killed == KILLS:
             break
         place = fresh(prepared, root / str(number))
         check = require(place)
-        ended = in_child(operation, place, lambda: None, kill_after_s=drawn.uniform(0, duration_s))
+        ended = in_child(operation, place, lambda: None, kill_after_s=drawn.uniform(0, 1.3 * duration_s))
         assert ended in (KILLED, DONE)
         killed += ended == KILLED
         done += check()
