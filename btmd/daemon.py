@@ -331,7 +331,13 @@ class Daemon:
             self._notify(READY=1, STATUS=f"Listening at {self.config.socket_path}")
             head = self.store.head
             # Kept by the journal, where nobody who rewrites the log can change it.
-            log.info("the event log ends with event %d, hash %s", head.seq, head.hash.hex())
+            log.info(
+                "the event log %s ends with event %d of epoch %d, hash %s",
+                self.store.store_id,
+                head.seq,
+                head.epoch,
+                head.hash.hex(),
+            )
             log.info("ready: listening at %s", self.config.socket_path)
             await self.stopping.wait()
             self._notify(STOPPING=1)

@@ -1,5 +1,6 @@
 """The audit: whether the log is the one that was written, and who did or was refused what."""
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -11,8 +12,12 @@ from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
+from btmd.backup.requests import AuditAnswer, AuditHead, AuditRequest
+from btmd.backup_child import BackupChild
 from btmd.domain.machine import OperationRefused
-from btmd.store.audit import audit_log, newest_of
+from btmd.errors import InvalidValue
+from btmd.projections.backup import backups
+from btmd.store.audit import newest_of
 from btmd.store.recorded import Recorded
 
 router = Router(prefix="/audit", tags=("audit",))
@@ -24,18 +29,53 @@ VERIFIED_EXAMPLE = {
     "reason": "",
     "head_seq": 1200,
     "head_hash": "9f86d081884c7d65...",
+    "epoch": 1,
+    "store_id": "0f3b5c7d9e1a2b4c",
+    "compared": [{"source": "running daemon", "event": 1200, "result": "same"}],
 }
 
 
 @operation(router, "GET", "/verification", Permission.READ, **described(VERIFIED_EXAMPLE))
-async def verify(parts: Parts) -> Response:
-    """Walk the hash chain from the first event to the last.
+async def verify(
+    parts: Parts, heads: Annotated[str, Meta(max_length=10_000, description="known heads, EPOCH:EVENT:HASH,...")] = ""
+) -> Response:
+    """Walk the hash chain from the first event to the last, and look up where it is known to have ended.
 
-    `verdict` is `ok`, `damaged` or `tampered`; `first_bad` is the number of the first event that does not fit. Keep
-    `head_seq` and `head_hash` somewhere else: a log that was rewritten as a whole does not fit them.
+    `verdict` is `ok`, `damaged` or `tampered`; `first_bad` is the number of the first event that does not fit.
+    `compared` tells of the heads that were looked up: this daemon's, those in backups, and `heads`, which somebody
+    kept elsewhere. A log that was rewritten or cut off as a whole does not fit them. 0 is an epoch that is not known.
     """
-    known = parts.store.head
-    return json_answer(msgspec.to_builtins(await parts.store.query(lambda connection: audit_log(connection, known))))
+    head = parts.store.head
+    known = [AuditHead("running daemon", head.seq, head.hash.hex(), head.epoch), *_parsed(heads)]
+    async with parts.store.session() as session:
+        folders = tuple({row.folder for row in await backups(session)})
+    child = BackupChild(parts.config, parts.store.store_id, parts.clock)
+    request = AuditRequest(
+        **child.place(str(parts.config.backups_dir)),
+        database=str(parts.config.database_path),
+        folders=folders,
+        known=tuple(known),
+    )
+    return json_answer(audit_document(await child.ask(request, AuditAnswer)))
+
+
+def _parsed(heads: str) -> list[AuditHead]:
+    """Raises InvalidValue."""
+    found = []
+    for text in filter(None, heads.split(",")):
+        match = re.fullmatch(r"(\d{1,9}):(\d{1,18}):([0-9a-f]{64})", text)
+        if match is None:
+            raise InvalidValue(
+                f"{text[:80]!r} is no head of a log.", hint="EPOCH:EVENT:HASH, as `audit verify` shows it."
+            )
+        found.append(AuditHead("head that was kept", int(match[2]), match[3], int(match[1])))
+    return found
+
+
+def audit_document(found: AuditAnswer) -> dict[str, Any]:
+    """The answer with names for what was compared."""
+    compared = [{"source": source, "event": seq, "result": fate} for source, seq, fate in found.compared]
+    return {**msgspec.to_builtins(found), "compared": compared}
 
 
 ENTRY_EXAMPLE = {

@@ -4,13 +4,13 @@ import sys
 
 import msgspec
 
-from btmd.backup import perform_artefacts, perform_keys, perform_recovery
+from btmd.backup import perform_artefacts, perform_audit, perform_keys, perform_recovery
 from btmd.backup.perform import perform
 from btmd.backup.requests import decode_request
 from btmd.child.answering import Progress, answer_one
 
 # Importing them registers what they answer.
-PERFORMERS = (perform_artefacts, perform_keys, perform_recovery)
+PERFORMERS = (perform_artefacts, perform_audit, perform_keys, perform_recovery)
 
 
 def _perform(line: bytes, progress: Progress) -> msgspec.Struct:

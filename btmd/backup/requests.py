@@ -168,8 +168,30 @@ class BringBackRequest(Request, frozen=True, tag="bring_back"):
     contents: tuple[str, ...] | None = None
 
 
+class AuditHead(msgspec.Struct, frozen=True):
+    """Where the log ended once, by somebody who kept it; ``hash`` (hex), ``epoch`` and ``store_id`` where known."""
+
+    source: str
+    seq: int
+    hash: str = ""
+    epoch: int = 0
+    store_id: str = ""
+
+
+class AuditRequest(Request, frozen=True, tag="audit"):
+    """Walk the log's chain read-only and look up known heads, those of all backups included. Answer: AuditAnswer.
+
+    ``store_id`` is not asked for: the database tells its own.
+    """
+
+    database: str
+    folders: tuple[str, ...] = ()
+    known: tuple[AuditHead, ...] = ()
+
+
 AnyRequest = (
-    CreateRequest
+    AuditRequest
+    | CreateRequest
     | ListRequest
     | ShowRequest
     | VerifyRequest
@@ -351,6 +373,23 @@ class RecoveredAnswer(msgspec.Struct, frozen=True):
     kept: str | None
     problems: tuple[ArtefactProblem, ...]
     omissions: tuple[ShownOmission, ...]
+
+
+class AuditAnswer(msgspec.Struct, frozen=True):
+    """``verdict``: ok, damaged or tampered; ``first_bad`` is None where no event can be named.
+
+    ``compared``: who told of which event, and whether it is the ``same``, ``missing``, ``differs``, ``not_comparable``.
+    """
+
+    verdict: str
+    checked: int
+    first_bad: int | None
+    reason: str
+    store_id: str
+    epoch: int
+    head_seq: int
+    head_hash: str
+    compared: tuple[tuple[str, int, str], ...] = ()
 
 
 def decode_request(line: bytes) -> AnyRequest:
