@@ -70,17 +70,18 @@ class History:
 
     async def at(self, moment_us: int) -> Position:
         """The newest event at a moment of the clock on the wall. Raises InvalidValue, MomentAmbiguous."""
-        if moment_us > self._clock():
-            raise InvalidValue("This time is yet to come.", hint="`now` is the newest there is.")
+        now_us = self._clock()
 
         def read(connection: sqlite3.Connection) -> list[Position]:
             known, version = self._jumps
             more, newest = clock_jumps(connection, version)
             # Whole and at once: another reader's thread may be doing the same.
             self._jumps = jumps, _ = ([*known, *more], newest)
-            return positions_at(connection, moment_us, jumps)
+            return positions_at(connection, moment_us, jumps, now_us=now_us)
 
         found = await self._store.query(read)
+        if not found and moment_us > now_us:
+            raise InvalidValue("This time is yet to come.", hint="`now` is the newest there is.")
         if not found:
             raise InvalidValue("At this time there was no log yet.", hint="`--seq 0` is the state before everything.")
         if len(found) > 1:

@@ -94,11 +94,13 @@ def clock_jumps(connection: sqlite3.Connection, after_version: int = 0) -> tuple
     return [(seq, jump_us or 0) for seq, jump_us in found], newest or 0
 
 
-def positions_at(connection: sqlite3.Connection, moment_us: int, jumps: Sequence[Jump] | None = None) -> list[Position]:
+def positions_at(
+    connection: sqlite3.Connection, moment_us: int, jumps: Sequence[Jump] | None = None, *, now_us: int | None = None
+) -> list[Position]:
     """The newest event at the moment, as the clock on the wall showed it; several where the clock was set back.
 
-    A moment that a clock set forward has skipped is the last one before it. Empty before the first event. ``jumps`` are
-    all that there are, where they are known.
+    A moment that a clock set forward has skipped is the last one before it. Empty before the first event, and beyond
+    ``now_us`` unless a clock that was set back showed it once. ``jumps`` are all that there are, where they are known.
     """
     # Asked for together in one SELECT, SQLite reads the whole table.
     first = connection.execute("SELECT (SELECT min(seq) FROM events), (SELECT max(seq) FROM events)").fetchone()
@@ -113,7 +115,13 @@ def positions_at(connection: sqlite3.Connection, moment_us: int, jumps: Sequence
         position = _last_at(connection, start, following[0] - 1 if following else first[1], moment_us)
         if position is None:
             continue
-        if following is None or moment_us <= _clock_before_jump(connection, following):
+        if following is None:
+            # A clock that was set back a moment ago has left no event yet that says so.
+            if now_us is None or moment_us <= max(now_us, position_of(connection, first[1]).wall_at_us):
+                found.append(position)
+            else:
+                skipped = None
+        elif moment_us <= _clock_before_jump(connection, following):
             found.append(position)
             skipped = None
         elif not found:

@@ -13,9 +13,10 @@ from btmd.projections.job_view import JOBS_VIEW
 from btmd.projections.settings import SETTINGS_VIEW
 from btmd.projections.spool import SPOOL_VIEW
 from btmd.projections.view import View
+from btmd.store.event_log import StreamAppend
 from btmd.store.recorded import Recorded
 from tests.projections.test_engine import Counted
-from tests.store.given import append, file_names, opened, refused, tick
+from tests.store.given import ACTOR, append, file_names, opened, refused, tick
 
 
 def made_up(chance: random.Random, count: int) -> list[tuple[str, Event]]:
@@ -73,9 +74,8 @@ async def test_rows_taken_together_show_what_rows_one_by_one_show(view: View, tm
         folder = tmp_path / str(seed)
         folder.mkdir()
         async with opened(folder) as store:
-            for stream, happened in made_up(random.Random(seed), 150):
-                await append(store, stream, happened)
-            rows = await store.read()
+            appends = [StreamAppend(stream, (one,)) for stream, one in made_up(random.Random(seed), 150)]
+            rows = await store.append(appends, actor=ACTOR)
         one_by_one = shown(view, rows, [0])
         assert any(one_by_one.values())
         for sizes in ([1], [7], [1000], [0, 3, 20, 1]):
