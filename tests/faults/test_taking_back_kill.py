@@ -34,6 +34,7 @@ NEXT = Migration(
     "INSERT INTO grown WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)"
     " SELECT i FROM n;\n",
 )
+ERASING_S = 0.03
 COMMAND = "make proof-taking-back"
 
 
@@ -44,7 +45,7 @@ def made() -> Iterator[Path]:
         with ThreadedDaemon(config_of(folder)) as daemon:
             daemon.client.patch("/settings", {"changes": {"training.seed": 4711}}).ok()
             daemon.client.add_dataset(rows(20))
-        for number in range(20):
+        for number in range(200):
             result = folder / "state" / "jobs" / f"{number:010}" / "result"
             result.mkdir(parents=True)
             (result / "weights").write_bytes(bytes(10_000))
@@ -73,9 +74,13 @@ def in_child(work: Callable[[], None]) -> int:
         os._exit(1)
 
 
-def killed(work: Callable[[], None], within_s: float, chance: random.Random) -> bool:
-    """Do the work in a process, and kill it and its children at some moment within that time; False: it was done."""
+def killed(
+    work: Callable[[], None], within_s: float, chance: random.Random, after: Callable[[], bool] = lambda: True
+) -> bool:
+    """Do the work in a process, and kill it and its children within that time after a moment; False: it was done."""
     pid = in_child(work)
+    while not after() and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.001)
     time.sleep(chance.uniform(0, within_s))
     gone, status = os.waitpid(pid, os.WNOHANG)
     if gone:
@@ -129,7 +134,7 @@ def log_of(folder: Path) -> list[tuple[object, ...]]:
         ).fetchall()
 
 
-def told(what: str, kills: int, done: int) -> None:
+def told(what: str, kills: int, before: int, halfway: int | None = None) -> None:
     if PROOF:
         record(
             Topic(
@@ -137,7 +142,8 @@ def told(what: str, kills: int, done: int) -> None:
                 COMMAND,
                 [
                     Figure("SIGKILLs at random moments", [kills], digits=0),
-                    Figure("of them before it was done", [done], digits=0),
+                    Figure("of them before anything was changed", [before], digits=0),
+                    *([] if halfway is None else [Figure("of them while files were erased", [halfway], digits=0)]),
                     Figure("neither before nor after", [0], "", "<= 0", 0),
                 ],
             )
@@ -149,19 +155,34 @@ def files(folder: Path, name: str) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a reset stands in the log."""
+    try:
+        with closing(connect_reader(folder / "state" / "btmd.db")) as reader:
+            return bool(reader.execute("SELECT 1 FROM events WHERE stream = 'resets'").fetchone())
+    except sqlite3.OperationalError:
+        # Just being opened.
+        return False
+
+
 def test_a_reset_that_was_killed_is_whole_or_was_not_begun(made: Path) -> None:
     chance, before = random.Random(11), log_of(made)
     with short_folder() as place:
         folder = copy_of(made, place / "first")
         takes_s = duration_s(lambda: erase_once(folder))
-        hit, whole = 0, 0
+        hit, whole, halfway = 0, 0, 0
         for number in itertools.count():
             if hit >= KILLS:
                 break
             shutil.rmtree(folder, ignore_errors=True)
             # A new place: a backup child is no child of the one that was killed, and may still write into the old one.
             folder = copy_of(made, place / str(number))
-            hit += killed(partial(erase_once, folder), takes_s * 1.1, chance)
+            if number % 2:
+                hit += killed(partial(erase_once, folder), takes_s, chance)
+            else:
+                # Between the transaction and the last file that leaves the disk.
+                hit += killed(partial(erase_once, folder), ERASING_S, chance, partial(has_begun, folder))
+            cut_off = has_begun(folder) and "FactoryResetCompleted" not in [row[5] for row in log_of(folder)]
             with ThreadedDaemon(config_of(folder)) as daemon:
                 settings = {one["key"]: one["value"] for one in daemon.client.get("/settings").ok()}
                 datasets = daemon.client.get("/datasets").ok()
@@ -180,7 +201,8 @@ def test_a_reset_that_was_killed_is_whole_or_was_not_begun(made: Path) -> None:
                 assert (settings["training.seed"], len(datasets)) == (4711, 1)
                 for name in ("jobs", "content"):
                     assert files(folder, name) == files(made, name)
-        told("factory reset with user data erased", hit, hit - whole)
+            halfway += bool(types.count("FactoryResetStarted")) and cut_off
+        told("factory reset with user data erased", hit, hit - whole, halfway)
 
 
 def test_a_migration_that_was_killed_is_done_or_was_not_begun(made: Path) -> None:
