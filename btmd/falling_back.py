@@ -19,6 +19,7 @@ from btmd.history import History
 from btmd.job_folder import write_atomically
 from btmd.restoring import Restoring
 from btmd.store.event_log import Store, StreamAppend
+from btmd.store.past import streams_of
 
 log = logging.getLogger("btmd.health")
 
@@ -63,6 +64,7 @@ class FallingBack:
         if self._store.unmigrated:
             found = self._store.unmigrated
             await self._tell(NoteFallingBack(health.MIGRATION, found.reason, found.did, once=True))
+        await self._tell_of_unreadable()
         await self._take_back_unfit()
         seq = await self._configuration_seq()
         failed = _read_marker(self._marker)
@@ -100,6 +102,21 @@ class FallingBack:
         if seq is None or _is_of_the_disk(error) or seq == (state or HealthState()).good_seq:
             return
         write_atomically(self._marker, msgspec.json.encode(FailedStart(seq, _words(error))))
+
+    async def _tell_of_unreadable(self) -> None:
+        """Say which events of the configuration this release cannot read and does without."""
+        state, _ = await self._handler.state(health.STREAM)
+        known = state or HealthState()
+        if known.version == __version__ and await self._configuration_seq() <= known.good_seq:
+            return
+        unreadable: list[str] = []
+        for stream in await self._store.query(_configuration_streams):
+            rows = await self._store.read_stream(stream)
+            unreadable += [f"event {row.seq} ({row.type})" for row in rows if row.is_unreadable]
+        if unreadable:
+            reason = f"This release cannot read {', '.join(unreadable)}."[:MOST_TEXT]
+            did = "It does without: what they set is as it was before them. They stay in the log."
+            await self._tell(NoteFallingBack(health.EVENTS, reason, did, once=True))
 
     async def _take_back_unfit(self) -> None:
         """In one transaction with the event that says so."""
@@ -149,6 +166,11 @@ class FallingBack:
 
     async def _configuration_seq(self) -> int:
         return await self._store.query(_newest_configuration)
+
+
+def _configuration_streams(connection: sqlite3.Connection) -> list[str]:
+    own = [name for prefix in health.CONFIGURATION_PREFIXES for name in streams_of(connection, prefix)]
+    return [*health.CONFIGURATION_STREAMS, *own]
 
 
 def _newest_configuration(connection: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ CONFIGURATION_STREAMS = ("settings", "access")
 CONFIGURATION_PREFIXES = ("preset-",)
 """What a daemon starts with and a person can change: the streams that falling back looks at."""
 
-VIEWS, SETTINGS, CONFIGURATION, MIGRATION = "views", "settings", "configuration", "migration"
+EVENTS, VIEWS, SETTINGS, CONFIGURATION, MIGRATION = "events", "views", "settings", "configuration", "migration"
 
 
 @event("LastGoodNoted")
@@ -27,8 +27,8 @@ class LastGoodNoted(Event):
 class FellBack(Event):
     """Something was taken back to let the daemon come up; ``target_seq`` is the last good configuration.
 
-    ``cause`` is one of ``views``, ``settings``, ``configuration``, ``migration``; ``reason`` says what failed, ``did``
-    what was done about it.
+    ``cause`` is one of ``events``, ``views``, ``settings``, ``configuration``, ``migration``; ``reason`` says what
+    failed, ``did`` what was done about it.
     """
 
     cause: str
@@ -63,6 +63,7 @@ class HealthState:
     """``good_seq``: the configuration's newest event when a daemon last came up well; 0 are the defaults."""
 
     good_seq: int = 0
+    version: str = ""
     cause: str = ""
     reason: str = ""
     did: str = ""
@@ -76,7 +77,8 @@ def decide(command: HealthCommand, state: HealthState | None) -> list[Event]:
     state = state or HealthState()
     match command:
         case NoteLastGood():
-            return [LastGoodNoted(command.seq, command.version)] if command.seq != state.good_seq else []
+            known = (command.seq, command.version) == (state.good_seq, state.version)
+            return [] if known or not command.seq else [LastGoodNoted(command.seq, command.version)]
         case NoteFallingBack():
             if command.once and (command.cause, command.reason) == (state.cause, state.reason):
                 return []
@@ -87,7 +89,7 @@ def evolve(state: HealthState | None, happened: Event) -> HealthState:
     state = state or HealthState()
     match happened:
         case LastGoodNoted():
-            return replace(state, good_seq=happened.seq)
+            return replace(state, good_seq=happened.seq, version=happened.version)
         case FellBack():
             return replace(state, cause=happened.cause, reason=happened.reason, did=happened.did)
     return state

@@ -19,8 +19,9 @@ from typing import Any
 
 import msgspec
 
-from btmd.domain.event import Actor, Event
-from btmd.store.codec import decode_event
+from btmd.domain.event import EVENT_TYPES, Actor, Event
+from btmd.store.codec import RawEvent, decode_event
+from btmd.store.errors import EventUndecodable
 
 COLUMNS = (
     "seq, epoch, stream, version, event_id, type, schema_version, recorded_at, wall_at, boot_id, actor, "
@@ -57,10 +58,21 @@ class Recorded(msgspec.Struct, gc=False):
 
     @property
     def event(self) -> Event:
-        """The domain's event, or a RawEvent. Raises EventUndecodable."""
+        """The domain's event; a RawEvent where this release does not know its type or cannot read it."""
         if self.decoded is None:
-            self.decoded = decode_event(self.type, self.schema_version, self.data_json)
+            try:
+                self.decoded = decode_event(self.type, self.schema_version, self.data_json)
+            except EventUndecodable:
+                # It fits the chain, so it was meant by the release that wrote it. One event that this one cannot read
+                # must not make all others unreadable; the daemon tells of it at its start.
+                self.decoded = RawEvent(self.type, self.schema_version, self.data)
         return self.decoded
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether this release should know the event, by its type and version, and cannot read it."""
+        known = EVENT_TYPES.get(self.type)
+        return known is not None and self.schema_version <= known.SCHEMA_VERSION and isinstance(self.event, RawEvent)
 
     @property
     def data(self) -> dict[str, Any]:

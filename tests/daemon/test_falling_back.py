@@ -139,6 +139,23 @@ def test_a_setting_that_this_release_cannot_work_with_has_its_last_good_value_ag
         assert len(fallen_back(daemon.client)) == 1
 
 
+def test_an_event_that_this_release_cannot_read_is_done_without_and_named(
+    made: tuple[Path, list[Event]], folder: Path
+) -> None:
+    insert_row(folder / "state" / "btmd.db", "settings", "SettingChanged", 1, '{"name": "of another form"}')
+    seq = made[1][-1]["seq"] + 1
+    with daemon_of(folder) as daemon:
+        require_all(daemon.client, made, folder)
+        (told,) = fallen_back(daemon.client)
+        assert (told["cause"], f"event {seq} (SettingChanged)" in told["reason"]) == ("events", True)
+        assert not daemon.client.get("/health").ok()["problems"]
+        assert daemon.client.get("/settings/checkpoints.keep").ok()["value"] == 5
+        daemon.client.patch("/settings", {"changes": {"training.seed": 7}}).ok()
+    with daemon_of(folder) as daemon:
+        assert len(fallen_back(daemon.client)) == 1
+        assert next(event for event in daemon.client.events() if event["seq"] == seq)["data"]["name"]
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
