@@ -43,8 +43,11 @@ def dataset(given: str, session: Session, *, consent: bool, purpose: str) -> Doc
         raise
 
 
-def add_model(path: str, session: Session, *, name: str | None) -> Document:
-    """Register the folder or GGUF file at ``path``; the daemon reads it where it lies."""
+def add_model(path: str, session: Session, *, name: str | None, convert: bool = False) -> Document:
+    """Register the folder or GGUF file at ``path``; the daemon reads it where it lies.
+
+    Whether pickled weights are converted is asked for at a terminal unless ``convert`` says so.
+    """
     path = os.path.abspath(os.path.expanduser(path))
     if not os.path.exists(path):
         raise NoSuchFile(
@@ -55,7 +58,16 @@ def add_model(path: str, session: Session, *, name: str | None) -> Document:
     body: Document = {"path": path}
     if name:
         body["name"] = name
-    result = session.client.run("/models", body, session.output.progress)
+    if convert:
+        body["convert"] = True
+    try:
+        result = session.client.run("/models", body, session.output.progress)
+    except ServerRefused as error:
+        if error.code != "pickled_weights" or convert or not (session.yes or session.can_ask):
+            raise
+        if not session.confirm(f"{error.why} Convert them to safetensors, reading tensors alone?", otherwise=""):
+            raise
+        return add_model(path, session, name=name, convert=True)
     session.output.end_progress()
     return result
 

@@ -103,7 +103,17 @@ class ConsentMissing(Conflict):
 
 
 class NotEnoughMemory(Conflict):
+    """``allow`` names the changes with which it would fit, to be asked about or permitted beforehand."""
+
     code, title = "not_enough_memory", "Not enough memory"
+
+    def __init__(self, detail: str, *, hint: str = "", allow: tuple[str, ...] = ()) -> None:
+        super().__init__(detail, hint=hint)
+        self.allow = allow
+
+
+class PackageMissing(Conflict):
+    code, title = "package_missing", "A package that this needs is not installed"
 
 
 class GpuUnusable(Conflict):
@@ -175,6 +185,10 @@ class ModelRefused(BtmdError):
 
 class PickledWeights(ModelRefused):
     code, title = "pickled_weights", "The model's weights are pickled"
+
+
+class PickleRunsCode(PickledWeights):
+    code, title = "pickle_runs_code", "The model's weights hide a program"
 
 
 class NotAModel(ModelRefused):

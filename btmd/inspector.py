@@ -7,10 +7,18 @@ import anyio
 import anyio.to_thread
 
 from btmd.child.caller import OnProgress, Result, ask_child, ignore_progress
-from btmd.inspection.facts import ConversionFacts, DatasetFacts, FileHashes, ModelFacts, TokenFacts
+from btmd.inspection.facts import (
+    ConversionFacts,
+    DatasetFacts,
+    FileHashes,
+    ModelFacts,
+    PickleConversionFacts,
+    TokenFacts,
+)
 from btmd.inspection.requests import (
     AnyRequest,
     ConvertGgufRequest,
+    ConvertPickledRequest,
     DatasetRequest,
     HashRequest,
     ModelRequest,
@@ -46,6 +54,12 @@ class Inspector:
     ) -> ConversionFacts:
         """Convert a GGUF file into a folder. Raises ModelRefused, NotEnoughDisk, FileMissing or ChildFailed."""
         return await self._run(request, ConversionFacts, on_progress)
+
+    async def convert_pickled(
+        self, request: ConvertPickledRequest, on_progress: OnProgress = ignore_progress
+    ) -> PickleConversionFacts:
+        """Convert pickled weights. Raises ModelRefused, NotEnoughDisk, FileMissing or ChildFailed."""
+        return await self._run(request, PickleConversionFacts, on_progress)
 
     async def hashes(self, request: HashRequest, on_progress: OnProgress = ignore_progress) -> FileHashes:
         """Hash a model folder's files. Raises FileMissing, NotAModel or ChildFailed."""

@@ -11,10 +11,10 @@ import msgspec
 from btmd.command_handler import CommandHandler, Handled
 from btmd.domain.event import Actor
 from btmd.domain.model import AddModel, ModelFacts, ModelState, RemoveModel, SetModel, VerifyModel, stream_name
-from btmd.errors import Conflict, FileMissing, InvalidValue, NotPermitted
-from btmd.inspection.facts import FileHashes
+from btmd.errors import Conflict, FileMissing, InvalidValue, NotPermitted, PickledWeights
+from btmd.inspection.facts import ConversionFacts, FileHashes, PickleConversionFacts
 from btmd.inspection.facts import ModelFacts as InspectedFacts
-from btmd.inspection.requests import ConvertGgufRequest, HashRequest, ModelRequest
+from btmd.inspection.requests import ConvertGgufRequest, ConvertPickledRequest, HashRequest, ModelRequest
 from btmd.inspector import Inspector
 from btmd.job_folder import write_atomically
 from btmd.model_fingerprint import fingerprint_now
@@ -55,10 +55,13 @@ class ModelAdding:
         *,
         actor: Actor,
         on_progress: OnProgress,
+        convert: bool = False,
         idempotency: IdempotencyKey | None = None,
         respond: Callable[[ModelState, list[Recorded]], bytes] | None = None,
     ) -> Handled:
         """Register a model folder, or convert a GGUF file and register what it became.
+
+        Pickled weights are refused, or with ``convert`` read by a reader of tensors and kept as safetensors.
 
         Raises NotPermitted for another user's request, FileMissing, ModelRefused, NotEnoughDisk, Conflict.
         """
@@ -68,14 +71,11 @@ class ModelAdding:
         name = name or _usual_name(path)
         model_id = slug(name)
         await self._refuse_other_source(model_id, path)
-        is_file = path.is_file()
-        if is_file:
-            folder, facts = await self._converted(path, model_id, on_progress)
+        if path.is_file():
+            gguf = ConvertGgufRequest(source=str(path), folder=str(self._models_dir / model_id))
+            folder, facts = await self._converted(gguf, on_progress)
         else:
-            folder = path
-            facts = await self._inspector.model(ModelRequest(folder=str(path)), on_progress)
-            if facts.tokenizer == "slow":
-                folder, facts = await self._with_new_tokenizer(path, model_id, on_progress)
+            folder, facts = await self._as_folder(path, model_id, on_progress, convert=convert)
         command = AddModel(
             model_id=model_id,
             name=name,
@@ -123,15 +123,34 @@ class ModelAdding:
         if state is not None and not state.removed and state.source != str(path):
             raise Conflict(f"Another model is called {model_id} already.", hint="Choose another name with --name.")
 
-    async def _converted(self, path: Path, model_id: str, on_progress: OnProgress) -> tuple[Path, InspectedFacts]:
-        folder = self._models_dir / model_id
-        origin = _origin_now(path)
+    async def _as_folder(
+        self, path: Path, model_id: str, on_progress: OnProgress, *, convert: bool
+    ) -> tuple[Path, InspectedFacts]:
+        try:
+            facts = await self._inspector.model(ModelRequest(folder=str(path)), on_progress)
+        except PickledWeights:
+            if not convert:
+                raise
+            request = ConvertPickledRequest(source=str(path), folder=str(self._models_dir / model_id))
+            return await self._converted(request, on_progress)
+        if facts.tokenizer == "slow":
+            return await self._with_new_tokenizer(path, model_id, on_progress)
+        return path, facts
+
+    async def _converted(
+        self, request: ConvertGgufRequest | ConvertPickledRequest, on_progress: OnProgress
+    ) -> tuple[Path, InspectedFacts]:
+        """What the source became; a conversion of the same source is not done twice."""
+        folder = Path(request.folder)
+        origin = await anyio.to_thread.run_sync(_origin_now, Path(request.source))
         if _origin(folder) == origin:
             return folder, await self._inspector.model(ModelRequest(folder=str(folder)), on_progress)
-        if folder.exists():
-            await anyio.to_thread.run_sync(shutil.rmtree, folder)
-        request = ConvertGgufRequest(source=str(path), folder=str(folder))
-        converted = await self._inspector.convert_gguf(request, on_progress)
+        await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+        converted: ConversionFacts | PickleConversionFacts
+        if isinstance(request, ConvertGgufRequest):
+            converted = await self._inspector.convert_gguf(request, on_progress)
+        else:
+            converted = await self._inspector.convert_pickled(request, on_progress)
         write_atomically(folder / SOURCE_FILE, msgspec.json.encode(origin))
         return folder, converted.model
 
@@ -206,8 +225,10 @@ def _link_files(source: Path, folder: Path) -> None:
 
 
 def _origin_now(path: Path) -> ConvertedFrom:
-    found = path.stat()
-    return ConvertedFrom(str(path), found.st_size, found.st_mtime_ns)
+    """Of a folder: all its files' bytes, and the newest of them."""
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+    found = [file.stat() for file in files]
+    return ConvertedFrom(str(path), sum(one.st_size for one in found), max(one.st_mtime_ns for one in found))
 
 
 def _origin(folder: Path) -> ConvertedFrom | None:

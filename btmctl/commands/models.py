@@ -20,6 +20,9 @@ def command() -> Noun:
     )
     add.add_argument("path", metavar="PATH", help="a model folder or a GGUF file")
     add.add_argument("--name", metavar="NAME", help="what to call it (default: the name of the folder or file)")
+    add.add_argument(
+        "--convert", action="store_true", help="convert pickled weights (pytorch_model.bin) to safetensors, safely"
+    )
     _of_one(noun.verb("show", show, "Show what is known of one model.", ["btmctl models show smol"]))
     change = noun.verb(
         "set",
@@ -73,7 +76,7 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def add_one(arguments: argparse.Namespace, session: Session) -> int:
-    added = sources.add_model(arguments.path, session, name=arguments.name)
+    added = sources.add_model(arguments.path, session, name=arguments.name, convert=arguments.convert)
     if session.output.as_json:
         session.output.document(added)
     else:

@@ -45,6 +45,8 @@ class ModelAddition(msgspec.Struct):
 
     path: Annotated[str, Meta(min_length=1, max_length=4096)]
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    convert: bool = False
+    """Convert pickled weights, which are refused otherwise."""
 
 
 def model_json(row: ModelRow) -> dict[str, Any]:
@@ -89,6 +91,7 @@ async def add_model(body: ModelAddition, request: Request, parts: Parts, actor: 
                 body.name,
                 actor=actor,
                 on_progress=on_progress,
+                convert=body.convert,
                 idempotency=key,
                 respond=lambda state, rows: stored_answer({"model_id": state.model_id}),
             )

@@ -3,6 +3,7 @@
 What goes wrong with them - memory, a crash in a library, time - goes wrong in a process that is thrown away.
 """
 
+import ctypes
 import os
 import resource
 import sys
@@ -16,6 +17,7 @@ from btmd.domain.units import GIB
 from btmd.hardware.memory import read_memory
 from btmd.inspection.requests import (
     ConvertGgufRequest,
+    ConvertPickledRequest,
     DatasetRequest,
     HashRequest,
     ModelRequest,
@@ -24,10 +26,13 @@ from btmd.inspection.requests import (
 )
 
 LEAST_MEMORY_BYTES: Final = 2 * GIB
+_NEW_NETWORK, _NEW_USER = 0x4000_0000, 0x1000_0000
+"""CLONE_NEWNET and CLONE_NEWUSER of unshare(2)."""
 
 
 def main() -> int:
     _limit_memory()
+    _leave_the_network()
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
     return answer_one(_perform)
 
@@ -38,8 +43,18 @@ def _limit_memory() -> None:
     Files that are mapped do not count. Should memory run out all the same, the kernel is to end this process first.
     """
     limit = max(LEAST_MEMORY_BYTES, read_memory().available_bytes // 2)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _leave_the_network() -> None:
+    """Into a network namespace of its own, where there is nothing to talk to.
+
+    Without rights that takes a user namespace, which some systems refuse; then there is only the offline mode.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEW_NETWORK) != 0:
+        libc.unshare(_NEW_USER | _NEW_NETWORK)
 
 
 def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
@@ -65,6 +80,10 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
             from btmd.inspection.hashes import hash_files
 
             return hash_files(Path(request.folder), progress)
+        case ConvertPickledRequest():
+            from btmd.inspection.pickled import convert_pickled
+
+            return convert_pickled(Path(request.source), Path(request.folder), progress=progress)
         case ConvertGgufRequest():
             from btmd.inspection.gguf import convert_gguf
 

@@ -157,3 +157,12 @@ class ConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
     quantised: str | None
     tensors: int
     model: ModelFacts
+
+
+class PickleConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished conversion of pickled weights to a folder of safetensors."""
+
+    folder: str
+    files: int
+    tensors: int
+    model: ModelFacts

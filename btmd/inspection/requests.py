@@ -60,7 +60,17 @@ class HashRequest(Request, frozen=True, tag="hash"):
     folder: str
 
 
-AnyRequest = HashRequest | DatasetRequest | TokensRequest | ModelRequest | ConvertGgufRequest
+class ConvertPickledRequest(Request, frozen=True, tag="convert_pickled"):
+    """Convert a folder with pickled weights to one with safetensors. Answer: PickleConversionFacts."""
+
+    source: str
+    folder: str
+
+    def outputs(self) -> tuple[str, ...]:
+        return (self.folder,)
+
+
+AnyRequest = ConvertPickledRequest | HashRequest | DatasetRequest | TokensRequest | ModelRequest | ConvertGgufRequest
 
 
 def aside(path: str) -> str:

@@ -66,7 +66,8 @@ def _refuse_no_weights(folder: Path) -> None:
     if any(next(folder.glob(pattern), None) is not None for pattern in _PICKLED):
         raise PickledWeights(
             "The weights are pickled (.bin, .pt): reading them can run anything hidden in them.",
-            hint="Use the model's .safetensors version; most models are published in both.",
+            hint="Use the model's .safetensors version if there is one; `btmctl models add PATH --convert` reads the "
+            "tensors alone and keeps them as safetensors.",
         )
     raise NotAModel("The folder has no weights: no .safetensors file.", hint="Fetch the weights too.")
 

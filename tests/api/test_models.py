@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.fixtures.daemon import Client, rows
 from tests.fixtures.tiny_model import make_tiny_llama
@@ -78,3 +79,24 @@ def test_what_is_set_for_a_model_is_where_its_plans_begin(client: Client, folder
     assert (
         client.patch("/models/own-values", {"settings": {"lora_r": None, "learning_rate": None}}).ok()["settings"] == {}
     )
+
+
+def test_pickled_weights_are_converted_only_when_that_was_said(client: Client, folder: Path, daemon: Any) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    model = make_tiny_llama(folder / "pickled")
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    problem = client.post("/models", {"path": str(model)}).refused(422, "pickled_weights")
+    assert "--convert" in problem["hint"]
+    added = client.post("/models", {"path": str(model), "convert": True}).ok()
+    assert (added["converted"], added["folder"]) == (True, str(daemon.config.models_dir / "pickled"))
+    # The same source is not converted again.
+    made = Path(added["folder"], "model.safetensors").stat().st_mtime_ns
+    again = client.post("/models", {"path": str(model), "convert": True}).ok()
+    assert again["added_at"] == added["added_at"]
+    assert Path(added["folder"], "model.safetensors").stat().st_mtime_ns == made
+    client.send("DELETE", "/models/pickled").ok()
+    assert not Path(added["folder"]).exists()
+    assert (model / "pytorch_model.bin").exists()

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from btmd.hardware.memory import read_memory
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -101,3 +103,15 @@ def test_a_template_that_would_fill_the_memory_is_refused(tmp_path: Path) -> Non
     folder = make_tiny_llama(tmp_path / "model", chat_template="{{ 'a' * " + str(size_bytes) + " }}")
     code, answers = asked({"what": "model", "folder": str(folder)})
     assert (code, answers[-1]["error"]["code"]) == (1, "not_enough_memory")
+
+
+def test_a_child_has_no_network() -> None:
+    program = (
+        "import socket, sys; from btmd.inspection.__main__ import _leave_the_network as leave; leave();"
+        "print([name for _, name in socket.if_nameindex()])"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    if "lo" not in said or said.strip() != "['lo']":
+        pytest.skip("this system lets nobody leave the network")
+    reach = program.replace("print(", "socket.create_connection(('127.0.0.1', 9), 1); print(")
+    assert "unreachable" in subprocess.run([sys.executable, "-c", reach], capture_output=True, text=True).stderr
