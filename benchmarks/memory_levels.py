@@ -45,7 +45,7 @@ def main() -> None:
 
     def step(batch: Batch) -> float:
         optimizer_step(
-            model, optimizer, [batch], learned_tokens=batch.count_learned(),
+            model, optimizer, [batch], divisor=batch.count_learned(),
             learning_rate=LEARNING_RATE, max_gradient_norm=1.0,
         )  # fmt: skip
         return resident_bytes() / 1e6

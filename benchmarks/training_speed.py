@@ -209,7 +209,7 @@ def _run_btmd(rows: list[dict[str, list[int]]], options: argparse.Namespace) -> 
         )
         clock.begin()
         result = optimizer_step(
-            model, optimizer, [batch], learned_tokens=batch.count_learned(),
+            model, optimizer, [batch], divisor=batch.count_learned(),
             learning_rate=LEARNING_RATE, max_gradient_norm=1.0,
         )  # fmt: skip
         clock.end()

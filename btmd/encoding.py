@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Encoding, Tokenizer
 
 from btmd.chat_template import PLAIN_TEMPLATE, ChatTemplate
 from btmd.errors import BadTemplate, NotAModel, TemplateMismatch, TokenizerMissing
-from btmd.rows import Message, Row
+from btmd.rows import Message, Row, shared_turns
 
 TemplateKind = Literal["model", "plain"]
 
@@ -28,6 +28,14 @@ class Encoded:
 
     input_ids: list[int]
     learned: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """The conversations with the chosen and with the rejected answer; learned is what stands in only one of them."""
+
+    chosen: Encoded
+    rejected: Encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,32 @@ class Encoder:
                 rendered.append(self._rendered(row))
             except TemplateMismatch as error:
                 rendered.append(error)
+        return self._tokenised(rendered)
+
+    def encode_pairs(self, rows: Sequence[Row]) -> list[EncodedPair | TemplateMismatch]:
+        """Tokenise rows with a chosen and a rejected side; of each, the answers behind their common turns are learned.
+
+        A row that the template refuses on either side gives the refusal in its place.
+        """
+        rendered: list[_Rendered | TemplateMismatch] = []
+        for row in rows:
+            chosen, rejected = row["messages"], row["rejected"]
+            shared = shared_turns(chosen, rejected)
+            for side in (chosen, rejected):
+                try:
+                    rendered.append(self._rendered_turns(side, shared))
+                except TemplateMismatch as error:
+                    rendered.append(error)
+        encoded = iter(self._tokenised(rendered))
+        pairs: list[EncodedPair | TemplateMismatch] = []
+        for better, worse in zip(encoded, encoded, strict=True):
+            if isinstance(better, TemplateMismatch):
+                pairs.append(better)
+            else:
+                pairs.append(worse if isinstance(worse, TemplateMismatch) else EncodedPair(better, worse))
+        return pairs
+
+    def _tokenised(self, rendered: Sequence["_Rendered | TemplateMismatch"]) -> list[Encoded | TemplateMismatch]:
         chats = [one.text for one in rendered if isinstance(one, _Rendered) and one.spans is not None]
         texts = [one.text for one in rendered if isinstance(one, _Rendered) and one.spans is None]
         # A chat template writes the marks a text begins with itself; for a plain text the tokenizer adds them.
@@ -154,16 +188,19 @@ class Encoder:
     def _rendered(self, row: Row) -> "_Rendered":
         if "text" in row:
             return _Rendered(row["text"], None)
-        messages = row["messages"]
+        return self._rendered_turns(row["messages"])
+
+    def _rendered_turns(self, messages: Sequence[Message], learned_from: int = 0) -> "_Rendered":
+        """The conversation, of which answers before the turn ``learned_from`` are not learned."""
         text = self._template.render(messages)
-        return _Rendered(text, self._answer_spans(messages, text))
+        return _Rendered(text, self._answer_spans(messages, text, learned_from))
 
     def _ended_text(self, ids: list[int]) -> Encoded:
         if not ids or ids[-1] != self._end_of_text_id:
             ids = [*ids, self._end_of_text_id]
         return Encoded(ids, [False] + [True] * (len(ids) - 1))
 
-    def _answer_spans(self, messages: Sequence[Message], text: str) -> list[tuple[int, int]]:
+    def _answer_spans(self, messages: Sequence[Message], text: str, learned_from: int) -> list[tuple[int, int]]:
         """Where the answers stand in the rendered text, as character ranges.
 
         A turn begins where the text rendered up to it, with the prompt for an answer, ends. That only means anything
@@ -172,7 +209,7 @@ class Encoder:
         spans: list[tuple[int, int]] = []
         last = 0
         for index, message in enumerate(messages):
-            if message["role"] != "assistant":
+            if message["role"] != "assistant" or index < learned_from:
                 continue
             before = self._template.render(messages[:index], add_generation_prompt=True) if index else ""
             if not text.startswith(before) or len(before) < last:

@@ -73,7 +73,7 @@ class Tick(Frame, frozen=True, tag="tick"):
 
 
 class HeldOutEvaluated(Frame, frozen=True, tag="evaluated"):
-    """The mean held-out loss per learned token (nats) after ``step`` optimizer steps."""
+    """The mean held-out loss per learned token (nats), or per pair, after ``step`` optimizer steps."""
 
     step: int
     loss: float
@@ -81,6 +81,10 @@ class HeldOutEvaluated(Frame, frozen=True, tag="evaluated"):
     when: str
     """``before``, ``during`` or ``after``."""
     seconds: float
+    margin: float | None = None
+    """Of pairs: by how much the chosen side gained on the rejected one, on average."""
+    accuracy: float | None = None
+    """Of pairs: the share in which it did."""
 
 
 class CheckpointSaved(Frame, frozen=True, tag="checkpoint"):

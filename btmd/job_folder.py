@@ -80,6 +80,11 @@ class TrainerPlan(msgspec.Struct, frozen=True):
     """Of preference tuning: how closely the model stays to the one it was."""
     submitted_us: int = 0
     """When the job was submitted; chat templates that write a date see this one in every attempt."""
+
+    @property
+    def trains_adapter(self) -> bool:
+        """Whether an adapter is trained, and the weights stay as they are."""
+        return self.lora is not None or self.adapter_folder is not None
     model_fingerprint: str = ""
     """Of the model when it was registered (btmd.model_fingerprint); empty: it is not compared."""
 

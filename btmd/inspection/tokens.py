@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from btmd.encoding import Encoded, Encoder
+from btmd.encoding import Encoded, EncodedPair, Encoder
 from btmd.errors import NothingToLearn, TemplateMismatch
 from btmd.inspection.facts import LengthCount, TokenFacts
 from btmd.rows import Row, read_rows
@@ -24,6 +24,7 @@ class _Tally:
     """What is counted while the rows go by."""
 
     rows: int = 0
+    tokens: int = 0
     learned: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
     nothing_learned: int = 0
@@ -32,7 +33,7 @@ class _Tally:
     refused_lines: list[int] = field(default_factory=list)
     refused_reason: str | None = None
 
-    def take(self, row: Row, encoded: Encoded | TemplateMismatch) -> None:
+    def take(self, row: Row, encoded: Encoded | EncodedPair | TemplateMismatch) -> None:
         self.rows += 1
         if isinstance(encoded, TemplateMismatch):
             self.refused += 1
@@ -40,8 +41,10 @@ class _Tally:
             if len(self.refused_lines) < _LISTED:
                 self.refused_lines.append(row["line"])
             return
-        self.lengths[len(encoded.input_ids)] += 1
-        learned = sum(encoded.learned)
+        sides = [encoded] if isinstance(encoded, Encoded) else [encoded.chosen, encoded.rejected]
+        self.lengths[max(len(side.input_ids) for side in sides)] += 1
+        self.tokens += sum(len(side.input_ids) for side in sides)
+        learned = sum(sum(side.learned) for side in sides)
         self.learned += learned
         if learned == 0:
             self.nothing_learned += 1
@@ -58,8 +61,10 @@ def measure(rows_path: Path, model_folder: Path, *, max_length: int | None, prog
     total = _Tally()
     expected = _estimate_rows(rows_path)
     for batch in _batches(rows_path):
-        for row, encoded in zip(batch, encoder.encode_many(batch), strict=True):
-            total.take(row, encoded)
+        pairs = all("rejected" in row for row in batch)
+        encoded = encoder.encode_pairs(batch) if pairs else encoder.encode_many(batch)
+        for row, one in zip(batch, encoded, strict=True):
+            total.take(row, one)
         progress(min(1.0, total.rows / expected), f"{total.rows:,} rows measured")
     if total.learned == 0:
         raise _nothing_to_learn(total)
@@ -72,7 +77,8 @@ def _batches(rows_path: Path) -> Iterator[list[Row]]:
     chars = 0
     for row in read_rows(rows_path):
         batch.append(row)
-        chars += len(row.get("text", "")) + sum(len(message["content"]) for message in row.get("messages", ()))
+        turns = (*row.get("messages", ()), *row.get("rejected", ()))
+        chars += len(row.get("text", "")) + sum(len(message["content"]) for message in turns)
         if len(batch) >= _BATCH_ROWS or chars >= _BATCH_CHARS:
             yield batch
             batch, chars = [], 0
@@ -104,7 +110,6 @@ def _nothing_to_learn(total: _Tally) -> NothingToLearn:
 def _facts(total: _Tally, encoder: Encoder, max_length: int | None) -> TokenFacts:
     lengths = sorted(total.lengths.items())
     measured = sum(count for _, count in lengths)
-    tokens = sum(length * count for length, count in lengths)
     candidates = sorted({*_CANDIDATE_LENGTHS, *([max_length] if max_length is not None else [])})
     histogram: Counter[int] = Counter()
     for length, count in lengths:
@@ -112,7 +117,7 @@ def _facts(total: _Tally, encoder: Encoder, max_length: int | None) -> TokenFact
         histogram[-(-length // step) * step] += count
     return TokenFacts(
         rows=total.rows,
-        tokens_total=tokens,
+        tokens_total=total.tokens,
         learned_tokens=total.learned,
         rows_nothing_learned=total.nothing_learned,
         nothing_learned_lines=tuple(total.nothing_lines),
@@ -120,7 +125,7 @@ def _facts(total: _Tally, encoder: Encoder, max_length: int | None) -> TokenFact
         refused_lines=tuple(total.refused_lines),
         refused_reason=total.refused_reason,
         shortest=lengths[0][0],
-        mean=round(tokens / measured, 1),
+        mean=round(sum(length * count for length, count in lengths) / measured, 1),
         p50=_percentile(lengths, measured, 50),
         p90=_percentile(lengths, measured, 90),
         p95=_percentile(lengths, measured, 95),

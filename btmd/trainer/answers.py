@@ -58,7 +58,7 @@ def _question(rows_path: Path, held_out: Rows, index: int, encoder: Encoder) -> 
         prompt = messages[:last]
         sample = Sample(row["line"], prompt, prompt[-1]["content"], messages[last]["content"])
         return Question(sample, encoder.prompt_ids(prompt))
-    ids: list[int] = held_out.row(index)[0].tolist()
+    ids: list[int] = held_out.sequence(held_out.sequences(index)[0])[0].tolist()
     cut = min(_TEXT_PROMPT_TOKENS, max(1, len(ids) // 2))
     return Question(Sample(row["line"], [], encoder.decode(ids[:cut]), encoder.decode(ids[cut:])), ids[:cut])
 

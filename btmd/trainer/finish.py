@@ -47,13 +47,21 @@ def _measure_after(run: Run) -> HeldOutLoss | None:
 
 
 def _tell_after(run: Run, loss: HeldOutLoss) -> HeldOutLoss:
-    run.reporter.evaluated(step=loss.step, loss=loss.loss, tokens=loss.tokens, when="after", seconds=0.0)
+    run.reporter.evaluated(
+        step=loss.step,
+        loss=loss.loss,
+        tokens=loss.tokens,
+        when="after",
+        seconds=0.0,
+        margin=loss.margin,
+        accuracy=loss.accuracy,
+    )
     return loss
 
 
 def answer_before(run: Run) -> None:
-    """Let the untrained model answer where it cannot later: an adapter can be left out, a full fine-tune cannot."""
-    if run.plan.training_type == "fine_tuning":
+    """Let the untrained model answer where it cannot later: an adapter can be left out, trained weights cannot."""
+    if not run.plan.trains_adapter:
         questions = _questions(run)
         for question in questions:
             question.sample.base = _answer(run, question, base=False)
@@ -64,7 +72,7 @@ def _answer_after(run: Run) -> None:
     questions = _questions(run)
     told_before = {sample.line: sample.base for sample in read_answers(run.folder.answers_path)}
     for question in questions:
-        if run.plan.training_type == "fine_tuning":
+        if not run.plan.trains_adapter:
             question.sample.base = told_before.get(question.sample.line)
         else:
             question.sample.base = _answer(run, question, base=True)

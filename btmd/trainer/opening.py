@@ -1,6 +1,7 @@
 """From plan and material to a run that is ready for its next step, the first or the one after a checkpoint."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +16,10 @@ from btmd.trainer.checkpoint import Checkpoints
 from btmd.trainer.data import count_steps
 from btmd.trainer.failures import TrainingFailed, blamed_on
 from btmd.trainer.model import LoraSettings, Precision, TrainableModel, TrainingType, load_trainable
+from btmd.trainer.objective import objective_of
 from btmd.trainer.optimizer import AdamW
 from btmd.trainer.preparation import Material, tell_left_out
+from btmd.trainer.references import with_references
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.run import Run
 from btmd.trainer.state import Conditions, TrainingState, seed_everything
@@ -41,7 +44,12 @@ def open_run(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporte
     per_epoch = count_steps(len(material.dataset.train), plan.batch_size)
     all_steps = per_epoch * plan.num_epochs
     total_steps = min(all_steps, plan.max_steps) if plan.max_steps else all_steps
-    run = Run(folder, plan, stop, reporter, material, state, checkpoints, total_steps, per_epoch)
+    objective = objective_of(plan.training_type, dpo_beta=plan.dpo_beta)
+    if objective.compares:
+        reporter.stage("preparing", "Measuring how likely the answers are before training.")
+        dataset = with_references(folder.path, plan, model, material.dataset, stop.leave_if_asked)
+        material = replace(material, dataset=dataset)
+    run = Run(folder, plan, stop, reporter, material, objective, state, checkpoints, total_steps, per_epoch)
     _resume(run)
     if torch.cuda.is_available() and model.device.type == "cuda":
         reporter.gpu_memory = lambda: int(torch.cuda.memory_reserved(model.device))

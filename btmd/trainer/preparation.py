@@ -32,6 +32,8 @@ def load_material(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
             Path(plan.rows_path),
             encoder,
             sha256=plan.rows_sha256,
+            training_type=plan.training_type,
+            packing=plan.packing,
             max_length=plan.max_length,
             held_out_fraction=plan.held_out_fraction,
             held_out_limit=plan.held_out_limit,

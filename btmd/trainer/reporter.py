@@ -99,8 +99,18 @@ class Reporter:
         elif sync:
             self._writer.sync()
 
-    def evaluated(self, *, step: int, loss: float, tokens: int, when: str, seconds: float) -> None:
-        self.append(HeldOutEvaluated(_now_us(), step, loss, tokens, when, seconds))
+    def evaluated(
+        self,
+        *,
+        step: int,
+        loss: float,
+        tokens: int,
+        when: str,
+        seconds: float,
+        margin: float | None = None,
+        accuracy: float | None = None,
+    ) -> None:
+        self.append(HeldOutEvaluated(_now_us(), step, loss, tokens, when, seconds, margin, accuracy))
 
     def checkpoint_saved(
         self, *, step: int, name: str, size_bytes: int, held_out_loss: float | None, best: bool, pruned: tuple[str, ...]

@@ -7,6 +7,7 @@ from typing import Literal
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.trainer.checkpoint import Checkpoints
 from btmd.trainer.evaluate import held_out_loss
+from btmd.trainer.objective import Objective
 from btmd.trainer.preparation import Material
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.state import HeldOutLoss, TrainingState, name_of_step
@@ -24,6 +25,7 @@ class Run:
     stop: Stop
     reporter: Reporter
     material: Material
+    objective: Objective
     state: TrainingState
     checkpoints: Checkpoints
     total_steps: int
@@ -61,6 +63,7 @@ class Run:
             self.material.dataset.held_out,
             micro_batch_size=self.plan.micro_batch_size,
             before_each=self.stop.leave_if_asked,
+            objective=self.objective,
         )
         self.reporter.evaluated(
             step=self.state.progress.step,
@@ -68,8 +71,10 @@ class Run:
             tokens=found.tokens,
             when=when,
             seconds=time.monotonic() - started_s,
+            margin=found.margin,
+            accuracy=found.accuracy,
         )
-        return HeldOutLoss(self.state.progress.step, found.loss, found.tokens)
+        return HeldOutLoss(self.state.progress.step, found.loss, found.tokens, found.margin, found.accuracy)
 
     @property
     def has_held_out(self) -> bool:

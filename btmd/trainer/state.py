@@ -26,11 +26,13 @@ def name_of_step(step: int) -> str:
 
 
 class HeldOutLoss(msgspec.Struct, frozen=True):
-    """The mean over ``tokens`` learned tokens, in nats, after ``step`` whole steps."""
+    """The mean over ``tokens`` learned tokens, in nats, after ``step`` whole steps; of pairs, over pairs."""
 
     step: int
     loss: float
     tokens: int
+    margin: float | None = None
+    accuracy: float | None = None
 
 
 class Progress(msgspec.Struct):

@@ -12,6 +12,7 @@ from torch import Tensor
 from btmd.trainer.data import Rows
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import Batch, TrainableModel
+from btmd.trainer.objective import NEXT_TOKEN, Objective
 from btmd.trainer.optimizer import AdamW
 
 
@@ -25,7 +26,10 @@ class Accumulation(msgspec.Struct):
 
 
 class StepResult(msgspec.Struct, frozen=True):
-    """``loss`` is the mean over the learned tokens of the whole step, in nats; ``gradient_norm`` before clipping."""
+    """``loss`` is the mean over the learned tokens of the whole step, in nats, or over its pairs.
+
+    ``gradient_norm`` is that before clipping.
+    """
 
     loss: float
     gradient_norm: float
@@ -41,34 +45,35 @@ def optimizer_step(
     optimizer: AdamW,
     batches: Iterable[Batch],
     *,
-    learned_tokens: int,
+    divisor: int,
     learning_rate: float,
     max_gradient_norm: float,
     accumulation: Accumulation | None = None,
     loss_scale: float = 1.0,
     before_each: Callable[[], None] = lambda: None,
+    objective: Objective = NEXT_TOKEN,
 ) -> StepResult:
     """Take one step over ``batches``, the micro-batches that are not in ``accumulation`` yet.
 
-    ``learned_tokens`` counts the learned tokens of the *whole* step. Every micro-batch's gradient is divided by it, so
-    cutting the step differently changes nothing but the order of a sum. ``before_each`` may raise to leave in
-    between; ``accumulation`` and the gradients are then whole. Raises TrainingFailed(not_a_number) before any weight
-    has changed.
+    ``divisor`` is the objective's count over the *whole* step: learned tokens, say, or pairs. Every micro-batch's
+    gradient is divided by it, so cutting the step differently changes nothing but the order of a sum. ``before_each``
+    may raise to leave in between; ``accumulation`` and the gradients are then whole. Raises
+    TrainingFailed(not_a_number) before any weight has changed.
     """
     done = accumulation if accumulation is not None else Accumulation()
     for batch in batches:
         before_each()
-        loss_sum = model.loss_sum(batch)
-        (loss_sum * (loss_scale / learned_tokens)).backward()  # type: ignore[no-untyped-call]
+        loss_sum = objective.loss_sum(model, batch)
+        (loss_sum * (loss_scale / divisor)).backward()  # type: ignore[no-untyped-call]
         done.loss_sum += float(loss_sum.detach())
-        done.rows_done += len(batch.input_ids)
+        done.rows_done += batch.count_rows()
         done.tokens += batch.count_tokens()
         if not math.isfinite(done.loss_sum):
             raise TrainingFailed("not_a_number", "The loss is not a number any more: the training has diverged.")
     gradient_norm = _clip(optimizer.gradients(), max_gradient_norm, loss_scale)
     optimizer.step(learning_rate)
     optimizer.drop_gradients()
-    return StepResult(done.loss_sum / learned_tokens, gradient_norm, done.tokens)
+    return StepResult(done.loss_sum / divisor, gradient_norm, done.tokens)
 
 
 def _clip(gradients: list[Tensor], max_norm: float, loss_scale: float) -> float:
@@ -86,10 +91,13 @@ def _clip(gradients: list[Tensor], max_norm: float, loss_scale: float) -> float:
 
 def make_batch(rows: Rows, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
     """The rows as tensors."""
-    chosen = [rows.row(int(index)) for index in indices]
+    numbers = [number for index in indices for number in rows.sequences(int(index))]
+    chosen = [rows.sequence(number) for number in numbers]
     return Batch(
         [torch.from_numpy(tokens.astype(np.int64)) for tokens, _ in chosen],
         [torch.from_numpy(learned.copy()) for _, learned in chosen],
+        rows=len(indices),
+        references=None if rows.references is None else torch.from_numpy(rows.references[numbers]),
     )
 
 

@@ -57,7 +57,7 @@ def batch_of(*numbers: int) -> Batch:
 
 def take(model: Any, *batches: Batch, tokens: int = 4, **changes: Any) -> Any:
     optimizer = AdamW([model.weight], weight_decay=0.0)
-    values: dict[str, Any] = {"learned_tokens": tokens, "learning_rate": 0.1, "max_gradient_norm": 0.0}
+    values: dict[str, Any] = {"divisor": tokens, "learning_rate": 0.1, "max_gradient_norm": 0.0}
     return optimizer_step(model, optimizer, batches, **(values | changes))
 
 

@@ -13,8 +13,8 @@ from btmd.trainer.model import adapter, full_model
 from btmd.trainer.model.elementwise import rms_norm
 from btmd.trainer.model.final_norm import final_norm
 from btmd.trainer.model.fused_weights import FusedWeights, load_weights
-from btmd.trainer.model.head_loss import head_loss, head_loss_sum
-from btmd.trainer.model.interface import COMPUTE_DTYPE, Batch, Implementation, LoraSettings, Precision
+from btmd.trainer.model.head_loss import head_loss, head_loss_sum, head_sequence_losses
+from btmd.trainer.model.interface import COMPUTE_DTYPE, NO_ADAPTER, Batch, Implementation, LoraSettings, Precision
 from btmd.trainer.model.layout import Layout, lay_out
 from btmd.trainer.model.llama_cache import LlamaCache
 from btmd.trainer.model.llama_layer import Context, run_layer
@@ -67,34 +67,58 @@ class FusedModel:
         return self._masters.parameters()
 
     def loss_sum(self, batch: Batch) -> Tensor:
+        layout = lay_out(batch, self.device)
+        hidden = self._training_pass(layout)
+        weights = self._weights
+        return head_loss(hidden, weights.head, layout.targets, weights.head_master, self._workspace)
+
+    def sequence_losses(self, batch: Batch) -> Tensor:
+        layout = lay_out(batch, self.device)
+        hidden = self._training_pass(layout)
+        weights, counts = self._weights, batch.learned_counts()
+        return head_sequence_losses(hidden, weights.head, layout.targets, counts, weights.head_master, self._workspace)
+
+    def _training_pass(self, layout: Layout) -> Tensor:
+        """The final norm's output at the predicting places, with gradients."""
         self._masters.follow()
         weights = self._weights
-        layout = lay_out(batch, self.device)
         context = self._context(layout, training=True)
         x = weights.embed(layout.ids)
         for layer in weights.layers:
             x = run_layer(x, layer, context, recompute=self._recompute)
-        hidden = final_norm(x.index_select(0, layout.predicting), weights.norm)
-        return head_loss(hidden, weights.head, layout.targets, weights.head_master, self._workspace)
+        return final_norm(x.index_select(0, layout.predicting), weights.norm)
 
     @torch.no_grad()
     def evaluate_loss_sum(self, batch: Batch) -> tuple[float, int]:
+        layout = lay_out(batch, self.device)
+        hidden = self._evaluation_pass(layout)
+        loss_sum = head_loss_sum(hidden, self._weights.head, layout.targets, self._workspace)
+        return float(loss_sum), layout.targets.numel()
+
+    @torch.no_grad()
+    def evaluate_sequence_losses(self, batch: Batch, *, base: bool = False) -> Tensor:
+        if base and self._lora is None:
+            raise Conflict(NO_ADAPTER)
+        layout = lay_out(batch, self.device)
+        hidden = self._evaluation_pass(layout, base=base)
+        counts = batch.learned_counts()
+        return head_sequence_losses(hidden, self._weights.head, layout.targets, counts, None, self._workspace)
+
+    def _evaluation_pass(self, layout: Layout, *, base: bool = False) -> Tensor:
         self._masters.follow()
         weights = self._weights
-        layout = lay_out(batch, self.device)
-        context = self._context(layout, training=False)
+        context = self._context(layout, training=False, base=base)
         x = weights.embed(layout.ids)
         for layer in weights.layers:
             x = layer.output_only(x, context)
         hidden, _ = rms_norm(x.index_select(0, layout.predicting), weights.norm.weight, weights.norm.epsilon)
-        loss_sum = head_loss_sum(hidden, weights.head, layout.targets, self._workspace)
-        return float(loss_sum), layout.targets.numel()
+        return hidden
 
-    def _context(self, layout: Layout, *, training: bool) -> Context:
+    def _context(self, layout: Layout, *, training: bool, base: bool = False) -> Context:
         """What a pass over a batch begins with; whatever the pass before has kept is given up."""
         self._workspace.clear()
         cos, sin = self._rotary.at(layout.positions)
-        return Context(layout.rows, cos, sin, training, self._workspace)
+        return Context(layout.rows, cos, sin, training, self._workspace, base)
 
     def generate(
         self,
@@ -107,7 +131,7 @@ class FusedModel:
         base: bool = False,
     ) -> Iterator[int]:
         if base and self._lora is None:
-            raise Conflict("A full fine-tune has no adapter to leave out; ask the base model itself.")
+            raise Conflict(NO_ADAPTER)
         cache = LlamaCache(self._weights, self._rotary, len(prompt_ids) + max_new_tokens, base=base)
 
         def next_logits(ids: list[int]) -> Tensor:

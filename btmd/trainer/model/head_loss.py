@@ -43,6 +43,22 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor, master: Tensor | 
     return loss
 
 
+def head_sequence_losses(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    counts: list[int],
+    master: Tensor | None,
+    workspace: Workspace,
+) -> Tensor:
+    """Sum of cross-entropy of each sequence, fp32, (len(counts),): the targets come ``counts[i]`` a sequence.
+
+    The other arguments as in ``head_loss``.
+    """
+    losses: Tensor = _HeadSequenceLosses.apply(hidden, weight, targets, counts, master, workspace)  # type: ignore[no-untyped-call]
+    return losses
+
+
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -71,10 +87,63 @@ class _HeadLoss(torch.autograd.Function):
         return gradient.mul_(above[0].to(gradient.dtype)), None, None, scaled, None
 
 
-def _chunk(hidden: Tensor, weight: Tensor, targets: Tensor, workspace: Workspace) -> tuple[Tensor, Tensor]:
+class _HeadSequenceLosses(torch.autograd.Function):
+    """As _HeadLoss, with a loss for each sequence.
+
+    How much each of them counts is only known in the backward pass. The gradient of ``hidden`` made on the way forward
+    is then scaled place by place; that of the weight, a sum over all places, is made there from logits computed anew.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        counts: list[int],
+        master: Tensor | None,
+        workspace: Workspace,
+    ) -> Tensor:
+        wanted = any(ctx.needs_input_grad)
+        gradient = torch.zeros_like(hidden) if wanted else None
+        losses = torch.zeros(targets.shape, dtype=torch.float32, device=hidden.device)
+        step = _rows_per_chunk(weight.shape[0], weight.element_size())
+        for first in range(0, targets.numel(), step):
+            part = slice(first, min(first + step, hidden.shape[0]))
+            with workspace.borrowed():
+                chunk = targets[first : first + step]
+                _, excess = _chunk(hidden[part], weight, chunk, workspace, losses[first : first + step])
+                if gradient is not None:
+                    torch.mm(excess, weight, out=gradient[part])
+        ctx.save_for_backward(hidden, weight, targets, gradient)
+        ctx.counts, ctx.workspace = counts, workspace
+        return torch.stack([part.sum() for part in torch.split(losses, counts)])
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, targets, gradient = ctx.saved_tensors
+        counts = torch.tensor(ctx.counts, device=hidden.device)
+        shares = torch.zeros(hidden.shape[0], 1, dtype=hidden.dtype, device=hidden.device)
+        shares[: targets.numel(), 0] = above[0].repeat_interleave(counts).to(hidden.dtype)
+        weight_gradient = None
+        if ctx.needs_input_grad[4]:
+            weight_gradient = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+            step = _rows_per_chunk(weight.shape[0], weight.element_size())
+            for first in range(0, targets.numel(), step):
+                part = slice(first, min(first + step, hidden.shape[0]))
+                with ctx.workspace.borrowed():
+                    _, excess = _chunk(hidden[part], weight, targets[first : first + step], ctx.workspace)
+                    weight_gradient += torch.mm(excess.mul_(shares[part]).t(), hidden[part])
+        return gradient.mul_(shares), None, None, None, weight_gradient, None
+
+
+def _chunk(
+    hidden: Tensor, weight: Tensor, targets: Tensor, workspace: Workspace, losses: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Loss sum of a chunk, and the gradient of its logits: probability minus one at the target, zero at padding.
 
-    Probabilities are fp32, a few rows at a time through one small buffer, and overwrite the logits.
+    The loss of each target is written into ``losses``. Probabilities are fp32, a few rows at a time through one small
+    buffer, and overwrite the logits.
     """
     logits = torch.mm(hidden, weight.t(), out=workspace.take(hidden.dtype, hidden.shape[0], weight.shape[0]))
     total = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -88,7 +157,10 @@ def _chunk(hidden: Tensor, weight: Tensor, targets: Tensor, workspace: Workspace
         wanted = wide.gather(1, at)
         torch.softmax(wide, dim=-1, out=wide)
         # The likeliest token's probability is at least 1 / vocabulary: the sum comes back from it without underflow.
-        total += (highest - wide.gather(1, place).log() - wanted).sum()
+        each = highest - wide.gather(1, place).log() - wanted
+        total += each.sum()
+        if losses is not None:
+            losses[first : first + at.shape[0]] = each.squeeze(1)
         wide.scatter_add_(1, at, wide.new_full(at.shape, -1.0))
         part.copy_(wide)
     logits[targets.numel() :] = 0

@@ -10,9 +10,13 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-TrainingType = Literal["lora_adaptation", "fine_tuning"]
+TrainingType = Literal[
+    "lora_adaptation", "qlora_adaptation", "fine_tuning", "continued_pretraining", "preference_tuning"
+]
 Precision = Literal["bf16", "fp16", "fp32"]
 Implementation = Literal["fused", "plain"]
+
+NO_ADAPTER = "A full fine-tune has no adapter to leave out; ask the base model itself."
 
 COMPUTE_DTYPE: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
@@ -23,7 +27,7 @@ COMPUTE_DTYPE: dict[Precision, torch.dtype] = {
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of different lengths, without padding.
+    """Sequences of different lengths, without padding; each one sees only itself.
 
     ``input_ids`` are int64 and ``learned`` bool, one-dimensional and of one length per row. ``learned[t]`` means that
     the loss covers predicting token ``t`` from those before it; the first token of a row has none before it, so
@@ -32,6 +36,10 @@ class Batch:
 
     input_ids: list[Tensor]
     learned: list[Tensor]
+    rows: int = 0
+    """Rows of the data that the sequences come from; 0: as many as there are sequences."""
+    references: Tensor | None = None
+    """Loss of each sequence under the model that it is compared with, where that was computed beforehand."""
 
     def __post_init__(self) -> None:
         if not self.input_ids or len(self.input_ids) != len(self.learned):
@@ -42,7 +50,14 @@ class Batch:
 
     def count_learned(self) -> int:
         """Tokens that the loss of this batch is a sum over."""
-        return sum(int(learned[1:].sum()) for learned in self.learned)
+        return sum(self.learned_counts())
+
+    def count_rows(self) -> int:
+        return self.rows or len(self.input_ids)
+
+    def learned_counts(self) -> list[int]:
+        """Learned tokens of each sequence."""
+        return [int(learned[1:].sum()) for learned in self.learned]
 
     def count_tokens(self) -> int:
         """Real tokens of all rows."""
@@ -85,6 +100,12 @@ class TrainableModel(Protocol):
 
     def evaluate_loss_sum(self, batch: Batch) -> tuple[float, int]:
         """Loss sum and number of learned tokens; no gradient, no dropout, no randomness consumed."""
+
+    def sequence_losses(self, batch: Batch) -> Tensor:
+        """Sum of cross-entropy of each sequence by itself, fp32, (sequences,); the rules of ``loss_sum`` hold."""
+
+    def evaluate_sequence_losses(self, batch: Batch, *, base: bool = False) -> Tensor:
+        """The same without gradient or dropout; ``base`` leaves the adapter out, and raises Conflict where none is."""
 
     def generate(
         self,

@@ -25,6 +25,8 @@ class Context:
     sin: Tensor
     training: bool
     workspace: Workspace
+    base: bool = False
+    """Whether adapters are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +99,22 @@ class LlamaLayer:
 
     def forward(self, x: Tensor, context: Context, out: Tensor) -> Trace:
         """Write the layer's output for x (places, width) into ``out``."""
-        training, space = context.training, context.workspace
+        training, base, space = context.training, context.base, context.workspace
         first, first_inverse = elementwise.rms_norm(
             x, self.first_norm.weight, self.first_norm.epsilon, out=space.like(x)
         )
-        qkv, qkv_kept = self.qkv.forward(first, training=training, space=space)
+        qkv, qkv_kept = self.qkv.forward(first, training=training, base=base, space=space)
         plain, values = self.split_heads(qkv)
         rotated = elementwise.rotate(plain, context.cos, context.sin, out=space.like(plain))
         q, k = rotated[:, : self.heads], rotated[:, self.heads :]
         attended = attend(q, k, values, context.rows, out=space.like(q))
-        middle, output_kept = self.output.forward(attended, training=training, space=space)
+        middle, output_kept = self.output.forward(attended, training=training, base=base, space=space)
         middle.add_(x)
         second, second_inverse = elementwise.rms_norm(
             middle, self.second_norm.weight, self.second_norm.epsilon, out=space.like(x)
         )
-        wide, wide_kept = self.gate_up.forward(second, training=training, space=space)
-        _, down_kept = self.down.forward(elementwise.swiglu(wide), training=training, space=space, out=out)
+        wide, wide_kept = self.gate_up.forward(second, training=training, base=base, space=space)
+        _, down_kept = self.down.forward(elementwise.swiglu(wide), training=training, base=base, space=space, out=out)
         out.add_(middle)
         return Trace(
             first, first_inverse, qkv_kept, rotated, values, attended, output_kept, middle,

@@ -18,6 +18,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 
+_ALWAYS_ADAPTER = ("lora_adaptation", "qlora_adaptation")
+
+
 def load_trainable(
     model_folder: Path,
     *,
@@ -39,11 +42,10 @@ def load_trainable(
     """
     if not (model_folder / "config.json").is_file():
         raise NotAModel(f"{model_folder.name} has no config.json.")
-    if training_type == "fine_tuning":
-        if lora is not None or adapter_folder is not None:
-            raise ValueError("a full fine-tune takes no adapter")
-        settings = None
-    else:
+    if training_type == "fine_tuning" and (lora is not None or adapter_folder is not None):
+        raise ValueError("a full fine-tune takes no adapter")
+    settings = None
+    if lora is not None or adapter_folder is not None or training_type in _ALWAYS_ADAPTER:
         settings = _adapter_settings(lora, adapter_folder)
     shape = llama_shape(read_config(model_folder))
     model: TrainableModel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from btmd.errors import Conflict, ModelDamaged, ModelRefused, NotAModel
 from btmd.trainer.model import adapter, full_model
-from btmd.trainer.model.interface import COMPUTE_DTYPE, Batch, Implementation, LoraSettings, Precision
+from btmd.trainer.model.interface import COMPUTE_DTYPE, NO_ADAPTER, Batch, Implementation, LoraSettings, Precision
 from btmd.trainer.model.masters import Masters
 from btmd.trainer.model.sampling import generate_tokens
 
@@ -89,14 +90,46 @@ class PlainModel:
         self._model.eval()
         return float(self._loss(batch)), batch.count_learned()
 
+    def sequence_losses(self, batch: Batch) -> Tensor:
+        self._masters.follow()
+        self._model.train()
+        return self._sequence_losses(batch)
+
+    @torch.no_grad()
+    def evaluate_sequence_losses(self, batch: Batch, *, base: bool = False) -> Tensor:
+        self._masters.follow()
+        self._model.eval()
+        with self._without_adapter(base):
+            return self._sequence_losses(batch)
+
+    def _sequence_losses(self, batch: Batch) -> Tensor:
+        logits, targets = self._predictions(batch)
+        losses = functional.cross_entropy(logits, targets, reduction="none", ignore_index=_NO_TARGET)
+        counts = batch.learned_counts()
+        return torch.stack([part.sum() for part in torch.split(losses[: sum(counts)], counts)])
+
+    def _without_adapter(self, base: bool) -> AbstractContextManager[Any]:
+        self._require_adapter(base)
+        without: AbstractContextManager[Any] = self._model.disable_adapter() if base else contextlib.nullcontext()
+        return without
+
+    def _require_adapter(self, base: bool) -> None:
+        if base and self._lora is None:
+            raise Conflict(NO_ADAPTER)
+
     def _loss(self, batch: Batch) -> Tensor:
+        logits, targets = self._predictions(batch)
+        return functional.cross_entropy(logits, targets, reduction="sum", ignore_index=_NO_TARGET)
+
+    def _predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits in fp32 at the places that predict learned tokens, and these tokens; padding has no target."""
         ids, attended, places, targets = _lay_out(batch, self.device)
         self._selected = places
         try:
             output = self._forward(input_ids=ids, attention_mask=attended, use_cache=False)
         finally:
             self._selected = None
-        return functional.cross_entropy(output.logits[0].float(), targets, reduction="sum", ignore_index=_NO_TARGET)
+        return output.logits[0].float(), targets
 
     def _select_positions(self, _head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """Leave only the positions whose next token is learned; a model's scaling after the head still applies."""
@@ -115,16 +148,14 @@ class PlainModel:
         seed: int = 0,
         base: bool = False,
     ) -> Iterator[int]:
-        if base and self._lora is None:
-            raise Conflict("A full fine-tune has no adapter to leave out; ask the base model itself.")
+        self._require_adapter(base)
         cache: Any = None
 
         def next_logits(ids: list[int]) -> Tensor:
             nonlocal cache
             self._masters.follow()
             self._model.eval()
-            without = self._model.disable_adapter() if base else contextlib.nullcontext()
-            with torch.no_grad(), without:
+            with torch.no_grad(), self._without_adapter(base):
                 given = torch.tensor([ids], device=self.device)
                 output = self._model(input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
