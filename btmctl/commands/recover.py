@@ -30,9 +30,7 @@ def command() -> Single:
     add("--from", dest="folder", metavar="PATH", required=True, help="a backup folder, or a backup's file")
     secret = single.parser.add_mutually_exclusive_group()
     secret.add_argument("--key", metavar="FILE", help="the key file (default: the one in the state folder)")
-    secret.add_argument(
-        "--credential", metavar="FILE", help="the systemd credential, decrypted"
-    )
+    secret.add_argument("--credential", metavar="FILE", help="the systemd credential, decrypted")
     secret.add_argument("--recovery-key", action="store_true", help="the recovery key is typed")
     secret.add_argument("--passphrase", action="store_true", help="the passphrase is typed")
     add("--backup", metavar="B", help="the beginning of a backup's id (default: the newest full one)")
