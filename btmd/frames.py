@@ -106,6 +106,45 @@ class CheckpointRejected(Frame, frozen=True, tag="checkpoint_rejected"):
     used_instead: str | None = None
 
 
+class MachineRate(Frame, frozen=True, tag="machine_rate"):
+    """How fast this machine multiplies matrices (operations a second) and copies memory (bytes a second)."""
+
+    device: str
+    precision: str
+    threads: int
+    flops: float
+    copied_bytes_s: float
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A figure with a range: nine outcomes in ten should lie from ``low`` to ``high``."""
+
+    low: float
+    middle: float
+    high: float
+
+
+class TrialDone(Frame, frozen=True, tag="trial"):
+    """What real steps before the first one foretell. Bytes and seconds; ``total_s`` is from the process's start."""
+
+    memory_bytes: Spread
+    """Peak in main memory, of which ``process_bytes`` were there before the model."""
+    process_bytes: int
+    disk_bytes: Spread
+    step_s: Spread
+    total_s: Spread
+    gpu_memory_bytes: Spread | None
+    seconds: float
+    """What the trial took."""
+    micro_batches: int
+    micro_batch_size: int
+    """Rows at once from now on."""
+    largest_tokens: int
+    shapes: int
+    """Lengths at which something is computed; ``shapes_left`` of them were not tried."""
+    shapes_left: int
+
+
 class Notice(Frame, frozen=True, tag="notice"):
     """Something the person should know, in a sentence; ``code`` is stable."""
 
@@ -129,6 +168,10 @@ class Finished(Frame, frozen=True, tag="finished"):
     """Path of the result, relative to the job folder."""
     peak_memory_bytes: int
     peak_gpu_memory_bytes: int | None = None
+    attempt_s: float = 0.0
+    """From the start of this attempt's process; 0: not told."""
+    folder_bytes: int = 0
+    """What the job's folder holds; 0: not told."""
 
 
 class Stopped(Frame, frozen=True, tag="stopped"):
@@ -154,6 +197,8 @@ AnyFrame = (
     | HeldOutEvaluated
     | CheckpointSaved
     | CheckpointRejected
+    | MachineRate
+    | TrialDone
     | Notice
     | Finished
     | Stopped

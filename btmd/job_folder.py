@@ -22,6 +22,24 @@ class LoraPlan(msgspec.Struct, frozen=True):
     target_modules: tuple[str, ...] = ()
 
 
+class TrialPlan(msgspec.Struct, frozen=True):
+    """Steps on trial before the first one. The factors make the low end, the middle and the high end of a range."""
+
+    most_s: float
+    """What they may last, beyond one largest micro-batch."""
+    memory_factors: tuple[float, float, float]
+    gpu_memory_factors: tuple[float, float, float]
+    time_factors: tuple[float, float, float]
+    disk_bytes: tuple[float, float, float]
+    """Foretold already: no step tells more of it."""
+    row_bytes: int
+    """What one more of the longest rows at once takes, by formula."""
+    limit_bytes: int = 0
+    """Main memory that this trainer may take; 0: what the machine has."""
+    measures_rates: bool = False
+    """Whether the machine's rates are not known yet."""
+
+
 class TrainerPlan(msgspec.Struct, frozen=True):
     """Everything a trainer needs, frozen when the job was submitted. Paths are absolute."""
 
@@ -80,11 +98,14 @@ class TrainerPlan(msgspec.Struct, frozen=True):
     """Of preference tuning: how closely the model stays to the one it was."""
     submitted_us: int = 0
     """When the job was submitted; chat templates that write a date see this one in every attempt."""
+    trial: TrialPlan | None = None
+    """None: the first step is taken at once."""
 
     @property
     def trains_adapter(self) -> bool:
         """Whether an adapter is trained, and the weights stay as they are."""
         return self.lora is not None or self.adapter_folder is not None
+
     model_fingerprint: str = ""
     """Of the model when it was registered (btmd.model_fingerprint); empty: it is not compared."""
 
@@ -111,7 +132,12 @@ class JobFolder:
         self.checkpoints = path / "checkpoints"
         self.result = path / "result"
         self.answers_path = path / "answers.json"
+        self.trial_path = path / "trial.json"
         self.tmp = path / "tmp"
+
+    def size_bytes(self) -> int:
+        """What all files in it hold together."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
     def spool_path(self, attempt: int) -> Path:
         return self.path / "spool" / f"attempt-{attempt:04d}.spool"

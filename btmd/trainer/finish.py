@@ -7,7 +7,7 @@ import torch
 from btmd.errors import Damaged
 from btmd.frames import Finished
 from btmd.trainer.answers import Question, answer, choose_questions, read_answers, write_answers
-from btmd.trainer.process import peak_resident_bytes
+from btmd.trainer.process import peak_resident_bytes, seconds_since_start
 from btmd.trainer.result import save_result
 from btmd.trainer.run import EndedBy, Run
 from btmd.trainer.state import HeldOutLoss, name_of_step
@@ -113,5 +113,7 @@ def _tell_finished(run: Run, ended_by: EndedBy, after: HeldOutLoss | None, resul
             result=run.folder.result.name,
             peak_memory_bytes=peak_resident_bytes(),
             peak_gpu_memory_bytes=int(torch.cuda.max_memory_reserved(device)) if on_gpu else None,
+            attempt_s=seconds_since_start(),
+            folder_bytes=run.folder.size_bytes(),
         )
     )

@@ -8,11 +8,13 @@ from btmd.trainer.data import rows_of_step
 from btmd.trainer.finish import answer_before, finish
 from btmd.trainer.opening import open_run
 from btmd.trainer.preparation import Material
+from btmd.trainer.process import resident_bytes
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.run import EndedBy, Run
 from btmd.trainer.schedule import count_warmup_steps, learning_rate_factor
 from btmd.trainer.step import Accumulation, GradientOverflow, StepResult, cut, optimizer_step
 from btmd.trainer.stop import Stop, StopRequested
+from btmd.trainer.trial import settled, try_out
 
 _STEPS_BEFORE_LARGER_LOSS_SCALE = 1000
 
@@ -23,9 +25,11 @@ def train(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporter, 
     Ends with a Finished or a Stopped frame. Raises TrainingFailed and whatever torch raises.
     """
     try:
-        run = open_run(folder, plan, stop, reporter, material)
+        idle_bytes = resident_bytes()
+        run = open_run(folder, settled(folder, plan), stop, reporter, material)
         try:
             _measure_before(run)
+            try_out(run, idle_bytes=idle_bytes)
             reporter.stage("training", "Training.")
             ended_by = _train_steps(run)
             finish(run, ended_by)

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from btmd.job_folder import JobFolder
@@ -114,6 +115,21 @@ def resident_bytes() -> int:
     """Memory of this process that is in RAM now."""
     with open("/proc/self/statm", "rb") as statm:
         return int(statm.read().split()[1]) * _PAGE_BYTES
+
+
+def available_bytes() -> int:
+    """Memory that could be had without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/meminfo has no MemAvailable")
+
+
+def seconds_since_start() -> float:
+    """How long this process has been there, the loading of the interpreter included."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
 
 
 def peak_resident_bytes() -> int:

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.trainer.checkpoint import Checkpoints
 from btmd.trainer.evaluate import held_out_loss
@@ -32,6 +34,13 @@ class Run:
     steps_per_epoch: int
     saved_name: str | None = None
     """The checkpoint that holds the present state, if one does."""
+    measuring_s: float = 0.0
+    """What the last held-out measurement took."""
+
+    def take_micro_batch_size(self, size: int) -> None:
+        """Compute so many rows at once from now on."""
+        self.plan = msgspec.structs.replace(self.plan, micro_batch_size=size)
+        self.state.conditions = msgspec.structs.replace(self.state.conditions, micro_batch_size=size)
 
     def save(self) -> None:
         """Save the present state unless a checkpoint holds it already; the ticks up to it are on the disk before."""
@@ -65,12 +74,13 @@ class Run:
             before_each=self.stop.leave_if_asked,
             objective=self.objective,
         )
+        self.measuring_s = time.monotonic() - started_s
         self.reporter.evaluated(
             step=self.state.progress.step,
             loss=found.loss,
             tokens=found.tokens,
             when=when,
-            seconds=time.monotonic() - started_s,
+            seconds=self.measuring_s,
             margin=found.margin,
             accuracy=found.accuracy,
         )
