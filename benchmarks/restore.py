@@ -71,7 +71,7 @@ def made_up(chance: random.Random, values: dict[str, Value], count: int) -> Iter
                 yield settings.STREAM, change
         elif drawn < 0.15:
             yield "machine", OperationRefused("POST /start", "not_permitted")
-        elif drawn < 0.25:
+        elif drawn < 0.16:
             yield f"job-{job_id}", HeldOutLossMeasured(job_id, 1, number, number, 1.5, 4000, "during", 2.0)
         else:
             yield f"ticks-{job_id}", tick(number + 1, 1, chance, job_id)
@@ -156,16 +156,18 @@ class Side:
 
     async def restore_ms(self, chance: random.Random) -> float:
         """Find a random moment as a person types it, preview, and apply."""
-        moment_us = START_US + chance.randrange(self.events // 20, self.events) * EVERY_US
-        text = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment_us)).isoformat()
         manner = Manner(COMPONENTS, "replace", None)
-        began = time.perf_counter()
-        found = await self.history.find(text)
-        prepared = await self.restoring.prepare(found.seq, manner, ACTOR.uid)
-        done = await self.restoring.restore(found.seq, manner, actor=ACTOR, expected_head=prepared.head_seq)
-        taken_ms = (time.perf_counter() - began) * 1000
-        assert done.rows, "nothing had to change"
-        return taken_ms
+        while True:
+            moment_us = START_US + chance.randrange(self.events // 20, self.events) * EVERY_US
+            text = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment_us)).isoformat()
+            began = time.perf_counter()
+            found = await self.history.find(text)
+            prepared = await self.restoring.prepare(found.seq, manner, ACTOR.uid)
+            done = await self.restoring.restore(found.seq, manner, actor=ACTOR, expected_head=prepared.head_seq)
+            taken_ms = (time.perf_counter() - began) * 1000
+            # Now and then the moment is so near to that of the round before that nothing differs.
+            if done.rows:
+                return taken_ms
 
 
 @asynccontextmanager
@@ -244,7 +246,7 @@ def main() -> None:
             ["msgspec"],
             [
                 "Restoring and History of the daemon on a real store: find the moment by its time, preview, apply.",
-                f"Of the events 75 % are progress, 10 % changes of settings; {DATASETS} datasets in both logs.",
+                f"Of the events 84 % are progress, 10 % changes of settings, 5 % refusals; {DATASETS} datasets in both logs.",
                 "Small and large in turns, each at a random moment; the disk's own sync times.",
             ],
         )
