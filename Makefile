@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-faults
+        proof-history proof-planning proof-faults
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -20,7 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) speed backup backup-faults systemd history faults"
+	@echo "make proof-NAME   one of: $(PROOFS) speed backup backup-faults systemd history planning faults"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -111,6 +111,10 @@ proof-history: dev
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup
+
+# A thousand simulated machines with every preset and model size, and more and more memory.
+proof-planning: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/planning/test_thousand_machines.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .proof

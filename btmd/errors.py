@@ -121,7 +121,13 @@ class GpuUnusable(Conflict):
 
 
 class NotEnoughDisk(Conflict):
+    """``allow`` as with memory."""
+
     code, title = "not_enough_disk", "Not enough room on the disk"
+
+    def __init__(self, detail: str, *, hint: str = "", allow: tuple[str, ...] = ()) -> None:
+        super().__init__(detail, hint=hint)
+        self.allow = allow
 
 
 class DatabaseWhole(Conflict):

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.refusals import record_refusal
-from btmd.errors import BtmdError
+from btmd.errors import BtmdError, NotEnoughDisk, NotEnoughMemory
 
 log = logging.getLogger("btmd.api")
 
@@ -25,6 +25,11 @@ SCHEMA: dict[str, Any] = {
         "detail": {"type": "string", "description": "the plain sentence"},
         "code": {"type": "string", "description": "stable"},
         "hint": {"type": "string", "description": "the next thing to do"},
+        "allow": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "changes of what was asked for with which it would be possible, to send as `allow`",
+        },
     },
 }
 _BY_STATUS = {404: ("not_found", "There is no such thing"), 405: ("method_not_allowed", "Not possible here")}
@@ -32,7 +37,10 @@ _BY_STATUS = {404: ("not_found", "There is no such thing"), 405: ("method_not_al
 
 def problem(error: BtmdError) -> dict[str, Any]:
     """The document for an error of ours."""
-    return document(error.status, error.code, error.title, error.detail, error.hint)
+    body = document(error.status, error.code, error.title, error.detail, error.hint)
+    if isinstance(error, (NotEnoughMemory, NotEnoughDisk)) and error.allow:
+        body["allow"] = list(error.allow)
+    return body
 
 
 def document(status: int, code: str, title: str, detail: str, hint: str = "") -> dict[str, Any]:

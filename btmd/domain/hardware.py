@@ -150,6 +150,10 @@ class Hardware:
     power: Power = Power()
     torch: TorchBuild | None = None
     """None where torch is not installed."""
+    bitsandbytes_version: str | None = None
+    """The library that QLoRA computes with; None where it is not installed."""
+    has_compiler: bool = False
+    """Whether a C++ compiler is there, which torch needs for compiling models."""
     driver_cuda_version: str = ""
     """The newest CUDA that the NVIDIA driver offers, such as ``13.0``."""
     gpu_refusal: GpuRefusal | None = None

@@ -1,5 +1,6 @@
 """What this machine can do, read without torch and read anew each time it matters."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from btmd.hardware.gpu import read_gpus
 from btmd.hardware.memory import read_memory
 from btmd.hardware.nvml import Nvml, load_nvml
 from btmd.hardware.power import read_power
-from btmd.hardware.torch_build import judge_torch, read_torch_build, without_code
+from btmd.hardware.torch_build import judge_torch, read_torch_build, read_version, without_code
 
 __all__ = ["probe"]
+
+COMPILERS = ("g++", "clang++", "c++")
 
 
 def probe(
@@ -39,6 +42,8 @@ def probe(
         other_gpus=found.other_gpus,
         power=read_power(root),
         torch=torch,
+        bitsandbytes_version=read_version("bitsandbytes"),
+        has_compiler=any(shutil.which(name) for name in COMPILERS),
         driver_cuda_version=found.driver_cuda_version,
         gpu_refusal=judge_torch(torch, found.gpus, found.driver_cuda_version),
     )

@@ -35,6 +35,14 @@ def read_torch_build(find: Callable[[str], metadata.Distribution] = metadata.dis
     return TorchBuild(found.version, f"{local[1]}.{local[2]}" if local else "")
 
 
+def read_version(package: str) -> str | None:
+    """The version of an installed package; None where there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def judge_torch(torch: TorchBuild | None, gpus: tuple[Gpu, ...], driver_cuda_version: str) -> GpuRefusal | None:
     """Why the installed torch cannot use these GPUs, with what mends it; None when it can, or there are none.
 

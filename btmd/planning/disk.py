@@ -56,5 +56,6 @@ def choose_checkpoints(choices: Choices, trained_parameters: int, *, adapter: bo
             hint="Free some room on the disk that holds btmd's state folder."
             if adapter
             else "Free some room, or add --allow lora: an adapter takes far less.",
+            allow=() if adapter else ("lora",),
         )
     return estimate

@@ -1,28 +1,17 @@
 """The search for a shape of training that fits the machine, changing as little as possible of what was asked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from btmd.domain.hardware import Gpu
-from btmd.domain.model import ModelFacts
-from btmd.domain.preset import TRAINING_TYPES
 from btmd.domain.units import format_bytes
-from btmd.errors import InvalidValue, NotEnoughMemory
+from btmd.errors import NotEnoughMemory
+from btmd.planning.candidates import Candidate, candidates
 from btmd.planning.disk import has_room
 from btmd.planning.hyperparameters import HyperparameterValue
-from btmd.planning.length import LengthOption, asked_length, length_options
-from btmd.planning.memory import MemoryEstimate, Shape, estimate_memory, usable_bytes
+from btmd.planning.length import LengthOption
+from btmd.planning.memory import MemoryEstimate, estimate_memory, usable_bytes
 from btmd.planning.request import PlanRequest
-from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE, packed_tokens, refuse_unfit_rows
-
-CPU_MICRO_BATCH = 4
-"""Rows computed at once on a CPU: measured 303, 368, 378 and 417 tokens a second with 1, 2, 4 and 8."""
-GPU_MICRO_BATCH = 64
-USUAL_RANK = 16
-SUPPORTED_TYPES = ("lora_adaptation", "fine_tuning")
-EITHER_WAY_TYPES = (PACKED_TYPE, PAIR_TYPE)
-"""Train an adapter of the rank ``lora_r``, or all weights where that is 0."""
-FP16_COMPUTE_CAPABILITY = (6, 0)
+from btmd.planning.training_types import QLORA, require_package
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +27,7 @@ class Fit:
     memory: MemoryEstimate
     available_bytes: int
     changed: tuple[str, ...] = ()
-    """Permissions that this shape makes use of: ``lora``, ``cpu``, ``shorter``."""
+    """Permissions that this shape makes use of: ``lora``, ``qlora``, ``cpu``, ``shorter``."""
     lora_r: int = 0
     """Rank of the adapter; 0 when all weights are trained."""
 
@@ -52,29 +41,34 @@ class Fit:
         return self.memory.total_bytes <= usable_bytes(self.available_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Device:
-    name: str
-    available_bytes: int
-    precision: str
-    needs: str = ""
+PERMISSION_TEXTS = {
+    "lora": "a small adapter instead of all weights (training_type=lora_adaptation)",
+    "qlora": "a small adapter on a base of four bits (training_type=qlora_adaptation)",
+    "shorter": "shorter rows",
+    "cpu": "the CPU instead of the GPU",
+}
+MEMORY_KEYS = ("gradient_checkpointing", "micro_batch_size", "max_length", "precision", "device")
+"""Values that can keep a training from fitting when a person sets them, what changes least first."""
 
 
 def find_fit(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], allow: frozenset[str]) -> tuple[Fit, Fit]:
-    """The first shape that fits, and the one that was asked for. Raises NotEnoughMemory, InvalidValue.
+    """The first shape that fits, and the one that was asked for.
 
-    The order makes more memory never worse: the type before the device, before the length, before the speed.
-    Where only the disk is too small for every shape, the first one is returned for the disk's own refusal.
+    Where only the disk is too small for every shape, the first one is returned for the disk's own refusal. Raises
+    NotEnoughMemory, InvalidValue, and PackageMissing where only a missing package is in the way.
     """
     wished: Fit | None = None
     smallest: Fit | None = None
     denied: Fit | None = None
     crowded: Fit | None = None
-    for fit in _candidates(request, chosen):
+    for candidate in candidates(request, chosen, allow):
+        fit = _fit(request, candidate)
         wished = wished or fit
         permitted = all(change in allow for change in fit.changed)
         if fit.fits and permitted:
             if has_room(request, chosen, fit.memory.trained_parameters, adapter=fit.adapter):
+                if fit.training_type == QLORA:
+                    require_package(request.hardware)
                 return fit, wished
             crowded = crowded or fit
         if permitted and (smallest is None or fit.memory.total_bytes <= smallest.memory.total_bytes):
@@ -85,7 +79,22 @@ def find_fit(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], al
     if crowded is not None:
         return crowded, wished
     assert smallest is not None
-    raise _refusal(request.model, smallest, denied)
+    raise _refusal(request, chosen, allow, smallest, denied)
+
+
+def _fit(request: PlanRequest, candidate: Candidate) -> Fit:
+    return Fit(
+        candidate.option.training_type,
+        candidate.device.name,
+        candidate.device.precision,
+        candidate.length,
+        candidate.shape.gradient_checkpointing,
+        candidate.micro_batch_size,
+        estimate_memory(request.model, candidate.shape),
+        candidate.device.available_bytes,
+        candidate.changed,
+        candidate.option.lora_r,
+    )
 
 
 def _change_rank(fit: Fit) -> tuple[int, int]:
@@ -93,155 +102,47 @@ def _change_rank(fit: Fit) -> tuple[int, int]:
     return len(fit.changed), min((list(PERMISSION_TEXTS).index(change) for change in fit.changed), default=0)
 
 
-def training_type_of(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> str:
-    """The type that was asked for. Raises InvalidValue for one that cannot be trained yet."""
-    training_type = str(chosen.get("training_type", request.preset.training_type))
-    if training_type not in SUPPORTED_TYPES:
-        known = training_type in TRAINING_TYPES
-        raise InvalidValue(
-            f"The training type {training_type} {'is not available in this version' if known else 'is not known'}.",
-            hint=f"Available: {', '.join(SUPPORTED_TYPES)}.",
-        )
-    return training_type
-
-
-def _candidates(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> Iterator[Fit]:
-    preset, model = request.preset, request.model
-    asked_type = training_type_of(request, chosen)
-    tokens = request.tokens
-    refuse_unfit_rows(tokens, asked_type)
-    if asked_type == PACKED_TYPE:
-        tokens = packed_tokens(tokens, preset)
-    batch = int(chosen.get("batch_size", preset.batch_size))  # type: ignore[arg-type]
-    lengths = (
-        [asked_length(int(chosen["max_length"]), model.context_length)]  # type: ignore[arg-type]
-        if "max_length" in chosen
-        else length_options(preset, tokens, model.context_length)
-    )
-    checkpointing = [bool(chosen["gradient_checkpointing"])] if "gradient_checkpointing" in chosen else [False, True]
-    names = chosen.get("target_modules", preset.target_modules)
-    assert isinstance(names, tuple)
-    # A pair is two sequences that are computed together.
-    sequences = 2 if asked_type == PAIR_TYPE else 1
-    for training_type, lora_r, type_needs in _types(request, chosen, asked_type):
-        for device in _devices(request, chosen):
-            for length in lengths:
-                needs = (type_needs, device.needs, "shorter" if length.needs_permission else "")
-                changed = tuple(need for need in needs if need)
-                for twice in checkpointing:
-                    for micro in _micro_batches(batch, device.name, chosen):
-                        rows = micro * sequences
-                        shape = Shape(rows, length.max_length, device.precision, twice, lora_r, device.name, names)
-                        yield Fit(
-                            training_type,
-                            device.name,
-                            device.precision,
-                            length,
-                            twice,
-                            micro,
-                            estimate_memory(model, shape),
-                            device.available_bytes,
-                            changed,
-                            lora_r,
-                        )
-
-
-def _types(
-    request: PlanRequest, chosen: Mapping[str, HyperparameterValue], asked_type: str
-) -> list[tuple[str, int, str]]:
-    """Training type, rank (0: all weights) and the permission it needs: what was asked for, then an adapter instead."""
-    rank = int(chosen.get("lora_r", request.preset.lora_r))  # type: ignore[arg-type]
-    if asked_type == "fine_tuning":
-        return [(asked_type, 0, ""), ("lora_adaptation", rank or USUAL_RANK, "lora")]
-    if rank == 0 and asked_type not in EITHER_WAY_TYPES:
-        raise InvalidValue(
-            f"lora_r cannot be 0 here: {asked_type} trains an adapter.",
-            hint="training_type=fine_tuning trains all weights.",
-        )
-    if rank == 0:
-        return [(asked_type, 0, ""), (asked_type, USUAL_RANK, "lora")]
-    return [(asked_type, rank, "")]
-
-
-def _micro_batches(batch_size: int, device: str, chosen: Mapping[str, HyperparameterValue]) -> list[int]:
-    """Rows at once, largest first, balanced so that the last part of a step is not a small rest."""
-    if "micro_batch_size" in chosen:
-        asked = int(chosen["micro_batch_size"])  # type: ignore[arg-type]
-        if asked > batch_size:
-            raise InvalidValue(
-                f"micro_batch_size cannot be {asked}: a step has only {batch_size} rows.",
-                hint="Make batch_size larger, or micro_batch_size smaller.",
-            )
-        return [asked]
-    most = min(batch_size, CPU_MICRO_BATCH if device == "cpu" else GPU_MICRO_BATCH)
-    parts = {-(-batch_size // limit) for limit in range(1, most + 1)}
-    return sorted({-(-batch_size // count) for count in parts}, reverse=True)
-
-
-def _devices(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> list[_Device]:
-    hardware = request.hardware
-    cpu_memory = hardware.memory.available_bytes
-    asked = chosen.get("device")
-    if asked == "cpu":
-        return [_Device("cpu", cpu_memory, _cpu_precision(request, chosen))]
-    if asked is not None:
-        gpu = next((gpu for gpu in hardware.gpus if asked in (f"cuda:{gpu.index}", str(gpu.index))), None)
-        if gpu is None:
-            there = ["cpu", *(f"cuda:{gpu.index}" for gpu in hardware.gpus)]
-            raise InvalidValue(f"There is no device {asked!r} here.", hint=f"This machine has: {', '.join(there)}.")
-        return [_gpu_device(gpu, request, chosen)]
-    best = hardware.best_gpu
-    if best is None:
-        return [_Device("cpu", cpu_memory, _cpu_precision(request, chosen))]
-    devices = [_gpu_device(best, request, chosen)]
-    if chosen.get("precision") != "fp16":
-        devices.append(_Device("cpu", cpu_memory, _cpu_precision(request, chosen), needs="cpu"))
-    return devices
-
-
-def _gpu_device(gpu: Gpu, request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> _Device:
-    asked = chosen.get("precision")
-    if asked == "bf16" and not gpu.native_bf16:
-        raise InvalidValue(f"precision cannot be bf16: {gpu.name} cannot compute it.", hint="Use fp16 or fp32.")
-    if asked is not None:
-        precision = str(asked)
-    elif not request.preset.use_mixed_precision:
-        precision = "fp32"
-    elif gpu.native_bf16:
-        precision = "bf16"
-    else:
-        precision = "fp16" if gpu.compute_capability >= FP16_COMPUTE_CAPABILITY else "fp32"
-    return _Device(f"cuda:{gpu.index}", gpu.free_bytes, precision)
-
-
-def _cpu_precision(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> str:
-    asked = chosen.get("precision")
-    if asked == "fp16":
-        raise InvalidValue("precision cannot be fp16 on a CPU.", hint="Use bf16 or fp32.")
-    if asked is not None:
-        return str(asked)
-    return "bf16" if request.hardware.cpu.native_bf16 and request.preset.use_mixed_precision else "fp32"
-
-
-PERMISSION_TEXTS = {
-    "lora": "a small adapter instead of all weights",
-    "shorter": "shorter rows",
-    "cpu": "the CPU instead of the GPU",
-}
-
-
-def _refusal(model: ModelFacts, smallest: Fit, denied: Fit | None) -> NotEnoughMemory:
+def _refusal(
+    request: PlanRequest,
+    chosen: Mapping[str, HyperparameterValue],
+    allow: frozenset[str],
+    smallest: Fit,
+    denied: Fit | None,
+) -> NotEnoughMemory:
     where = "memory" if smallest.device == "cpu" else "GPU memory"
     what = "Training an adapter" if smallest.adapter else "Training all weights"
     detail = (
-        f"{what} of this model ({model.parameters / 1e6:,.0f} million parameters) takes about "
+        f"{what} of this model ({request.model.parameters / 1e6:,.0f} million parameters) takes about "
         f"{format_bytes(smallest.memory.total_bytes)} of {where} at least; {format_bytes(smallest.available_bytes)} "
         f"are free, of which {format_bytes(usable_bytes(smallest.available_bytes))} can be used."
     )
+    key = _in_the_way(request, chosen, allow)
+    if key is not None:
+        return NotEnoughMemory(
+            f"{detail} That is with {key}={_shown(chosen[key])}, as you asked.",
+            hint=f"Without --set {key}=... it fits.",
+        )
     if denied is not None:
         changes = " and ".join(PERMISSION_TEXTS[change] for change in denied.changed)
-        flag = ",".join(denied.changed)
         return NotEnoughMemory(
-            detail, hint=f"With {changes} it takes about {format_bytes(denied.memory.total_bytes)}: add --allow {flag}."
+            detail,
+            hint=f"With {changes} it takes about {format_bytes(denied.memory.total_bytes)}: "
+            f"add --allow {','.join(denied.changed)}.",
+            allow=denied.changed,
         )
     return NotEnoughMemory(detail, hint="Close other programs, or choose a smaller model (`btmctl models list`).")
+
+
+def _in_the_way(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], allow: frozenset[str]) -> str | None:
+    """The one value set by a person without which it would fit."""
+    for key in MEMORY_KEYS:
+        if key in chosen:
+            without = {name: value for name, value in chosen.items() if name != key}
+            for candidate in candidates(request, without, allow):
+                if all(change in allow for change in candidate.changed) and _fit(request, candidate).fits:
+                    return key
+    return None
+
+
+def _shown(value: HyperparameterValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

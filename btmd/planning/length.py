@@ -17,12 +17,16 @@ SHORTEST = 64
 
 @dataclass(frozen=True, slots=True)
 class LengthOption:
-    """A possible ``max_length``. ``needs_permission`` when it leaves out rows that the preset would train."""
+    """A possible ``max_length``. ``needs_permission`` when it leaves out rows that the preset would train.
+
+    ``is_raised`` when it takes in rows that the preset would leave out.
+    """
 
     max_length: int
     source: Source
     reason: str
     needs_permission: bool = False
+    is_raised: bool = False
 
 
 def bucket(tokens: int) -> int:
@@ -93,7 +97,7 @@ def _raised(base: int, tokens: TokenFacts, context_length: int) -> list[LengthOp
         reason = f"Raised from {base}: {format_count(left_out, 'row is', 'rows are')} longer than that, " + (
             f"now only {still:,}." if still else "and all of them fit now."
         )
-        options.append(LengthOption(length, "data", reason))
+        options.append(LengthOption(length, "data", reason, is_raised=True))
         if still <= LEFT_OUT_SHARE * tokens.rows:
             break
     return options[::-1]

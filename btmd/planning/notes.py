@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from btmd.domain.units import format_count
+from btmd.planning.adapter_values import type_notes
 from btmd.planning.data import DataShare
 from btmd.planning.fit import Fit
 from btmd.planning.plan import Value
@@ -27,10 +28,7 @@ def notes_for(
 
 
 def _changes(fit: Fit, wished: Fit) -> list[str]:
-    notes = []
-    if "lora" in fit.changed:
-        where = "on the disk" if wished.fits else "in memory"
-        notes.append(f"A small adapter is trained instead of all weights, because all weights do not fit {where}.")
+    notes = type_notes(fit, wished)
     if "cpu" in fit.changed:
         notes.append("The CPU is used, because the GPU has too little free memory. It will take far longer.")
     if "shorter" in fit.changed:

@@ -1,6 +1,6 @@
 """A plan: every value a training will use, with where it came from and why."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from btmd.planning.hyperparameters import HyperparameterValue
@@ -43,6 +43,8 @@ class Plan:
     memory_available_bytes: int
     disk: DiskEstimate
     notes: tuple[str, ...] = ()
+    fixed: dict[str, Value] = field(default_factory=dict)
+    """What follows from the values and cannot be set, such as ``gradient_accumulation``."""
 
     def integer(self, key: str) -> int:
         value = self.values[key].value

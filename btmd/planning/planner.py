@@ -2,9 +2,11 @@
 
 from btmd.errors import InvalidValue
 from btmd.planning.choices import Choices
+from btmd.planning.compiling import choose_compile
 from btmd.planning.data import share_data
 from btmd.planning.disk import choose_checkpoints
-from btmd.planning.fit import EITHER_WAY_TYPES, Fit, find_fit
+from btmd.planning.fit import Fit, find_fit
+from btmd.planning.fixed_values import fixed_values
 from btmd.planning.hyperparameters import HYPERPARAMETERS, read_overrides
 from btmd.planning.machine import on_usable_devices
 from btmd.planning.notes import notes_for
@@ -13,6 +15,7 @@ from btmd.planning.request import PlanRequest, read_allow
 from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE
 from btmd.planning.schedule import choose_schedule
 from btmd.planning.shape_values import choose_shape
+from btmd.planning.training_types import EITHER_WAY_TYPES
 
 LORA_LEARNING_RATE_FACTOR = 10
 """Adapters learn best at about ten times the rate of full fine-tuning ("LoRA Without Regret", 2025)."""
@@ -38,6 +41,7 @@ def make_plan(request: PlanRequest) -> Plan:
     _choose_learning(choices, fit)
     share = share_data(choices, fit.length.max_length, packed=choices.values["training_type"].value == PACKED_TYPE)
     total_steps = choose_schedule(choices, fit, share)
+    choose_compile(choices, fit, total_steps)
     disk = choose_checkpoints(choices, fit.memory.trained_parameters, adapter=fit.adapter)
     values = {key: choices.values[key] for key in HYPERPARAMETERS}
     return Plan(
@@ -51,6 +55,7 @@ def make_plan(request: PlanRequest) -> Plan:
         memory_available_bytes=fit.available_bytes,
         disk=disk,
         notes=notes_for(request, fit, wished, share, values, total_steps),
+        fixed=fixed_values(choices, fit),
     )
 
 

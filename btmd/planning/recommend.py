@@ -6,8 +6,8 @@ from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
 from btmd.domain.preset import DIFFICULTIES, Preset
 from btmd.domain.units import GIB, format_bytes
-from btmd.planning.fit import SUPPORTED_TYPES
 from btmd.planning.memory import Shape, estimate_memory, usable_bytes
+from btmd.planning.training_types import SUPPORTED_TYPES
 
 
 def recommend(

@@ -1,29 +1,23 @@
 """The values that decide memory and speed, explained."""
 
 from btmd.domain.units import format_bytes, format_count
+from btmd.planning.adapter_values import choose_adapter, choose_type
+from btmd.planning.candidates import CPU_MICRO_BATCH
 from btmd.planning.choices import Choices
-from btmd.planning.fit import CPU_MICRO_BATCH, EITHER_WAY_TYPES, Fit
+from btmd.planning.fit import Fit
 from btmd.planning.plan import Source
-
-TYPE_TEXTS = {
-    "lora_adaptation": "a small adapter",
-    "fine_tuning": "all weights",
-    "continued_pretraining": "on plain text, every token of it",
-    "preference_tuning": "on pairs of a better and a worse answer",
-}
 
 
 def choose_shape(choices: Choices, fit: Fit, wished: Fit) -> None:
     """Put the values of the shape that fits into ``choices``."""
-    _choose_type(choices, fit, wished)
-    _choose_adapter(choices, fit, wished)
+    choose_type(choices, fit, wished)
+    choose_adapter(choices, fit, wished)
     _choose_device(choices, fit)
     _choose_precision(choices, fit)
     choices.choose("max_length", fit.length.max_length, fit.length.source, fit.length.reason)
     _choose_batches(choices, fit)
     _choose_checkpointing(choices, fit)
     _choose_packing(choices, fit)
-    choices.choose("compile", False, "hardware", "Compiling takes minutes, which only a long run repays.")
 
 
 def _choose_packing(choices: Choices, fit: Fit) -> None:
@@ -33,54 +27,6 @@ def _choose_packing(choices: Choices, fit: Fit) -> None:
         return
     text = "Rows are computed one after another without padding, so joining gains nothing."
     choices.choose("packing", False, "hardware", text)
-
-
-def _choose_type(choices: Choices, fit: Fit, wished: Fit) -> None:
-    text = TYPE_TEXTS[fit.training_type]
-    if fit.training_type != wished.training_type:
-        # The user's own wish gives way here, because the user has permitted exactly that.
-        cause = (
-            "their checkpoints do not fit on the disk."
-            if wished.fits
-            else f"they take about {format_bytes(wished.memory.total_bytes)} of memory, and "
-            f"{format_bytes(wished.available_bytes)} are free."
-        )
-        reason = f"{text.capitalize()} instead of all weights, as you allowed: {cause}"
-        choices.settle("training_type", fit.training_type, "hardware", reason)
-        return
-    choices.choose("training_type", fit.training_type, "preset", f"The preset trains {text}.")
-
-
-def _choose_adapter(choices: Choices, fit: Fit, wished: Fit) -> None:
-    preset = choices.request.preset
-    if fit.adapter:
-        size = format_bytes(4 * fit.memory.trained_parameters)
-        texts = {
-            "lora_r": f"The preset's rank; the adapter takes {size}.",
-            "lora_alpha": "The preset's weight of the adapter.",
-            "target_modules": "All linear layers but the head: adapters learn best when none is left out."
-            if not preset.target_modules
-            else "The preset's layers.",
-            "lora_dropout": "None: it would halve the speed, and the held-out rows guard against over-fitting."
-            if not preset.lora_dropout
-            else "The preset's; it costs half the speed or more.",
-        }
-    else:
-        texts = dict.fromkeys(
-            ("lora_r", "lora_alpha", "target_modules", "lora_dropout"), "Not used: all weights are trained."
-        )
-    for key, reason in texts.items():
-        choices.choose(key, getattr(preset, key), "preset", reason)
-    if fit.training_type in EITHER_WAY_TYPES and fit.lora_r != wished.lora_r:
-        reason = "A small adapter instead of all weights, as you allowed: these do not fit."
-        choices.settle("lora_r", fit.lora_r, "hardware", reason)
-    choices.choose("dpo_beta", preset.dpo_beta, "preset", _beta_reason(fit))
-
-
-def _beta_reason(fit: Fit) -> str:
-    if fit.training_type != "preference_tuning":
-        return "Not used: only preference_tuning compares the model with the one it was."
-    return "The preset's: how closely the model stays to the one it was."
 
 
 def _choose_device(choices: Choices, fit: Fit) -> None:

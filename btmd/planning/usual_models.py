@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
-from btmd.planning.memory import Shape, usable_bytes
-from btmd.planning.quantised import QUANTISED_TYPE, estimate_for
+from btmd.planning.memory import Shape, estimate_memory, usable_bytes
 from btmd.planning.speed import seconds_per_step
+from btmd.planning.training_types import FULL, LORA, QLORA
 
 ROWS, ROW_TOKENS, BATCH_ROWS = 1000, 256, 8
 REASONABLE_HOURS = 4.0
@@ -51,7 +51,7 @@ def _model(billions: float, layers: int, hidden: int, wide: int, heads: int, kv:
 
 
 USUAL_MODELS = tuple(_model(*shape) for shape in _SHAPES)
-TYPES = ("lora_adaptation", "qlora_adaptation", "fine_tuning")
+TYPES = (LORA, QLORA, FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def largest_models(hardware: Hardware) -> dict[str, LargestModel]:
     return {
         training_type: _largest(hardware, training_type)
         for training_type in TYPES
-        if training_type != QUANTISED_TYPE or hardware.best_gpu is not None
+        if training_type != QLORA or hardware.best_gpu is not None
     }
 
 
@@ -76,11 +76,11 @@ def _largest(hardware: Hardware, training_type: str) -> LargestModel:
     free = gpu.free_bytes if gpu else hardware.memory.available_bytes
     precision = usual_precision(hardware)
     device = f"cuda:{gpu.index}" if gpu else "cpu"
-    adapter = training_type != "fine_tuning"
-    shape = Shape(1, ROW_TOKENS, precision, True, RANK if adapter else 0, device)
+    adapter = training_type != FULL
+    shape = Shape(1, ROW_TOKENS, precision, True, RANK if adapter else 0, device, quantised_base=training_type == QLORA)
     in_memory = in_time = 0
     for model in USUAL_MODELS:
-        if estimate_for(training_type, model, shape).total_bytes > usable_bytes(free):
+        if estimate_memory(model, shape).total_bytes > usable_bytes(free):
             break
         in_memory = model.parameters
         step_s = seconds_per_step(

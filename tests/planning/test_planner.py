@@ -13,9 +13,10 @@ from btmd.errors import (
     NotEnoughDisk,
     NotEnoughMemory,
     NothingToLearn,
+    PackageMissing,
     UnknownKey,
 )
-from btmd.planning import TokenFacts, choose_preset, make_plan, recommend
+from btmd.planning import TokenFacts, choose_preset, make_plan, recommend, training_types
 from btmd.planning.hyperparameters import HYPERPARAMETERS
 from btmd.planning.memory import Shape, estimate_memory
 from tests.planning.given import (
@@ -366,3 +367,137 @@ def test_a_gpu_that_torch_cannot_use_is_never_left_for_the_cpu_unasked() -> None
         made = plan(hardware=machine, **given)
         assert made.text("device") == "cpu"
         assert any("without CUDA" in note for note in made.notes)
+
+
+# --- the order in which things give way --------------------------------------------------------------
+
+
+@pytest.fixture
+def with_quantising(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the trainer can train on four bits."""
+    types = (*training_types.SUPPORTED_TYPES, training_types.QLORA)
+    monkeypatch.setattr(training_types, "SUPPORTED_TYPES", tuple(dict.fromkeys(types)))
+
+
+def on_gpu(free_gb: float, *, bitsandbytes: str | None = "0.48.2", capability: tuple[int, int] = (8, 6)) -> Hardware:
+    machine = gpu_machine(gpu(free_gb, capability=capability), free_gb=64)
+    return replace(machine, bitsandbytes_version=bitsandbytes)
+
+
+@pytest.mark.usefixtures("with_quantising")
+def test_what_does_not_fit_as_an_adapter_is_asked_about_on_four_bits() -> None:
+    with pytest.raises(NotEnoughMemory) as refused:
+        plan("code_assistant", model=SEVEN_BILLION, hardware=on_gpu(10))
+    assert refused.value.allow == ("qlora",)
+    assert "--allow qlora" in refused.value.hint
+    made = plan("code_assistant", model=SEVEN_BILLION, hardware=on_gpu(10), allow="qlora")
+    assert value(made, "training_type") == ("qlora_adaptation", "hardware")
+    assert value(made, "learning_rate") == (1e-4, "preset")
+    assert value(made, "batch_size") == (4, "preset")
+    assert made.fixed["base_precision"].value == "nf4"
+    assert any("four bits" in note for note in made.notes)
+    assert made.memory.total_bytes <= 0.9 * 10 * GB
+
+
+@pytest.mark.usefixtures("with_quantising")
+def test_all_weights_give_way_to_an_adapter_before_four_bits() -> None:
+    both = "lora qlora"
+    roomy = plan("chat_fine_tune", model=SEVEN_BILLION, hardware=on_gpu(40), allow=both)
+    assert value(roomy, "training_type")[0] == "lora_adaptation"
+    tight = plan("chat_fine_tune", model=SEVEN_BILLION, hardware=on_gpu(10), allow=both)
+    assert value(tight, "training_type")[0] == "qlora_adaptation"
+    assert value(tight, "learning_rate") == (2e-4, "hardware")
+    assert value(tight, "lora_r") == (16, "hardware")
+    assert "instead of all weights" in tight.values["lora_alpha"].reason
+
+
+@pytest.mark.usefixtures("with_quantising")
+def test_four_bits_without_their_library_or_gpu_are_refused_with_what_to_do() -> None:
+    for given in ({"allow": "qlora"}, {"training_type": "qlora_adaptation"}):
+        with pytest.raises(PackageMissing) as missing:
+            plan("code_assistant", model=SEVEN_BILLION, hardware=on_gpu(10, bitsandbytes=None), **given)
+        assert "btmd[gpu]" in missing.value.hint
+    for machine in (cpu_machine(), on_gpu(40, capability=(5, 2))):
+        with pytest.raises(InvalidValue, match="NVIDIA GPU") as refused:
+            plan(hardware=machine, training_type="qlora_adaptation")
+        assert "lora_adaptation" in refused.value.hint
+
+
+def test_what_fits_with_several_changes_names_all_of_them() -> None:
+    tokens = replace(ROWS, longest_row=500, over_long={64: 950, 128: 600, 256: 500})
+    with pytest.raises(NotEnoughMemory) as refused:
+        plan("chat_fine_tune", hardware=gpu_machine(gpu(1.2), free_gb=1.5), tokens=tokens)
+    assert refused.value.allow
+    assert f"--allow {','.join(refused.value.allow)}" in refused.value.hint
+    permitted = plan(
+        "chat_fine_tune",
+        hardware=gpu_machine(gpu(1.2), free_gb=1.5),
+        tokens=tokens,
+        allow=" ".join(refused.value.allow),
+    )
+    assert permitted.total_steps
+
+
+def test_a_value_of_ones_own_that_keeps_it_from_fitting_is_named() -> None:
+    with pytest.raises(NotEnoughMemory) as refused:
+        plan("code_assistant", max_length=8192, micro_batch_size=4, hardware=cpu_machine(3))
+    assert "micro_batch_size=4" in refused.value.detail
+    assert "--set micro_batch_size" in refused.value.hint
+    with pytest.raises(NotEnoughMemory) as plainly:
+        plan("code_assistant", max_length=8192, gradient_checkpointing=False, hardware=cpu_machine(3))
+    assert "gradient_checkpointing=false" in plainly.value.detail
+
+
+def test_a_newer_gpu_is_used_before_an_older_one_with_more_memory() -> None:
+    old, new = gpu(40, capability=(6, 1)), gpu(20, index=1, capability=(8, 9))
+    assert value(plan(hardware=gpu_machine(old, new)), "device")[0] == "cuda:1"
+    assert value(plan(hardware=gpu_machine(old, gpu(0.1, index=1, capability=(8, 9)))), "device")[0] == "cuda:0"
+
+
+def test_nobody_waits_for_weeks_where_an_adapter_on_the_gpu_was_permitted_too() -> None:
+    machine = replace(gpu_machine(gpu(30), free_gb=500), disk=Disk(2000 * GB, 1000 * GB))
+    much = TokenFacts(50_000, 12_000_000, 6_000_000, 250)
+    given: dict[str, Any] = {"model": SEVEN_BILLION, "hardware": machine, "tokens": much}
+    assert plan("chat_fine_tune", allow="cpu", **given).text("device") == "cpu"
+    both = plan("chat_fine_tune", allow="cpu lora", **given)
+    assert (both.text("training_type"), both.text("device")) == ("lora_adaptation", "cuda:0")
+
+
+def test_the_weight_of_an_adapter_follows_a_rank_that_was_asked_for() -> None:
+    made = plan(lora_r=64)
+    assert value(made, "lora_alpha") == (128, "user")
+    assert "rank" in made.values["lora_alpha"].reason
+    assert value(plan(lora_r=64, lora_alpha=16), "lora_alpha") == (16, "user")
+    assert value(plan(), "lora_alpha")[1] == "preset"
+
+
+# --- compiling, and what cannot be set --------------------------------------------------------------
+
+GPT2 = replace(SMALL, architecture="GPT2LMHeadModel", context_length=1024, linear_layers=())
+LONG = replace(ROWS, rows=100_000, total_tokens=25_000_000, learned_tokens=9_000_000)
+
+
+def test_compiling_is_chosen_only_where_it_repays_itself() -> None:
+    compiling = replace(cpu_machine(), has_compiler=True)
+    long = plan("code_assistant", model=GPT2, tokens=LONG, hardware=compiling)
+    assert value(long, "compile") == (True, "hardware")
+    assert "repays" in long.values["compile"].reason
+    short = plan(model=GPT2, hardware=compiling)
+    assert value(short, "compile") == (False, "hardware")
+    assert "saves about" in short.values["compile"].reason
+    without = plan("code_assistant", model=GPT2, tokens=LONG)
+    assert value(without, "compile") == (False, "hardware")
+    assert "compiler" in without.values["compile"].reason
+    own = plan("code_assistant", tokens=LONG, hardware=compiling)
+    assert value(own, "compile") == (False, "model")
+    assert value(plan(compile=True), "compile") == (True, "user")
+
+
+def test_what_follows_from_the_values_is_told_too() -> None:
+    made = plan("domain_expert")
+    assert made.fixed["gradient_accumulation"].value == 4
+    for key, told in made.fixed.items():
+        assert key not in HYPERPARAMETERS
+        assert told.reason.endswith("."), key
+    assert plan(batch_size=1).fixed["gradient_accumulation"].value == 1
+    assert made.fixed["base_precision"].value == "bf16"

@@ -1,0 +1,97 @@
+"""Which devices a training could compute on, fastest first, and in which number format."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from btmd.domain.hardware import Gpu
+from btmd.errors import InvalidValue
+from btmd.planning.hyperparameters import HyperparameterValue
+from btmd.planning.request import PlanRequest
+from btmd.planning.training_types import quantises
+
+FP16_COMPUTE_CAPABILITY = (6, 0)
+PRECISION_RANK = {"bf16": 0, "fp16": 1, "fp32": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device with what is free on it; ``needs`` the permission ``cpu`` where a GPU is there."""
+
+    name: str
+    available_bytes: int
+    precision: str
+    needs: str = ""
+    quantises: bool = False
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.name == "cpu"
+
+
+def device_classes(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> list[list[Device]]:
+    """Devices in groups of equal speed, the fastest group first; in each the one with most free memory first.
+
+    The order of the groups does not depend on memory, so that more memory never leads to a slower group. Raises
+    InvalidValue.
+    """
+    hardware = request.hardware
+    asked = chosen.get("device")
+    if asked == "cpu":
+        return [[_cpu(request, chosen)]]
+    if asked is not None:
+        gpu = next((gpu for gpu in hardware.gpus if asked in (f"cuda:{gpu.index}", str(gpu.index))), None)
+        if gpu is None:
+            there = ["cpu", *(f"cuda:{gpu.index}" for gpu in hardware.gpus)]
+            raise InvalidValue(f"There is no device {asked!r} here.", hint=f"This machine has: {', '.join(there)}.")
+        return [[_gpu(gpu, request, chosen)]]
+    if not hardware.gpus:
+        return [[_cpu(request, chosen)]]
+    computing = _gpus_for(request, chosen)
+    gpus = sorted(
+        (_gpu(gpu, request, chosen) for gpu in computing),
+        key=lambda device: (
+            PRECISION_RANK[device.precision],
+            not device.quantises,
+            -device.available_bytes,
+            device.name,
+        ),
+    )
+    classes = [
+        list(group) for _, group in groupby(gpus, key=lambda one: (PRECISION_RANK[one.precision], one.quantises))
+    ]
+    if chosen.get("precision") != "fp16":
+        classes.append([_cpu(request, chosen, needs="cpu")])
+    return classes
+
+
+def _gpus_for(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> list[Gpu]:
+    """Those that compute the format that was asked for; all of them where it was left open, or where none does."""
+    gpus = list(request.hardware.gpus)
+    if chosen.get("precision") == "bf16":
+        return [gpu for gpu in gpus if gpu.native_bf16] or gpus
+    return gpus
+
+
+def _gpu(gpu: Gpu, request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> Device:
+    asked = chosen.get("precision")
+    if asked == "bf16" and not gpu.native_bf16:
+        raise InvalidValue(f"precision cannot be bf16: {gpu.name} cannot compute it.", hint="Use fp16 or fp32.")
+    if asked is not None:
+        precision = str(asked)
+    elif not request.preset.use_mixed_precision:
+        precision = "fp32"
+    elif gpu.native_bf16:
+        precision = "bf16"
+    else:
+        precision = "fp16" if gpu.compute_capability >= FP16_COMPUTE_CAPABILITY else "fp32"
+    return Device(f"cuda:{gpu.index}", gpu.free_bytes, precision, quantises=quantises(gpu))
+
+
+def _cpu(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], needs: str = "") -> Device:
+    hardware = request.hardware
+    asked = chosen.get("precision")
+    if asked == "fp16":
+        raise InvalidValue("precision cannot be fp16 on a CPU.", hint="Use bf16 or fp32.")
+    precision = "bf16" if hardware.cpu.native_bf16 and request.preset.use_mixed_precision else "fp32"
+    return Device("cpu", hardware.memory.available_bytes, precision if asked is None else str(asked), needs)
