@@ -246,7 +246,8 @@ def main() -> None:
             ["msgspec"],
             [
                 "Restoring and History of the daemon on a real store: find the moment by its time, preview, apply.",
-                f"Of the events 84 % are progress, 10 % changes of settings, 5 % refusals; {DATASETS} datasets in both logs.",
+                "Of the events 84 % are progress, 10 % changes of settings, 5 % refusals;"
+                f" {DATASETS} datasets in both logs.",
                 "Small and large in turns, each at a random moment; the disk's own sync times.",
             ],
         )
