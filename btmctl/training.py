@@ -44,10 +44,22 @@ def request(arguments: argparse.Namespace, session: Session) -> Document:
     return body
 
 
+def forecast_fields(document: Document) -> list[tuple[str, object]]:
+    """What a training takes, as foretold; each a range that nine outcomes in ten fall into."""
+    said = document.get("forecast_texts") or {}
+    named = (
+        ("time", "time"),
+        ("time a step", "step"),
+        ("memory", "memory"),
+        ("GPU memory", "gpu_memory"),
+        ("disk", "disk"),
+    )
+    return [(name, said[key]) for name, key in named if key in said]
+
+
 def show_plan(plan: Document, output: Output) -> None:
     """Every value with where it came from and why, then what else is to be known."""
     preset = plan.get("preset_name") or plan.get("preset")
-    memory = (plan.get("memory") or {}).get("total_bytes")
     output.fields(
         [
             ("model", plan.get("model_id")),
@@ -56,8 +68,8 @@ def show_plan(plan: Document, output: Output) -> None:
             ("steps", plan.get("total_steps")),
             ("rows", f"{plan.get('train_rows')} to learn from, {plan.get('held_out_rows')} held out to measure by"),
             ("rows left out", plan.get("left_out_rows") or ""),
-            ("memory", f"about {words.size(memory)}" if memory else ""),
-            ("disk", f"at most {words.size((plan.get('disk') or {}).get('total_bytes'))}"),
+            *forecast_fields(plan),
+            ("disk at most", words.size((plan.get("disk") or {}).get("total_bytes"))),
         ]
     )
     output.line()

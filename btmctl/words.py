@@ -74,6 +74,14 @@ def duration_s(text: str) -> float:
     return float(int(number) * units[unit])
 
 
+def span(seconds: float) -> str:
+    """Seconds as ``1h 5m`` or ``3m 20s``."""
+    whole = max(0, int(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, rest_s = divmod(rest, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest_s}s" if minutes else f"{rest_s}s"
+
+
 def figure(number: object, digits: int = 4) -> str:
     """A loss or a rate with so many significant digits."""
     return f"{number:.{digits}g}" if isinstance(number, (int, float)) else ""

@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 
+from btmd.domain.forecast import said_and_took
 from btmd.domain.job import ENDED
 from btmd.domain.job_events import TrainingProgressed
 from btmd.errors import NotFound
 from btmd.job_folder import JobFolder
 from btmd.monitoring import AttemptSpan, JobOutcome, JobProgress, Progress, Result, TickPoint, progress, result
 from btmd.projections import job as view
+from btmd.projections.forecast import forecast_of
 from btmd.projections.job import AttemptRow, EvaluationRow, JobRow, NoticeRow
 from btmd.store.event_log import Recorded, Store
 
@@ -131,6 +133,8 @@ async def job_result(store: Store, row: JobRow, jobs_dir: Path) -> Result:
             hint=f"`btmctl jobs watch {row.job_id}` shows how far it is.",
         )
     report = await read_report(store, row)
+    async with store.session() as session:
+        foretold = await forecast_of(session, row.job_id)
     outcome, plan = row.outcome, report.trainer_plan
     folder = result_folder(row, jobs_dir)
     spent_us = sum((one.ended_us or row.updated_us) - one.started_us for one in report.attempts)
@@ -156,6 +160,7 @@ async def job_result(store: Store, row: JobRow, jobs_dir: Path) -> Result:
             text=row.text,
             hint=row.hint,
             warnings=_warnings(report),
+            forecast=said_and_took(foretold.scores) if foretold is not None else "",
         )
     )
 

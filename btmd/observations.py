@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from btmd.domain.event import Event
+from btmd.domain.forecast import Forecast, ForecastRevised, MachineRateMeasured, Range
 from btmd.domain.job_events import (
     CheckpointRejected,
     CheckpointSaved,
@@ -19,11 +20,14 @@ from btmd.frames import (
     Finished,
     FoundFrame,
     HeldOutEvaluated,
+    MachineRate,
     Notice,
+    Spread,
     StageEntered,
     Stopped,
     Tick,
     TrainingShape,
+    TrialDone,
     as_data,
 )
 from btmd.frames import CheckpointRejected as CheckpointRejectedFrame
@@ -71,6 +75,19 @@ def observe(job_id: str, attempt: int, found: FoundFrame) -> Event | LastWord:
             )
         case CheckpointRejectedFrame():
             return CheckpointRejected(job_id, attempt, number, frame.name, frame.reason, frame.used_instead)
+        case MachineRate():
+            return MachineRateMeasured(
+                job_id,
+                attempt,
+                number,
+                frame.device,
+                frame.precision,
+                frame.threads,
+                frame.flops,
+                frame.copied_bytes_s,
+            )
+        case TrialDone():
+            return _revised(job_id, attempt, number, frame)
         case Notice():
             return TrainerNoticed(job_id, attempt, number, frame.code, frame.text)
         case Finished():
@@ -85,6 +102,24 @@ def _values(frame: AnyFrame) -> dict[str, Any]:
     """The frame's fields, those with their default value too; without its time, which the event has."""
     values = {name: getattr(frame, name) for name in frame.__struct_fields__ if name != "at_us"}
     return values | {name: value for name, value in as_data(frame).items() if name != "at_us"}
+
+
+def _revised(job_id: str, attempt: int, number: int, frame: TrialDone) -> ForecastRevised:
+    forecast = Forecast(
+        basis="trial",
+        memory_bytes=_range(frame.memory_bytes),
+        process_bytes=frame.process_bytes,
+        disk_bytes=_range(frame.disk_bytes),
+        step_s=_range(frame.step_s),
+        total_s=_range(frame.total_s),
+        gpu_memory_bytes=None if frame.gpu_memory_bytes is None else _range(frame.gpu_memory_bytes),
+    )
+    told = ("seconds", "micro_batches", "micro_batch_size", "largest_tokens", "shapes", "shapes_left")
+    return ForecastRevised(job_id, attempt, number, forecast, {name: getattr(frame, name) for name in told})
+
+
+def _range(spread: Spread) -> Range:
+    return Range(spread.low, spread.middle, spread.high)
 
 
 def _progressed(job_id: str, attempt: int, number: int, tick: Tick) -> TrainingProgressed:

@@ -13,12 +13,14 @@ from btmd.datasets import DatasetAdding
 from btmd.domain import settings
 from btmd.domain.dataset import GrantConsent, stream_name
 from btmd.domain.event import Actor
+from btmd.domain.forecast import texts
 from btmd.domain.hardware import Hardware
 from btmd.domain.job import JobState, SubmitJob
 from btmd.domain.job_events import JobSubmitted
 from btmd.domain.preset import Preset
 from btmd.domain.settings import SettingsState
 from btmd.errors import ConsentMissing, InvalidValue
+from btmd.forecasting import Foretold, foretell
 from btmd.hardware import probe
 from btmd.inspection.facts import DatasetFacts
 from btmd.model_settings import beginning_with, told_as_settings
@@ -67,6 +69,7 @@ class Prepared:
     rows_path: Path
     tick_every_s: float
     grants_consent: bool
+    foretold: Foretold
 
     def as_values(self) -> dict[str, Any]:
         """The plan with its reasons, as plain JSON values."""
@@ -78,6 +81,8 @@ class Prepared:
             "preset_name": self.preset.name,
             "preset_reason": self.preset_reason,
             **values,
+            "forecast": msgspec.to_builtins(self.foretold.forecast),
+            "forecast_texts": texts(self.foretold.forecast),
         }
 
 
@@ -125,11 +130,12 @@ class Submission:
         if preset is None:
             preset, reason = await self._usual_preset(state, model, hardware)
         measured = await self._datasets.measure(chosen, model, on_progress)
+        tokens = to_token_facts(measured, msgspec.convert(chosen.facts, DatasetFacts))
         plan = make_plan(
             PlanRequest(
                 preset=preset,
                 model=model.facts,
-                tokens=to_token_facts(measured, msgspec.convert(chosen.facts, DatasetFacts)),
+                tokens=tokens,
                 hardware=hardware,
                 settings=state.all(),
                 overrides=beginning_with(model.settings, wish.overrides, preset, wish.allow),
@@ -148,6 +154,7 @@ class Submission:
             rows_path,
             float(state.get("training.tick_every_s")),
             grants_consent,
+            await foretell(self._store, plan, model.facts, tokens, hardware),
         )
 
     async def submit(
@@ -172,6 +179,7 @@ class Submission:
                 tick_every_s=prepared.tick_every_s,
             ),
             submitted_us=self._clock(),
+            trial=prepared.foretold.trial,
             model_fingerprint=prepared.model.facts.fingerprint,
         )
         if prepared.grants_consent:
@@ -197,7 +205,8 @@ class Submission:
             priority=wish.priority,
             custom_description=wish.custom_description,
         )
-        return await self._handler.handle(SubmitJob(submitted), actor=actor, idempotency=idempotency, respond=respond)
+        command = SubmitJob(submitted, prepared.foretold.forecast)
+        return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
 
     async def _usual_preset(self, state: SettingsState, model: ModelRow, hardware: Hardware) -> tuple[Preset, str]:
         wanted = str(state.get("training.preset"))

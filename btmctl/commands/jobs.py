@@ -8,7 +8,7 @@ from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
-from btmctl.training import show_plan
+from btmctl.training import forecast_fields, show_plan
 
 WHICH = "id, beginning of an id, name, or last"
 
@@ -89,6 +89,8 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
             ("waits for", job.get("waits_for")),
             ("result", job.get("model_path")),
             ("step", f"{job.get('step')} of {job.get('total_steps')}" if job.get("total_steps") else ""),
+            *[(f"forecast {name}", said) for name, said in forecast_fields(job)],
+            *[(f"took {one['quantity']}", _outcome(one)) for one in _newest_scores(job)],
             ("held-out before", words.figure(job.get("held_out_before"))),
             ("held-out best", words.figure(job.get("held_out_best"))),
             ("why", job.get("text")),
@@ -100,6 +102,19 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
         output.line()
         show_plan(job["plan"], output)
     return DONE
+
+
+def _newest_scores(job: Document) -> list[Document]:
+    """The scores of the last forecast: those of the trial where there was one."""
+    scores = job.get("scores") or []
+    return [one for one in scores if one["basis"] == scores[-1]["basis"]]
+
+
+def _outcome(score: Document) -> str:
+    amount = words.span(score["outcome"]) if score["quantity"] == "time" else words.size(score["outcome"])
+    said = score["forecast"]
+    held = said["low"] <= score["outcome"] <= said["high"]
+    return amount if held else f"{amount} (outside the range)"
 
 
 def _parts(job: Document, output: Output) -> None:

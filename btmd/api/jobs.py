@@ -24,6 +24,7 @@ from btmd.job_report import read_report, result_folder
 from btmd.monitoring.texts import STATUS
 from btmd.naming import find_job
 from btmd.projections import job as view
+from btmd.projections.forecast import forecast_of
 from btmd.projections.job import JobRow
 
 router = Router(prefix="/jobs", tags=("jobs",))
@@ -99,6 +100,7 @@ async def get_job(job_id: str, parts: Parts) -> Response:
     report = await read_report(parts.store, row)
     async with parts.store.session() as session:
         checkpoints = await view.checkpoints(session, row.job_id)
+        foretold = await forecast_of(session, row.job_id)
     folder = result_folder(row, parts.config.jobs_dir)
     body = {
         **job_json(row, parts),
@@ -106,6 +108,7 @@ async def get_job(job_id: str, parts: Parts) -> Response:
         "folder": str(parts.config.jobs_dir / row.job_id),
         "model_path": None if folder is None else str(folder),
         "plan": report.plan,
+        **(foretold.as_values() if foretold is not None else {}),
         "shape": row.shape,
         "outcome": row.outcome,
         "attempts": [

@@ -139,6 +139,19 @@ def said_and_took(scores: Sequence[Score]) -> str:
     return f"Forecast: {'; '.join(parts)}." if parts else ""
 
 
+def texts(forecast: Forecast) -> dict[str, str]:
+    """Each quantity's range in words, by quantity; a step's time under ``step``."""
+    found = {
+        TIME: range_text(TIME, forecast.total_s),
+        MEMORY: range_text(MEMORY, forecast.memory_bytes),
+        DISK: range_text(DISK, forecast.disk_bytes),
+        "step": f"{forecast.step_s.low:.3g} to {forecast.step_s.high:.3g} s",
+    }
+    if forecast.gpu_memory_bytes is not None:
+        found[GPU_MEMORY] = range_text(GPU_MEMORY, forecast.gpu_memory_bytes)
+    return found
+
+
 def amount_text(quantity: str, amount: float) -> str:
     """Seconds or bytes as people read them."""
     return format_duration(amount) if quantity == TIME else format_bytes(amount)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from btmd.domain.event import Event
+from btmd.domain.forecast import Forecast, ForecastMade, ForecastRevised, ForecastScored, score
 from btmd.domain.job_events import (
     AttemptLost,
     AttemptStarted,
@@ -38,6 +39,7 @@ STATES = ("queued", *STAGES, "paused", "recovering", "needs_attention", *ENDED)
 @dataclass(frozen=True, slots=True)
 class SubmitJob:
     submitted: JobSubmitted
+    forecast: Forecast | None = None
 
     @property
     def job_id(self) -> str:
@@ -146,6 +148,8 @@ class JobState:
     """Step of the newest whole checkpoint; None while there is none."""
     last_number: int = 0
     """Number of the newest frame of this attempt in this stream (ticks are counted elsewhere)."""
+    forecasts: tuple[Forecast, ...] = ()
+    """The one by formula, and the one after real steps."""
 
     @property
     def ended(self) -> bool:
@@ -173,7 +177,9 @@ def decide(command: JobCommand, state: JobState | None) -> list[Event]:
     if isinstance(command, SubmitJob):
         if state is not None:
             raise Conflict(f"There is a job {command.job_id} already.")
-        return [command.submitted]
+        if command.forecast is None:
+            return [command.submitted]
+        return [command.submitted, ForecastMade(command.job_id, command.forecast)]
     if state is None:
         raise JobNotFound(f"There is no job {command.job_id}.", hint="`btmctl jobs list` shows those there are.")
     match command:
@@ -207,7 +213,8 @@ def _end(command: RecordEnd, state: JobState) -> list[Event]:
         return []
     job_id, end = state.job_id, command.end
     if command.kind == "finished":
-        return [JobCompleted(job_id, state.attempt, str(end["ended_by"]), dict(end))]
+        completed = JobCompleted(job_id, state.attempt, str(end["ended_by"]), dict(end))
+        return [completed, *_scored(state, end)]
     if state.asked == "cancel" or (command.kind == "stopped" and end["reason"] == "cancel"):
         return [JobCancelled(job_id)]
     if command.kind == "stopped":
@@ -221,6 +228,16 @@ def _end(command: RecordEnd, state: JobState) -> list[Event]:
     if state.best_step is not None:
         hint += f" Its last checkpoint is kept: `btmctl jobs resume {job_id}` goes on from step {state.best_step}."
     return [JobFailed(job_id, state.attempt, str(end["reason"]), str(end["text"]), hint)]
+
+
+def _scored(state: JobState, end: dict[str, Any]) -> list[Event]:
+    """How the forecasts turned out; a job that was interrupted or ended early says nothing of their times."""
+    whole = state.attempt == 1 and end["ended_by"] == "finished"
+    scores = score(state.forecasts, end, whole=whole)
+    if not scores:
+        return []
+    device = "cpu" if state.forecasts[0].gpu_memory_bytes is None else "cuda"
+    return [ForecastScored(state.job_id, device, scores)]
 
 
 def _gone(command: RecordTrainerGone, state: JobState) -> list[Event]:
@@ -318,6 +335,10 @@ def evolve(state: JobState | None, happened: Event) -> JobState | None:
                 last_number=0,
                 asked="stop" if state.asked == "stop" else "",
             )
+        case ForecastMade():
+            return replace(state, forecasts=(happened.forecast,))
+        case ForecastRevised():
+            return replace(state, forecasts=(*state.forecasts[:1], happened.forecast))
         case TrainingStageEntered():
             return replace(state, state=happened.stage)
         case CheckpointSaved():

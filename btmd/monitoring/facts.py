@@ -83,3 +83,5 @@ class JobOutcome:
     text: str = ""
     hint: str = ""
     warnings: tuple[str, ...] = ()
+    forecast: str = ""
+    """How the forecast turned out, in a sentence."""

@@ -70,6 +70,8 @@ def _summary(outcome: JobOutcome, improvement: float | None) -> str:
     if outcome.best_step and outcome.best_step < steps and improvement is not None:
         sentences.append(text("best_kept", best=outcome.best_step))
     sentences.append(text("took", duration=format_duration(outcome.training_s)))
+    if outcome.forecast:
+        sentences.append(outcome.forecast)
     return " ".join(sentences)
 
 

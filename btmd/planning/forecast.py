@@ -1,5 +1,7 @@
 """A forecast from a plan: by formula, at once, with ranges from what earlier forecasts were worth."""
 
+from dataclasses import replace
+
 from btmd.domain.forecast import DISK, GPU_MEMORY, MEMORY, TIME, Forecast, Range
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
@@ -60,6 +62,14 @@ def trial_seconds(forecast: Forecast) -> float:
     """What real steps may cost before the training begins; 0 where they do not repay themselves."""
     expected_s = forecast.total_s.middle
     return 0.0 if expected_s < TRIAL_FROM_S else max(TRIAL_LEAST_S, TRIAL_SHARE * expected_s)
+
+
+def row_bytes(plan: Plan, model: ModelFacts) -> int:
+    """What one more of the longest rows computed at once takes."""
+    shape = shape_of(plan)
+    two = estimate_memory(model, replace(shape, micro_batch_size=2))
+    one = estimate_memory(model, replace(shape, micro_batch_size=1))
+    return two.activations_bytes - one.activations_bytes
 
 
 def shape_of(plan: Plan) -> Shape:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sqlmodel import Field, SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from btmd.domain.forecast import ForecastRevised, MachineRateMeasured
 from btmd.domain.job_events import (
     CheckpointRejected,
     CheckpointSaved,
@@ -26,6 +27,8 @@ Numbered = (
     | CheckpointSaved
     | CheckpointRejected
     | TrainerNoticed
+    | ForecastRevised
+    | MachineRateMeasured
 )
 
 
@@ -63,10 +66,12 @@ _LISTENED_TO = (
     CheckpointSaved,
     CheckpointRejected,
     TrainerNoticed,
+    ForecastRevised,
+    MachineRateMeasured,
 )
 SPOOL_VIEW = View(
     "spool_positions",
-    1,
+    2,
     (SpoolPositionRow,),
     dict.fromkeys(_LISTENED_TO, _advance),
     dict.fromkeys(_LISTENED_TO, _advance_run),
