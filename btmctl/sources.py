@@ -20,6 +20,8 @@ def model(given: str, session: Session) -> Document:
     except ServerRefused as error:
         if error.status == 404 and os.path.exists(given):
             return add_model(given, session, name=None)
+        if error.status == 404 and (cached := _in_hub_cache(given, session)) is not None:
+            return add_model(cached, session, name=given)
         raise
 
 
@@ -48,6 +50,9 @@ def add_model(path: str, session: Session, *, name: str | None, convert: bool = 
 
     Whether pickled weights are converted is asked for at a terminal unless ``convert`` says so.
     """
+    cached = None if os.path.exists(path) else _in_hub_cache(path, session)
+    if cached is not None:
+        path, name = cached, name or path
     path = os.path.abspath(os.path.expanduser(path))
     if not os.path.exists(path):
         raise NoSuchFile(
@@ -126,6 +131,14 @@ def ask_consent(file_name: str, session: Session, purpose: str) -> tuple[bool, s
     if not purpose and session.can_ask and not session.yes:
         purpose = session.ask("What for? (Enter to leave it open) ")
     return True, purpose
+
+
+def _in_hub_cache(given: str, session: Session) -> str | None:
+    """The folder of an id such as ``org/name`` in the local Hugging Face cache."""
+    from btmd.hub_cache import cached_model, hub_cache, is_hub_id
+
+    folder = cached_model(hub_cache(session.environment), given) if is_hub_id(given) else None
+    return None if folder is None else str(folder)
 
 
 def _is_path(given: str, endings: tuple[str, ...]) -> bool:

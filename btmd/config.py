@@ -8,6 +8,7 @@ from pathlib import Path
 
 from btmd import __version__
 from btmd.errors import InvalidValue
+from btmd.hub_cache import hub_cache
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 BACKUP_CREDENTIAL = "btmd-backup-key"
@@ -39,6 +40,8 @@ class Config:
     log_level: str | None = None
     """None: as the setting ``log.level`` says."""
     systemd: SystemdContext = SystemdContext()
+    hub_cache_dir: Path | None = None
+    """Of the Hugging Face libraries, where models are known by ids such as ``org/name``."""
 
     @property
     def database_path(self) -> Path:
@@ -150,6 +153,7 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str] | None 
         idle_exit_s=flags.idle_exit,
         log_level=flags.log_level,
         systemd=_systemd(found),
+        hub_cache_dir=hub_cache(found),
     )
 
 

@@ -222,7 +222,7 @@ class Daemon:
                 troubles=troubles,
             ),
             contents=contents,
-            model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir),
+            model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
             dataset_adding=datasets,
             submission=Submission(
                 store=self.store,

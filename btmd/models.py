@@ -11,14 +11,15 @@ import msgspec
 from btmd.command_handler import CommandHandler, Handled
 from btmd.domain.event import Actor
 from btmd.domain.model import AddModel, ModelFacts, ModelState, RemoveModel, SetModel, VerifyModel, stream_name
-from btmd.errors import Conflict, FileMissing, InvalidValue, NotPermitted, PickledWeights
+from btmd.errors import Conflict, FileMissing, InvalidValue, NotFound, NotPermitted, PickledWeights
+from btmd.hub_cache import cached_model, is_hub_id
 from btmd.inspection.facts import ConversionFacts, FileHashes, PickleConversionFacts
 from btmd.inspection.facts import ModelFacts as InspectedFacts
 from btmd.inspection.requests import ConvertGgufRequest, ConvertPickledRequest, HashRequest, ModelRequest
 from btmd.inspector import Inspector
 from btmd.job_folder import write_atomically
 from btmd.model_fingerprint import fingerprint_now
-from btmd.naming import slug
+from btmd.naming import find_model, slug
 from btmd.planning.hyperparameters import HyperparameterValue, hyperparameter
 from btmd.projections.job import unfinished_jobs
 from btmd.projections.model import ModelRow
@@ -44,9 +45,16 @@ class ConvertedFrom(msgspec.Struct, frozen=True):
 class ModelAdding:
     """Registers models. ``models_dir`` holds those that were converted."""
 
-    def __init__(self, store: Store, handler: CommandHandler, inspector: Inspector, models_dir: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        handler: CommandHandler,
+        inspector: Inspector,
+        models_dir: Path,
+        hub_cache_dir: Path | None = None,
+    ) -> None:
         self._store, self._handler, self._inspector = store, handler, inspector
-        self._models_dir = models_dir
+        self._models_dir, self._hub_cache_dir = models_dir, hub_cache_dir
 
     async def add(
         self,
@@ -100,6 +108,22 @@ class ModelAdding:
         if row.converted:
             await anyio.to_thread.run_sync(shutil.rmtree, Path(row.folder), True)
         return handled
+
+    async def take_from_cache(self, text: str, *, actor: Actor, on_progress: OnProgress) -> None:
+        """Register a model that is known by an id of the local Hugging Face cache and by nothing else yet.
+
+        Raises what ``add`` raises; anything else that ``text`` may mean is left to whoever looks it up.
+        """
+        if self._hub_cache_dir is None or not is_hub_id(text) or actor.uid != os.getuid():
+            return
+        async with self._store.session() as session:
+            try:
+                await find_model(session, text)
+                return
+            except NotFound:
+                folder = await anyio.to_thread.run_sync(cached_model, self._hub_cache_dir, text)
+        if folder is not None:
+            await self.add(str(folder), text, actor=actor, on_progress=on_progress)
 
     async def verify(self, row: ModelRow, *, actor: Actor, on_progress: OnProgress) -> tuple[Handled, FileHashes]:
         """Read every byte and compare with what was recorded, or record it. Raises FileMissing, ChildFailed."""

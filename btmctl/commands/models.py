@@ -23,6 +23,19 @@ def command() -> Noun:
     add.add_argument(
         "--convert", action="store_true", help="convert pickled weights (pytorch_model.bin) to safetensors, safely"
     )
+    noun.verb(
+        "discover",
+        _discover,
+        "Find models on this disk: the Hugging Face cache, usual folders, Ollama, LM Studio, llama.cpp.",
+        ["btmctl models discover", "HF_HOME=/data/hf btmctl models discover"],
+    )
+    ranking = noun.verb(
+        "recommend",
+        _recommend,
+        "Rank added and discovered models by what this machine can do with them.",
+        ["btmctl models recommend", "btmctl models recommend --dataset faq"],
+    )
+    ranking.add_argument("--dataset", metavar="D", help="the dataset it is for: its longest rows count")
     _of_one(noun.verb("show", show, "Show what is known of one model.", ["btmctl models show smol"]))
     change = noun.verb(
         "set",
@@ -68,11 +81,25 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
     for one in found:
         facts = one.get("facts") or {}
         size = words.size(facts.get("size_bytes"))
+        fits = [way["training_type"].partition("_")[0] for way in one.get("compatibility") or () if way["fits"]]
+        number = words.count(facts.get("parameters"))
         rows.append(
-            (one["model_id"], words.count(facts.get("parameters")), facts.get("dtype"), size, one.get("source"))
+            (one["model_id"], number, facts.get("dtype"), size, ", ".join(fits) or "nothing", one.get("source"))
         )
-    output.table(("model", "parameters", "dtype", "size", "from"), rows)
+    output.table(("model", "parameters", "dtype", "size", "fits here", "from"), rows)
     return DONE
+
+
+def _discover(arguments: argparse.Namespace, session: Session) -> int:
+    from btmctl.model_choice import discover_all
+
+    return discover_all(arguments, session)
+
+
+def _recommend(arguments: argparse.Namespace, session: Session) -> int:
+    from btmctl.model_choice import recommend
+
+    return recommend(arguments, session)
 
 
 def add_one(arguments: argparse.Namespace, session: Session) -> int:
@@ -157,11 +184,15 @@ def _fields(model: Document, session: Session) -> None:
             ("dtype", facts.get("dtype")),
             ("size", words.size(facts.get("size_bytes"))),
             ("context", f"{facts.get('context_length')} tokens"),
-            ("chat", chat),
+            ("chat", facts.get("template_problem") or chat),
             ("was quantised", facts.get("quantised")),
             ("licence", facts.get("license")),
             ("adapters on", ", ".join(facts.get("linear_layers") or ())),
             ("settings", ", ".join(f"{key}={_shown(value)}" for key, value in (model.get("settings") or {}).items())),
+            *(
+                (one["training_type"], f"{'fits' if one['fits'] else 'no'}: {one['reason']}")
+                for one in model.get("compatibility") or ()
+            ),
             ("verified", _verification(model.get("verification") or {})),
         ]
     )

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import anyio.to_thread
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
@@ -15,12 +16,30 @@ from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.api.work import heard
 from btmd.domain.event import Actor
-from btmd.naming import find_model
+from btmd.domain.hardware import Hardware
+from btmd.domain.model import ModelFacts
+from btmd.hardware import probe
+from btmd.inspection.facts import DatasetFacts
+from btmd.inspection.facts import ModelFacts as InspectedFacts
+from btmd.model_fitness import USUAL_ROWS, compatibility, estimated_tokens, judge
+from btmd.models import domain_facts
+from btmd.naming import find_dataset, find_model
+from btmd.projections.dataset import version
 from btmd.projections.model import ModelRow, models
 
 router = Router(prefix="/models", tags=("models",))
 
 EXAMPLE = {"model_id": "smollm2", "name": "SmolLM2", "folder": "/home/ada/models/smollm2", "converted": False}
+VERDICT = {
+    "name": "SmolLM2",
+    "model_id": "smollm2",
+    "path": "/home/ada/models/smollm2",
+    "verdict": "fits",
+    "reason": "Trains an adapter (LoRA) or all weights. Needs about 1.6 GB; 12 GB are free.",
+    "training_types": [{"training_type": "lora_adaptation", "fits": True, "reason": "...", "needed_bytes": 1_600_000}],
+    "parameters": 134_515_008,
+    "has_chat_template": True,
+}
 VERIFIED = {
     "model_id": "smollm2",
     "verdict": "unchanged",
@@ -32,6 +51,21 @@ VERIFIED = {
     "missing": [],
     "added": [],
 }
+
+
+class Discovered(msgspec.Struct):
+    """A model that is not registered, with the facts that an inspection of it found."""
+
+    name: Annotated[str, Meta(max_length=200)]
+    path: Annotated[str, Meta(max_length=4096)]
+    facts: InspectedFacts
+
+
+class VerdictRequest(msgspec.Struct):
+    """Models beside the registered ones, and the data they are meant for."""
+
+    models: Annotated[list[Discovered], Meta(max_length=500)] = []
+    dataset_id: Annotated[str, Meta(max_length=200)] | None = None
 
 
 class ModelSettings(msgspec.Struct):
@@ -72,7 +106,9 @@ def model_json(row: ModelRow) -> dict[str, Any]:
 async def list_models(parts: Parts) -> Response:
     """Every registered model."""
     async with parts.store.session() as session:
-        return json_answer([model_json(row) for row in await models(session)])
+        rows = await models(session)
+    hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir) if rows else None
+    return json_answer([_with_compatibility(row, hardware, parts) for row in rows])
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409)))
@@ -99,6 +135,42 @@ async def add_model(body: ModelAddition, request: Request, parts: Parts, actor: 
             return model_json(await find_model(session, handled.state.model_id))
 
     return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "POST", "/verdicts", Permission.READ, **described([VERDICT], errors=(404,), text="the best first"))
+async def judge_models(body: VerdictRequest, parts: Parts) -> Response:
+    """Which models suit this machine: the registered ones and those that were found on somebody's disk."""
+    async with parts.store.session() as session:
+        rows = await models(session)
+        tokens = USUAL_ROWS
+        if body.dataset_id is not None:
+            dataset = await find_dataset(session, body.dataset_id)
+            newest = await version(session, dataset.dataset_id, dataset.newest_version)
+            assert newest is not None
+            facts = msgspec.convert(newest.facts, DatasetFacts)
+            tokens = estimated_tokens(facts.rows_kept, facts.average_chars, facts.longest_chars)
+    hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
+    known = {row.source for row in rows}
+    asked: list[tuple[str, str | None, str, ModelFacts]]
+    asked = [(row.name, row.model_id, row.source, row.facts) for row in rows]
+    asked += [(one.name, None, one.path, domain_facts(one.facts)) for one in body.models if one.path not in known]
+    judged = [(judge(one[3], hardware, parts.presets.built_in, tokens), *one) for one in asked]
+    judged.sort(key=lambda one: (one[0].rank, one[1]))
+    return json_answer(
+        [
+            {
+                "name": name,
+                "model_id": model_id,
+                "path": path,
+                "verdict": verdict.verdict,
+                "reason": verdict.reason,
+                "training_types": verdict.ways,
+                "parameters": model.parameters,
+                "has_chat_template": model.has_chat_template,
+            }
+            for verdict, name, model_id, path, model in judged
+        ]
+    )
 
 
 @operation(router, "POST", "/{model_id:path}/verify", Permission.TRAIN, **described(VERIFIED, errors=(404,)))
@@ -138,9 +210,16 @@ async def set_model(model_id: str, body: ModelSettings, parts: Parts, actor: Act
 
 @operation(router, "GET", "/{model_id:path}", Permission.READ, **described(EXAMPLE, errors=(404,)))
 async def get_model(model_id: str, parts: Parts) -> Response:
-    """One model, with what its files say."""
+    """One model, with what its files say and what it can be trained as on this machine."""
     async with parts.store.session() as session:
-        return json_answer(model_json(await find_model(session, model_id)))
+        row = await find_model(session, model_id)
+    hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
+    return json_answer(_with_compatibility(row, hardware, parts))
+
+
+def _with_compatibility(row: ModelRow, hardware: Hardware | None, parts: Parts) -> dict[str, Any]:
+    found = compatibility(row.facts, hardware, parts.presets.built_in) if hardware is not None else ()
+    return {**model_json(row), "compatibility": found}
 
 
 @operation(router, "DELETE", "/{model_id:path}", Permission.TRAIN, **described({"message": "..."}, errors=(404, 409)))

@@ -78,6 +78,7 @@ async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor
     if earlier is not None:
         return earlier
     submission: Submission = parts.submission
+    await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     prepared = await submission.prepare(body.wish(), _unheard)
     if body.dry_run:
         return json_answer({"dry_run": True, "message": "Nothing was started.", "plan": prepared.as_values()})

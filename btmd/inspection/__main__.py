@@ -21,6 +21,7 @@ from btmd.inspection.requests import (
     DatasetRequest,
     HashRequest,
     ModelRequest,
+    SurveyRequest,
     TokensRequest,
     decode_request,
 )
@@ -80,6 +81,10 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
             from btmd.inspection.hashes import hash_files
 
             return hash_files(Path(request.folder), progress)
+        case SurveyRequest():
+            from btmd.inspection.survey import survey
+
+            return survey(request.paths, progress)
         case ConvertPickledRequest():
             from btmd.inspection.pickled import convert_pickled
 

@@ -166,3 +166,18 @@ class PickleConversionFacts(msgspec.Struct, frozen=True, kw_only=True):
     files: int
     tensors: int
     model: ModelFacts
+
+
+class Surveyed(msgspec.Struct, frozen=True, kw_only=True):
+    """One of many models: its facts, or the code and the sentence of the refusal."""
+
+    path: str
+    facts: ModelFacts | None = None
+    code: str = ""
+    problem: str = ""
+
+
+class SurveyFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Models in the order they were asked for."""
+
+    models: tuple[Surveyed, ...]

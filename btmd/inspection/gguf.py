@@ -60,7 +60,7 @@ def convert_gguf(source: Path, folder: Path, *, progress: Progress) -> Conversio
         heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
         plan = _Plan.make(family, named, heads)
         sha256 = _write_weights(source, part / "model.safetensors", plan, progress)
-        quantised = _quantisation(header)
+        quantised = quantisation(header)
         note = {
             "converted_from": source.name,
             "source_sha256": sha256,
@@ -97,7 +97,7 @@ def _check_room(folder: Path, weights_bytes: int) -> None:
         )
 
 
-def _quantisation(header: GgufHeader) -> str | None:
+def quantisation(header: GgufHeader) -> str | None:
     """The kind most weights are kept in, None when that is a plain number."""
     sizes: Counter[str] = Counter()
     for tensor in header.tensors:

@@ -70,7 +70,21 @@ class ConvertPickledRequest(Request, frozen=True, tag="convert_pickled"):
         return (self.folder,)
 
 
-AnyRequest = ConvertPickledRequest | HashRequest | DatasetRequest | TokensRequest | ModelRequest | ConvertGgufRequest
+class SurveyRequest(Request, frozen=True, tag="survey"):
+    """Facts of many model folders and GGUF files, read from their headers. Answer: SurveyFacts."""
+
+    paths: tuple[str, ...]
+
+
+AnyRequest = (
+    SurveyRequest
+    | ConvertPickledRequest
+    | HashRequest
+    | DatasetRequest
+    | TokensRequest
+    | ModelRequest
+    | ConvertGgufRequest
+)
 
 
 def aside(path: str) -> str:

@@ -100,3 +100,39 @@ def test_pickled_weights_are_converted_only_when_that_was_said(client: Client, f
     client.send("DELETE", "/models/pickled").ok()
     assert not Path(added["folder"]).exists()
     assert (model / "pytorch_model.bin").exists()
+
+
+def test_models_are_ranked_with_a_reason_for_this_machine(client: Client, folder: Path) -> None:
+    added = client.add_model(make_tiny_llama(folder / "ranked"))
+    ways = {way["training_type"]: way for way in client.get("/models/ranked").ok()["compatibility"]}
+    assert ways["lora_adaptation"]["fits"]
+    assert ways["fine_tuning"]["fits"]
+    assert "are free" in ways["fine_tuning"]["reason"]
+    assert not ways["qlora_adaptation"]["fits"]
+    huge = {
+        **added["facts"],
+        "parameters": 10**13,
+        "layers": 200,
+        "hidden_size": 20_000,
+        "head_size": 128,
+        "weight_files": 900,
+        "tokenizer": "fast",
+        "warnings": [],
+    }
+    client.add_dataset(rows(), "ranked-facts")
+    asked = {"models": [{"name": "huge", "path": "/x", "facts": huge}], "dataset_id": "ranked-facts"}
+    judged = client.post("/models/verdicts", asked).ok()
+    (ranked,) = [one for one in judged if one["model_id"] == "ranked"]
+    assert ranked["verdict"] == "fits"
+    assert judged[-1]["name"] == "huge"
+    assert judged[-1]["verdict"] == "too_large"
+    assert judged[-1]["reason"].startswith("Not on this machine")
+
+
+def test_an_id_of_the_local_cache_can_be_trained(client: Client, folder: Path, daemon: Any) -> None:
+    snapshot = daemon.config.hub_cache_dir / "models--org--cached" / "snapshots" / ("a" * 40)
+    make_tiny_llama(snapshot)
+    client.add_dataset(rows(), "cached-facts")
+    asked = {"model_id": "org/cached", "dataset_id": "cached-facts", "preset_name": "quick_test", "dry_run": True}
+    assert client.post("/start", asked).ok()["plan"]["model_id"] == "org-cached"
+    client.post("/start", {**asked, "model_id": "org/unknown"}).refused(404, "model_not_found")
