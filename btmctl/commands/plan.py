@@ -5,6 +5,7 @@ import argparse
 from btmctl import training
 from btmctl.errors import DONE
 from btmctl.parser import Single
+from btmctl.permission_question import post_or_ask
 from btmctl.session import Session
 
 
@@ -22,7 +23,7 @@ def command() -> Single:
 def run(arguments: argparse.Namespace, session: Session) -> int:
     body = training.request(arguments, session)
     session.output.progress(None, "Measuring the data and the machine...")
-    answer = session.client.post("/plans", body)
+    answer = post_or_ask(session, "/plans", body)
     session.output.end_progress()
     if session.output.as_json:
         session.output.document(answer)

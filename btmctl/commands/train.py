@@ -5,6 +5,7 @@ import argparse
 from btmctl import training
 from btmctl.errors import DONE
 from btmctl.parser import Single
+from btmctl.permission_question import post_or_ask
 from btmctl.session import Session
 
 
@@ -30,14 +31,14 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     body = training.request(arguments, session)
     output.progress(None, "Measuring the data and the machine...")
     if arguments.dry_run:
-        answer = session.client.post("/start", {**body, "dry_run": True})
+        answer = post_or_ask(session, "/start", {**body, "dry_run": True})
         output.end_progress()
         if output.as_json:
             output.document(answer)
         else:
             training.show_plan(answer["plan"], output)
         return DONE
-    started = session.client.post("/start", body)
+    started = post_or_ask(session, "/start", body)
     output.end_progress()
     if arguments.watch:
         from btmctl.watch import watch

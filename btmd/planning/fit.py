@@ -7,6 +7,7 @@ from btmd.domain.units import format_bytes
 from btmd.errors import NotEnoughMemory
 from btmd.planning.candidates import Candidate, candidates
 from btmd.planning.disk import has_room
+from btmd.planning.forecast import GPU_HOST_BYTES
 from btmd.planning.hyperparameters import HyperparameterValue
 from btmd.planning.length import LengthOption
 from btmd.planning.memory import MemoryEstimate, estimate_memory, usable_bytes
@@ -30,6 +31,8 @@ class Fit:
     """Permissions that this shape makes use of: ``lora``, ``qlora``, ``cpu``, ``shorter``."""
     lora_r: int = 0
     """Rank of the adapter; 0 when all weights are trained."""
+    host_fits: bool = True
+    """Whether the main memory holds the trainer's process; with the CPU that is part of ``memory``."""
 
     @property
     def adapter(self) -> bool:
@@ -37,8 +40,8 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether the device has enough memory for it."""
-        return self.memory.total_bytes <= usable_bytes(self.available_bytes)
+        """Whether the device has enough memory for it, and the machine for the process."""
+        return self.host_fits and self.memory.total_bytes <= usable_bytes(self.available_bytes)
 
 
 PERMISSION_TEXTS = {
@@ -94,6 +97,7 @@ def _fit(request: PlanRequest, candidate: Candidate) -> Fit:
         candidate.device.available_bytes,
         candidate.changed,
         candidate.option.lora_r,
+        candidate.device.is_cpu or usable_bytes(request.hardware.memory.available_bytes) >= GPU_HOST_BYTES,
     )
 
 
@@ -116,6 +120,12 @@ def _refusal(
         f"{format_bytes(smallest.memory.total_bytes)} of {where} at least; {format_bytes(smallest.available_bytes)} "
         f"are free, of which {format_bytes(usable_bytes(smallest.available_bytes))} can be used."
     )
+    if not smallest.host_fits:
+        available = request.hardware.memory.available_bytes
+        detail = (
+            f"A trainer takes about {format_bytes(GPU_HOST_BYTES)} of main memory beside the GPU's own; "
+            f"{format_bytes(available)} are free, of which {format_bytes(usable_bytes(available))} can be used."
+        )
     key = _in_the_way(request, chosen, allow)
     if key is not None:
         return NotEnoughMemory(

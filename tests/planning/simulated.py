@@ -8,6 +8,7 @@ from btmd.domain.hardware import Cpu, Disk, Gpu, Hardware, Memory
 from btmd.domain.preset import Preset
 from btmd.errors import BtmdError
 from btmd.planning import Plan, PlanRequest, TokenFacts, make_plan
+from btmd.planning.forecast import GPU_HOST_BYTES
 from btmd.planning.memory import Shape, estimate_memory, usable_bytes
 from btmd.planning.speed import seconds_per_step
 from btmd.planning.training_types import FULL, LORA, QLORA
@@ -152,7 +153,9 @@ def examine_one(request: PlanRequest, made: Plan, count: Count) -> None:
     """What holds for every plan by itself."""
     needed = estimate_memory(request.model, shape_of(made)).total_bytes
     available = available_on(request.hardware, made.text("device"))
-    count.not_fitting += not (needed == made.memory.total_bytes <= usable_bytes(available))
+    on_cpu = made.text("device") == "cpu"
+    host_fits = on_cpu or usable_bytes(request.hardware.memory.available_bytes) >= GPU_HOST_BYTES
+    count.not_fitting += not (host_fits and needed == made.memory.total_bytes <= usable_bytes(available))
     batch, micro = made.integer("batch_size"), made.integer("micro_batch_size")
     parts = made.fixed["gradient_accumulation"].value
     assert isinstance(parts, int)

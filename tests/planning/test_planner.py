@@ -448,6 +448,14 @@ def test_a_value_of_ones_own_that_keeps_it_from_fitting_is_named() -> None:
     assert "gradient_checkpointing=false" in plainly.value.detail
 
 
+def test_the_main_memory_beside_a_gpu_is_looked_at_too() -> None:
+    with pytest.raises(NotEnoughMemory, match="beside the GPU") as refused:
+        plan(hardware=gpu_machine(gpu(24), free_gb=1.5))
+    assert refused.value.allow == ("cpu",)
+    assert plan(hardware=gpu_machine(gpu(24), free_gb=1.5), allow="cpu").text("device") == "cpu"
+    assert plan(hardware=gpu_machine(gpu(24), free_gb=4)).text("device") == "cuda:0"
+
+
 def test_a_newer_gpu_is_used_before_an_older_one_with_more_memory() -> None:
     old, new = gpu(40, capability=(6, 1)), gpu(20, index=1, capability=(8, 9))
     assert value(plan(hardware=gpu_machine(old, new)), "device")[0] == "cuda:1"
