@@ -9,7 +9,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
-        $(addprefix proof-,$(PROOFS)) proof-speed proof-backup proof-backup-faults proof-taking-back proof-systemd \
+        $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
         proof-history proof-planning proof-faults
 
 help:
@@ -20,7 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) speed backup backup-faults systemd history planning faults"
+	@echo "make proof-NAME   one of: $(PROOFS) speed forecast backup backup-faults systemd history planning faults"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -79,6 +79,9 @@ proof-start-up: dev
 	$(BIN)/python -m benchmarks.start_up
 proof-memory: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.memory_levels $(ARGS)
+# About two hours on two cores that do nothing else; interrupted, it goes on where it was.
+proof-forecast: dev
+	$(BIN)/python -m benchmarks.forecast $(ARGS)
 proof-daemon: dev
 	$(BIN)/python -m benchmarks.daemon_cost
 proof-cli: dev

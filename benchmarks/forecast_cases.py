@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from btmd.encoding import Encoder
+from btmd.errors import TemplateMismatch
 from tests.fixtures.tiny_model import make_tiny_llama
 
 _WORDS = ("harbour", "hive", "wood", "valley", "island", "mill", "market", "bridge", "bell", "lamp", "boat", "wheel")
@@ -155,4 +156,6 @@ def _count(encoder: Encoder, words: list[str]) -> int:
         {"role": "assistant", "content": parts["completion"]},
     ]
     (encoded,) = encoder.encode_many([{"line": 1, "messages": turns}])
+    if isinstance(encoded, TemplateMismatch):
+        raise encoded
     return len(encoded.input_ids)

@@ -1,0 +1,303 @@
+"""Forecast against outcome on real trainings: memory and time, by formula and after real steps.
+
+Every configuration of forecast_cases.py is trained twice by a real daemon. While a trainer works its proportional set
+size is read twenty times a second; what it has before the model is loaded is taken off. The daemon keeps its log from
+run to run, so that its ranges are calibrated on the runs before. Each run is kept in .proof/forecast: interrupted, the
+program goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.forecast_cases import LENGTHS, MODELS, Case, cases, write_model, write_rows
+from benchmarks.results import Figure, Topic, record
+from btmd.config import Config
+from btmd.frames import StageEntered, read_frames
+from btmd.job_folder import JobFolder
+from tests.fixtures.daemon import Client, DaemonProcess
+
+PROOF = Path(__file__).parents[1] / ".proof" / "forecast"
+RUNS = (1, 2)
+SAMPLE_S = 0.05
+ENDED = ("completed", "failed", "cancelled")
+
+
+class Outcome(msgspec.Struct):
+    """One run of one configuration. Bytes above the idle imported process, and seconds."""
+
+    case: str
+    run: int
+    peak_bytes: int
+    idle_bytes: int
+    total_s: float
+    forecasts: dict[str, Any]
+    """By ``formula`` and ``trial``; the last may be missing."""
+    trial: dict[str, Any] | None
+    accelerate_bytes: int
+
+    def memory_error(self, basis: str) -> float | None:
+        """By how much the forecast was too high (or, negative, too low), as a share of the outcome."""
+        said = self.forecasts.get(basis)
+        if said is None:
+            return None
+        return float((said["memory_bytes"]["middle"] - said["process_bytes"]) / self.peak_bytes - 1)
+
+    def time_error(self, basis: str) -> float | None:
+        said = self.forecasts.get(basis)
+        return None if said is None else float(said["total_s"]["middle"] / self.total_s - 1)
+
+    def newest(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.forecasts.get("trial") or self.forecasts["formula"]
+        return found
+
+    def memory_held(self) -> bool:
+        said = self.newest()
+        low, high = (said["memory_bytes"][end] - said["process_bytes"] for end in ("low", "high"))
+        return bool(low <= self.peak_bytes <= high)
+
+    def time_held(self) -> bool:
+        said = self.newest()["total_s"]
+        return bool(said["low"] <= self.total_s <= said["high"])
+
+
+def main() -> None:
+    options = _options()
+    PROOF.mkdir(parents=True, exist_ok=True)
+    wanted = [case for case in cases() if not options.only or options.only in case.name]
+    if not options.report:
+        with _daemon() as client:
+            for run in RUNS[: options.runs]:
+                for case in wanted:
+                    _once(client, case, run)
+    outcomes = [_read(path) for path in sorted((PROOF / "runs").glob("*.json"))]
+    chosen = [one for one in outcomes if any(one.case == case.name for case in wanted)]
+    _show(chosen)
+    if len({one.case for one in outcomes}) == len(cases()) and not options.only:
+        _record(chosen)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", default="", help="configurations whose name contains this")
+    parser.add_argument("--runs", type=int, default=2, help="1 or 2 runs of each")
+    parser.add_argument("--report", action="store_true", help="only show what was measured before")
+    return parser.parse_args()
+
+
+@contextmanager
+def _daemon() -> Iterator[Client]:
+    with tempfile.TemporaryDirectory(prefix="btmd-") as short:
+        config = Config(
+            state_dir=PROOF / "state",
+            config_dir=PROOF / "config",
+            socket_path=Path(short) / "sock",
+            log_level="warning",
+        )
+        with DaemonProcess(config) as daemon:
+            for model in MODELS:
+                daemon.client.add_model(write_model(PROOF / "models" / model.name, model))
+            for length in LENGTHS:
+                path = write_rows(PROOF / f"rows-{length}.jsonl", PROOF / "models" / MODELS[0].name, length)
+                daemon.client.add_dataset(path.read_bytes(), f"rows-{length}")
+            yield daemon.client
+
+
+def _path(case: Case, run: int) -> Path:
+    return PROOF / "runs" / f"{case.name}-run{run}.json"
+
+
+def _read(path: Path) -> Outcome:
+    return msgspec.json.decode(path.read_bytes(), type=Outcome)
+
+
+def _once(client: Client, case: Case, run: int) -> None:
+    path = _path(case, run)
+    if path.exists():
+        return
+    asked = {"model_id": case.model.name.lower(), "dataset_id": f"rows-{case.length}", "overrides": case.overrides()}
+    job_id = client.start(**asked)
+    folder = JobFolder(PROOF / "state" / "jobs" / job_id)
+    samples: list[tuple[int, int]] = []
+    looked_s = 0.0
+    while True:
+        if (pid := folder.read_pid()) is not None and (size := _proportional_bytes(pid.pid)):
+            samples.append((time.time_ns() // 1000, size))
+        if time.monotonic() - looked_s > 1:
+            looked_s = time.monotonic()
+            job = client.job(job_id)
+            if job["state"] in ENDED:
+                break
+        time.sleep(SAMPLE_S)
+    if job["state"] != "completed":
+        raise SystemExit(f"{case.name}: {job['state']}: {job['text']} ({folder.path})")
+    loading_us = next(
+        found.frame.at_us
+        for found in read_frames(folder.spool_path(1))
+        if isinstance(found.frame, StageEntered) and found.frame.text == "Loading the model."
+    )
+    idle_bytes = [size for at_us, size in samples if at_us <= loading_us][-1]
+    forecasts = {"formula": job["forecast_by_formula"]}
+    if job["forecast"]["basis"] == "trial":
+        forecasts["trial"] = job["forecast"]
+    outcome = Outcome(
+        case=case.name,
+        run=run,
+        peak_bytes=max(size for _, size in samples) - idle_bytes,
+        idle_bytes=idle_bytes,
+        total_s=float(job["outcome"]["attempt_s"]),
+        forecasts=forecasts,
+        trial=job["trial"],
+        accelerate_bytes=_accelerate_bytes(PROOF / "models" / case.model.name),
+    )
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(msgspec.json.encode(outcome))
+    print(_line(outcome), flush=True)
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        # Ended between two looks.
+        return 0
+    return 0
+
+
+def _accelerate_bytes(model_folder: Path) -> int:
+    """What `accelerate estimate-memory` says of training with Adam in bf16; it knows neither batch nor adapter."""
+    kept = model_folder / "accelerate.json"
+    if not kept.exists():
+        from accelerate import init_empty_weights
+        from accelerate.commands.estimate import estimate_training_usage
+        from accelerate.utils import calculate_maximum_sizes
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        with init_empty_weights():
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_folder))  # type: ignore[no-untyped-call]
+        size_bytes, _ = calculate_maximum_sizes(model)
+        usage = estimate_training_usage(size_bytes, mixed_precision="bf16")
+        kept.write_text(json.dumps(max(usage.values())))
+    return int(json.loads(kept.read_text()))
+
+
+def _line(one: Outcome) -> str:
+    def percent(error: float | None) -> str:
+        return "  none" if error is None else f"{100 * error:+5.0f}%"
+
+    trial = one.trial or {}
+    memory = f"formula {percent(one.memory_error('formula'))} trial {percent(one.memory_error('trial'))}"
+    total = f"formula {percent(one.time_error('formula'))} trial {percent(one.time_error('trial'))}"
+    cost = f"{trial.get('seconds', 0):.0f} s, {trial.get('shapes_left', '-')} of {trial.get('shapes', '-')} left out"
+    return (
+        f"{one.case:36s} run {one.run}: memory {one.peak_bytes / 1e6:6.0f} MB, {memory}; "
+        f"time {one.total_s:5.0f} s, {total}; trial {cost}"
+    )
+
+
+def _show(outcomes: Iterable[Outcome]) -> None:
+    for one in outcomes:
+        print(_line(one))
+
+
+def _sizes(errors: Iterable[float | None]) -> list[float]:
+    return [100 * abs(error) for error in errors if error is not None] or [0.0]
+
+
+def _record(outcomes: list[Outcome]) -> None:
+    tried = [one for one in outcomes if one.trial is not None]
+    skipped = {one.case for one in outcomes if one.trial is None}
+    memory = _sizes(one.memory_error("trial") for one in tried)
+    too_low = max(0.0, *(-100 * (one.memory_error("trial") or 0.0) for one in tried))
+    by_formula = _sizes(one.memory_error("formula") for one in outcomes)
+    accelerate = _sizes(one.accelerate_bytes / one.peak_bytes - 1 for one in outcomes)
+    memory_width = [_half_width(one.newest()["memory_bytes"], one.newest()["process_bytes"]) for one in outcomes]
+    time_width = [_half_width(one.newest()["total_s"]) for one in outcomes]
+    spreads = _spreads(outcomes)
+    allowed = [max(10.0, 1.5 * spreads[one.case]) for one in tried]
+    times = _sizes(one.time_error("trial") for one in tried)
+    record(
+        Topic(
+            "Forecast against outcome",
+            "make proof-forecast",
+            [
+                Figure("memory after real steps: median error", [statistics.median(memory)], "%", "< 6", 1),
+                Figure("memory after real steps: worst", [max(memory)], "%", "< 15", 1),
+                Figure("memory after real steps: most too low", [too_low], "%", "<= 8", 1),
+                Figure("memory by formula: median error", [statistics.median(by_formula)], "%", "", 1),
+                Figure("memory by formula: worst", [max(by_formula)], "%", "<= 25", 1),
+                Figure("accelerate estimate-memory: median error", [statistics.median(accelerate)], "%", "", 1),
+                Figure("time after real steps: median error", [statistics.median(times)], "%", "", 1),
+                Figure(
+                    "the same, in what is allowed (10 % or 1.5x the runs' difference)",
+                    [statistics.median(error / most for error, most in zip(times, allowed, strict=True))],
+                    "",
+                    "<= 1",
+                ),
+                Figure("time by formula: median error", [_median(one.time_error("formula") for one in outcomes)], "%"),
+                Figure("memory inside its range", [_share(one.memory_held() for one in outcomes)], "%", ">= 90", 0),
+                Figure("time inside its range", [_share(one.time_held() for one in outcomes)], "%", ">= 90", 0),
+                Figure("half width of the memory's range", [statistics.median(memory_width)], "%", "<= 25", 1),
+                Figure("half width of the time's range", [statistics.median(time_width)], "%", "", 1),
+                Figure("difference between two runs", list(spreads.values()), "%", "", 1),
+                Figure("configurations without a trial", [float(len(skipped))], "", "<= 4", 0),
+                Figure("trials over what they may cost", [float(_over_long(tried))], "", "<= 0", 0),
+            ],
+            packages=("torch", "accelerate"),
+            notes=(
+                f"{len({one.case for one in outcomes})} configurations, {len(outcomes)} runs: models of 30, 135 and "
+                "360 million parameters with random weights, adapters and all weights, rows of up to 128, 384 and "
+                "1,024 tokens, one to four at once, with and without checkpointing.",
+                "Memory is the peak proportional set size above the imported, idle trainer.",
+                "accelerate's figure is that of training with Adam in bf16; it is not told of adapters or batches.",
+            ),
+        )
+    )
+
+
+def _half_width(said: dict[str, float], base: float = 0.0) -> float:
+    """Of a range, as a share of its middle, in percent."""
+    return 50 * (said["high"] - said["low"]) / (said["middle"] - base)
+
+
+def _spreads(outcomes: list[Outcome]) -> dict[str, float]:
+    """By configuration: the difference of its runs' times, in percent of their mean."""
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(one.case for one in outcomes):
+        times = [one.total_s for one in outcomes if one.case == name]
+        found[name] = 100 * (max(times) - min(times)) / statistics.mean(times)
+    return found
+
+
+def _over_long(tried: Iterable[Outcome]) -> int:
+    """Trials beyond a twentieth of the run, 30 s, or a step for each length and two more."""
+    found = 0
+    for one in tried:
+        assert one.trial is not None
+        steps_s = (one.trial["shapes"] + 2) * one.newest()["step_s"]["middle"]
+        found += one.trial["seconds"] > max(0.05 * one.total_s, 30.0, steps_s)
+    return found
+
+
+def _median(errors: Iterable[float | None]) -> float:
+    return statistics.median(_sizes(errors))
+
+
+def _share(held: Iterable[bool]) -> float:
+    return 100 * statistics.mean(list(held))
+
+
+if __name__ == "__main__":
+    main()
