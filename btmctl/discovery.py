@@ -71,6 +71,7 @@ def places(environment: Mapping[str, str]) -> list[tuple[str, str]]:
         (os.path.join(cache, "lm-studio", "models"), "LM Studio"),
         (environment.get("LLAMA_CACHE") or os.path.join(cache, "llama.cpp"), "llama.cpp"),
         (os.path.join(data, "nomic.ai", "GPT4All"), "GPT4All"),
+        (os.path.join(data, "btmd", "models"), "fetched by btmctl"),
         (os.path.join(data, "models"), "a folder for models"),
         *((os.path.join(home, name), "a folder for models") for name in ("models", "Models", "llm", "LLM")),
         ("/usr/local/share/models", "a folder for models"),

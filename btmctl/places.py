@@ -18,6 +18,12 @@ def cache_home(environment: Mapping[str, str]) -> str:
     return given if os.path.isabs(given) else os.path.join(os.path.expanduser("~"), ".cache")
 
 
+def data_home(environment: Mapping[str, str]) -> str:
+    """The folder for a person's data, after the XDG rules."""
+    given = environment.get("XDG_DATA_HOME", "")
+    return given if os.path.isabs(given) else os.path.join(os.path.expanduser("~"), ".local", "share")
+
+
 def own_state(environment: Mapping[str, str]) -> str:
     """The state folder of the user's own daemon."""
     given = environment.get("BTMD_STATE_DIR")

@@ -36,6 +36,15 @@ def command() -> Noun:
         ["btmctl models recommend", "btmctl models recommend --dataset faq"],
     )
     ranking.add_argument("--dataset", metavar="D", help="the dataset it is for: its longest rows count")
+    fetching = noun.verb(
+        "pull",
+        _pull,
+        "Fetch a model from a hub (HF_ENDPOINT), check every file and add it. Asks before the network is used.",
+        ["btmctl models pull HuggingFaceTB/SmolLM2-135M-Instruct", "btmctl models pull ORG/NAME --to ~/models/name"],
+    )
+    fetching.add_argument("model", metavar="ORG/NAME", help="the model's id on the hub")
+    fetching.add_argument("--to", metavar="DIR", help="where the files go (default: below ~/.local/share/btmd/models)")
+    fetching.add_argument("--file", metavar="NAME", help="fetch this one file, a GGUF")
     _of_one(noun.verb("show", show, "Show what is known of one model.", ["btmctl models show smol"]))
     change = noun.verb(
         "set",
@@ -100,6 +109,12 @@ def _recommend(arguments: argparse.Namespace, session: Session) -> int:
     from btmctl.model_choice import recommend
 
     return recommend(arguments, session)
+
+
+def _pull(arguments: argparse.Namespace, session: Session) -> int:
+    from btmctl.model_pull import pull
+
+    return pull(arguments, session)
 
 
 def add_one(arguments: argparse.Namespace, session: Session) -> int:
