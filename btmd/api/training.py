@@ -15,6 +15,7 @@ from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
+from btmd.domain.forecast import texts
 from btmd.domain.job import JobState
 from btmd.job_report import job_progress, job_result
 from btmd.monitoring.texts import STATUS
@@ -83,14 +84,19 @@ async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor
     if body.dry_run:
         return json_answer({"dry_run": True, "message": "Nothing was started.", "plan": prepared.as_values()})
 
+    foretold = texts(prepared.foretold.forecast)
+
     def answer(state: JobState, rows: list[Recorded]) -> dict[str, Any]:
         return {
             "job_id": state.job_id,
             "model_id": prepared.model.model_id,
             "status": STATUS[state.state],
             "created_at": rfc3339(rows[0].recorded_at_us),
-            "message": f"The training was accepted. `btmctl jobs watch {state.job_id}` shows how it goes.",
+            "message": f"The training was accepted. It should take {foretold['time']} and {foretold['memory']} of "
+            f"memory. `btmctl jobs watch {state.job_id}` shows how it goes.",
             "state": state.state,
+            "forecast": msgspec.to_builtins(prepared.foretold.forecast),
+            "forecast_texts": foretold,
         }
 
     handled = await submission.submit(

@@ -94,8 +94,10 @@ class Checkpoints:
         sync_folder(self._root)
         return sum(file.size_bytes for file in files.values())
 
-    def load(self, name: str) -> tuple[TensorFiles, bytes]:
-        """Read a checkpoint after checking every byte of it; raises Damaged."""
+    def load(self, name: str, *, only: str = "") -> tuple[TensorFiles, bytes]:
+        """Read a checkpoint after checking every byte of it; raises Damaged. ``only`` names the one file of tensors
+        that is wanted: all of them together are three times the weights.
+        """
         folder = self._root / name
         manifest = _read_manifest(folder, name)
         for file, written in manifest.files.items():
@@ -104,7 +106,7 @@ class Checkpoints:
             tensors = {
                 file.removesuffix(".safetensors"): load_file(folder / file)
                 for file in manifest.files
-                if file.endswith(".safetensors")
+                if file.endswith(".safetensors") and only in ("", file.removesuffix(".safetensors"))
             }
         except SafetensorError as error:
             raise Damaged(f"The checkpoint {name} cannot be read: {error}") from error

@@ -37,7 +37,7 @@ def _measure_after(run: Run) -> HeldOutLoss | None:
     # From here on the weights are older than the rest of the state: a pause must find the present one saved.
     run.save()
     try:
-        tensors, _ = run.checkpoints.load(name_of_step(best.step))
+        tensors, _ = run.checkpoints.load(name_of_step(best.step), only="weights")
     except Damaged as error:
         run.reporter.checkpoint_rejected(name=name_of_step(best.step), reason=error.detail, used_instead=run.saved_name)
         progress.best = last
