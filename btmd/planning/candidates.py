@@ -48,9 +48,12 @@ def candidates(
     lengths = _lengths(request, chosen, asked_type)
     for option in options:
         for length in lengths:
-            for devices in classes:
-                if _is_sensible(option, devices[0], length, options, request, chosen, allow):
-                    yield from _of_class(option, length, devices, request, chosen)
+            sensible = [
+                devices
+                for devices in classes
+                if _is_sensible(option, devices[0], length, options, request, chosen, allow)
+            ]
+            yield from _fastest_first(option, length, sensible, request, chosen)
 
 
 def _lengths(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], asked_type: str) -> list[LengthOption]:
@@ -89,48 +92,69 @@ def _cpu_seconds(
     """About how long the whole training takes on the CPU."""
     epochs = chosen.get("num_epochs", request.preset.num_epochs)
     assert isinstance(epochs, int)
-    return seconds_per_step(
-        request.model,
-        request.hardware,
-        device="cpu",
-        precision=device.precision,
-        adapter=option.lora_r > 0,
-        threads=request.hardware.cpu.usable_cores,
-        batch_size=request.tokens.rows * epochs,
-        mean_length=request.tokens.mean_length,
-        gradient_checkpointing=False,
-    )
+    return request.tokens.rows * epochs * _row_seconds(option, device, False, request)
 
 
-def _of_class(
+def _fastest_first(
     option: TypeOption,
     length: LengthOption,
-    devices: list[Device],
+    classes: list[list[Device]],
     request: PlanRequest,
     chosen: Mapping[str, HyperparameterValue],
 ) -> Iterator[Candidate]:
+    """The shapes of one type and length by their pace; of equal ones the one that computes most rows at once."""
+    twice = [bool(chosen["gradient_checkpointing"])] if "gradient_checkpointing" in chosen else [False, True]
+    paced = [
+        (_row_seconds(option, devices[0], again, request), -micro, place, again)
+        for place, devices in enumerate(classes)
+        for again in twice
+        for micro in micro_batches(request, chosen, devices[0])
+    ]
+    for _, less_micro, place, again in sorted(paced):
+        for device in classes[place]:
+            yield _candidate(option, length, device, again, -less_micro, request, chosen)
+
+
+def _candidate(
+    option: TypeOption,
+    length: LengthOption,
+    device: Device,
+    again: bool,
+    micro: int,
+    request: PlanRequest,
+    chosen: Mapping[str, HyperparameterValue],
+) -> Candidate:
     names = chosen.get("target_modules", request.preset.target_modules)
     assert isinstance(names, tuple)
-    first = devices[0]
-    needs = (option.needs, first.needs, "shorter" if length.needs_permission else "")
-    changed = tuple(need for need in needs if need)
-    checkpointing = [bool(chosen["gradient_checkpointing"])] if "gradient_checkpointing" in chosen else [False, True]
-    for twice in checkpointing:
-        for micro in micro_batches(request, chosen, first):
-            for device in devices:
-                shape = Shape(
-                    micro,
-                    length.max_length,
-                    device.precision,
-                    twice,
-                    option.lora_r,
-                    device.name,
-                    names,
-                    quantised_base=option.quantised,
-                    # A pair is two sequences that are computed together.
-                    rows_an_example=2 if option.training_type == PAIR_TYPE else 1,
-                )
-                yield Candidate(option, device, length, shape, micro, changed)
+    needs = (option.needs, device.needs, "shorter" if length.needs_permission else "")
+    shape = Shape(
+        micro,
+        length.max_length,
+        device.precision,
+        again,
+        option.lora_r,
+        device.name,
+        names,
+        quantised_base=option.quantised,
+        # A pair is two sequences that are computed together.
+        rows_an_example=2 if option.training_type == PAIR_TYPE else 1,
+    )
+    return Candidate(option, device, length, shape, micro, tuple(need for need in needs if need))
+
+
+def _row_seconds(option: TypeOption, device: Device, again: bool, request: PlanRequest) -> float:
+    """About how long a usual row takes; ``again`` where activations are computed twice."""
+    return seconds_per_step(
+        request.model,
+        request.hardware,
+        device=device.name,
+        precision=device.precision,
+        adapter=option.lora_r > 0,
+        threads=request.hardware.cpu.usable_cores,
+        batch_size=1,
+        mean_length=request.tokens.mean_length,
+        gradient_checkpointing=again,
+    )
 
 
 def micro_batches(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], device: Device) -> list[int]:

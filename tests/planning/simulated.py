@@ -5,19 +5,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from btmd.domain.hardware import Cpu, Disk, Gpu, Hardware, Memory
-from btmd.domain.preset import Preset
 from btmd.errors import BtmdError
 from btmd.planning import Plan, PlanRequest, TokenFacts, make_plan
 from btmd.planning.forecast import GPU_HOST_BYTES
+from btmd.planning.length import bucket
 from btmd.planning.memory import Shape, estimate_memory, usable_bytes
+from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE
 from btmd.planning.speed import seconds_per_step
 from btmd.planning.training_types import FULL, LORA, QLORA
 from btmd.planning.usual_models import USUAL_MODELS
 from tests.planning.given import GB, PRESETS, SMALL
 
-TYPE_RANK = {FULL: 2, LORA: 1, QLORA: 0}
-MORE_GB = (0.5, 3.0, 17.0, 80.0)
-ALLOWANCES = ("", "lora", "qlora", "cpu", "shorter", "lora qlora", "lora cpu", "lora qlora cpu shorter simpler")
+KINDS = {PACKED_TYPE: "text", PAIR_TYPE: "preference"}
+"""The rows that a training type learns from, where they are not conversations."""
+MORE_GB = (0.3, 0.7, 1.5, 4.0, 17.0, 80.0)
+"""Added one after the other, finely where small models begin to fit."""
+ALLOWANCES = ("", "lora", "shorter", "shorter cpu", "lora qlora", "lora cpu", "lora qlora cpu shorter simpler")
 CAPABILITIES = ((5, 2), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0))
 GPU_SIZES_GB = (2, 3, 4, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 80, 96, 141, 192)
 MODELS = (
@@ -27,7 +30,7 @@ MODELS = (
 )
 TOKENS = (
     TokenFacts(1000, 150_000, 80_000, 250, {64: 950, 128: 600}),
-    TokenFacts(200, 160_000, 50_000, 1900, {64: 200, 128: 190, 256: 150, 512: 90, 1024: 40}),
+    TokenFacts(200, 160_000, 50_000, 1900, {64: 190, 128: 180, 256: 150, 512: 90, 1024: 40}),
     TokenFacts(40_000, 30_000_000, 9_000_000, 9000, {256: 30_000, 512: 15_000, 1024: 5000, 2048: 500, 4096: 40}),
 )
 
@@ -36,7 +39,7 @@ def machine(number: int) -> Hardware:
     """The machine of this number, always the same: 0-8 GPUs of 2-192 GB, full and empty ones, odd limits."""
     draws = random.Random(number)
     total_gb = draws.choice((2, 4, 8, 15.5, 16, 24, 31, 64, 125, 192, 503))
-    limit_gb = draws.choice((None, None, 0.7, 1.9, 3.3, 7.5, 13.0, total_gb * 1.5))
+    limit_gb = draws.choice((None, None, None, 0.7, 1.9, 3.3, 7.5, 13.0, total_gb * 1.5))
     limit = None if limit_gb is None or limit_gb >= total_gb else int(limit_gb * GB)
     whole = int(total_gb * GB) if limit is None else limit
     cores = draws.choice((1, 2, 4, 6, 8, 16, 56, 128))
@@ -46,47 +49,51 @@ def machine(number: int) -> Hardware:
     gpus = []
     for index in range(draws.choice((0, 0, 1, 1, 2, 3, 4, 8))):
         size = draws.choice(GPU_SIZES_GB) * GB
-        used = int(size * draws.choice((0.0, 0.02, 0.3, 0.9, 1.0)))
+        used = int(size * draws.choice((0.0, 0.02, 0.3, 0.5, 0.9, 1.0)))
         gpus.append(Gpu(index, f"GPU {index}", size, size - used, used, draws.choice(kinds)))
     return Hardware(
         Cpu("a processor", cores, cores, usable, (), draws.random() < 0.5, quota),
-        Memory(whole, int(whole * draws.uniform(0.05, 0.98)), limit),
-        Disk(4000 * GB, int(draws.choice((1, 10, 100, 2000)) * GB)),
+        Memory(whole, int(whole * draws.uniform(0.3, 0.98)), limit),
+        Disk(4000 * GB, int(draws.choice((3, 40, 2000, 2000)) * GB)),
         tuple(gpus),
         bitsandbytes_version=draws.choice((None, "0.48.2")),
         has_compiler=draws.random() < 0.5,
     )
 
 
-def with_more(hardware: Hardware, more_gb: float) -> Hardware:
-    """The same machine with so much more free memory everywhere."""
+def with_more(hardware: Hardware, more_gb: float, only: str = "") -> Hardware:
+    """The same machine with so much more free memory: everywhere, or only on one device."""
     more = int(more_gb * GB)
     memory = hardware.memory
-    return replace(
-        hardware,
-        memory=replace(
+    if only in ("", "cpu"):
+        limit = memory.limit_bytes
+        memory = replace(
             memory,
             total_bytes=memory.total_bytes + more,
             available_bytes=memory.available_bytes + more,
-            limit_bytes=None if memory.limit_bytes is None else memory.limit_bytes + more,
-        ),
-        gpus=tuple(
-            replace(one, total_bytes=one.total_bytes + more, free_bytes=one.free_bytes + more) for one in hardware.gpus
-        ),
+            limit_bytes=None if limit is None else limit + more,
+        )
+    gpus = tuple(
+        replace(one, total_bytes=one.total_bytes + more, free_bytes=one.free_bytes + more)
+        if only in ("", f"cuda:{one.index}")
+        else one
+        for one in hardware.gpus
     )
+    return replace(hardware, memory=memory, gpus=gpus)
 
 
 def requests_on(number: int, presets: int | None = None, models: int | None = None) -> Iterator[PlanRequest]:
     """Presets x model sizes on the machine of this number; with fewer of them, others for each machine."""
     hardware = machine(number)
     draws = random.Random(-1 - number)
-    keys = sorted(key for key, preset in PRESETS.items() if preset.training_type in (*TYPE_RANK,))
+    keys = sorted(PRESETS)
     chosen_presets = keys if presets is None else draws.sample(keys, min(presets, len(keys)))
-    chosen_models = MODELS if models is None else draws.sample(MODELS, models)
     for key in chosen_presets:
-        for model in chosen_models:
+        # Small models are drawn more often: large ones are mostly refused, each time for the same reason.
+        for model in MODELS if models is None else draws.choices(MODELS, (9, 8, 7, 6, 5, 4, 2, 1, 1, 5, 5), k=models):
             allow = frozenset(draws.choice(ALLOWANCES).split())
-            yield PlanRequest(PRESETS[key], model, draws.choice(TOKENS), hardware, {}, {}, allow)
+            tokens = replace(draws.choice(TOKENS), kind=KINDS.get(PRESETS[key].training_type, "conversation"))
+            yield PlanRequest(PRESETS[key], model, tokens, hardware, {}, {}, allow)
 
 
 def planned(request: PlanRequest) -> Plan | None:
@@ -132,21 +139,29 @@ class Count:
 
 def examine(request: PlanRequest, count: Count) -> None:
     """Plan on this machine and on ones with more and more memory, and count what does not hold."""
-    before = planned(request)
-    if before is None:
+    first = planned(request)
+    if first is None:
         count.refusals += 1
     else:
         count.plans += 1
-        examine_one(request, before, count)
+        examine_one(request, first, count)
+    devices = ["cpu", *(f"cuda:{one.index}" for one in request.hardware.gpus)]
+    for device in devices if first is not None and len(devices) > 1 else ():
+        _examine_richer(request, first, with_more(request.hardware, 40, device), count)
+    before = first
     for more_gb in MORE_GB:
-        richer = replace(request, hardware=with_more(request.hardware, more_gb))
-        after = planned(richer)
-        if before is not None:
-            count.pairs += 1
-            compare(request, before, after, count)
-        if after is not None:
-            examine_one(richer, after, count)
-        before = after
+        before = _examine_richer(request, before, with_more(request.hardware, more_gb), count)
+
+
+def _examine_richer(request: PlanRequest, before: Plan | None, hardware: Hardware, count: Count) -> Plan | None:
+    richer = replace(request, hardware=hardware)
+    after = planned(richer)
+    if before is not None:
+        count.pairs += 1
+        compare(request, before, after, count)
+    if after is not None:
+        examine_one(richer, after, count)
+    return after
 
 
 def examine_one(request: PlanRequest, made: Plan, count: Count) -> None:
@@ -170,7 +185,12 @@ def _permitted(request: PlanRequest, made: Plan) -> bool:
     kind = made.text("training_type")
     if kind != preset.training_type and ({LORA: "lora", QLORA: "qlora"}.get(kind)) not in allow:
         return False
-    return made.text("device") != "cpu" or not request.hardware.gpus or "cpu" in allow
+    if not preset.lora_r and kind in KINDS and made.integer("lora_r") and "lora" not in allow:
+        return False
+    if made.text("device") == "cpu" and request.hardware.gpus and "cpu" not in allow:
+        return False
+    asked = min(preset.max_length, request.model.context_length, bucket(request.tokens.longest_row))
+    return made.integer("max_length") >= asked or "shorter" in allow
 
 
 def compare(request: PlanRequest, before: Plan, after: Plan | None, count: Count) -> None:
@@ -178,7 +198,7 @@ def compare(request: PlanRequest, before: Plan, after: Plan | None, count: Count
     if after is None:
         count.refused_with_more += 1
         return
-    ranks = [TYPE_RANK[made.text("training_type")] for made in (before, after)]
+    ranks = [rank_of(made) for made in (before, after)]
     count.worse_type += ranks[1] < ranks[0]
     if ranks[0] != ranks[1]:
         return
@@ -188,6 +208,17 @@ def compare(request: PlanRequest, before: Plan, after: Plan | None, count: Count
         count.slower += pace(request, after) > pace(request, before)
 
 
+def rank_of(made: Plan) -> int:
+    """How good the type is: all weights, an adapter, an adapter on four bits."""
+    if made.text("training_type") == QLORA:
+        return 0
+    return 1 if adapter_rank(made) else 2
+
+
+def adapter_rank(made: Plan) -> int:
+    return 0 if made.text("training_type") == FULL else made.integer("lora_r")
+
+
 def pace(request: PlanRequest, made: Plan) -> tuple[float, int]:
     """Seconds a step by formula, and rows not computed at once: less is faster in both."""
     step_s = seconds_per_step(
@@ -195,7 +226,7 @@ def pace(request: PlanRequest, made: Plan) -> tuple[float, int]:
         request.hardware,
         device=made.text("device"),
         precision=made.text("precision"),
-        adapter=made.text("training_type") != FULL,
+        adapter=adapter_rank(made) > 0,
         threads=made.integer("threads"),
         batch_size=made.integer("batch_size"),
         mean_length=256.0,
@@ -211,10 +242,11 @@ def shape_of(made: Plan) -> Shape:
         made.integer("max_length"),
         made.text("precision"),
         made.flag("gradient_checkpointing"),
-        0 if kind == FULL else made.integer("lora_r"),
+        adapter_rank(made),
         made.text("device"),
         made.names("target_modules"),
         quantised_base=kind == QLORA,
+        rows_an_example=2 if kind == PAIR_TYPE else 1,
     )
 
 
@@ -222,8 +254,3 @@ def available_on(hardware: Hardware, device: str) -> int:
     if device == "cpu":
         return hardware.memory.available_bytes
     return next(gpu.free_bytes for gpu in hardware.gpus if device == f"cuda:{gpu.index}")
-
-
-def preset_of(training_type: str) -> Preset:
-    """A preset of this type, for machines where none of the built-in ones has it."""
-    return replace(PRESETS["code_assistant"], key=f"own_{training_type}", training_type=training_type)

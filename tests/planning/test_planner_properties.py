@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btmd.domain.hardware import Hardware, Memory
-from btmd.errors import BtmdError, InvalidValue, NotEnoughDisk, NotEnoughMemory
+from btmd.errors import BtmdError, InvalidValue, NotEnoughDisk, NotEnoughMemory, PackageMissing
 from btmd.planning import Plan, PlanRequest, TokenFacts, make_plan
 from btmd.planning.hyperparameters import HYPERPARAMETERS, read_overrides
 from btmd.planning.memory import usable_bytes
 from tests.planning.given import GB, PRESETS, SEVEN_BILLION, SMALL, cpu_machine, gpu, gpu_machine
-from tests.planning.simulated import pace
+from tests.planning.simulated import KINDS, pace
 
 MODELS = st.sampled_from(
     [
@@ -59,7 +59,8 @@ def requests(draw: st.DrawFn) -> PlanRequest:
         )
     )
     preset = PRESETS[draw(st.sampled_from(sorted(PRESETS)))]
-    return PlanRequest(preset, draw(MODELS), draw(token_facts()), draw(machines()), {}, overrides, draw(ALLOW))
+    tokens = replace(draw(token_facts()), kind=KINDS.get(preset.training_type, "conversation"))
+    return PlanRequest(preset, draw(MODELS), tokens, draw(machines()), {}, overrides, draw(ALLOW))
 
 
 def planned(request: PlanRequest) -> Plan | None:
@@ -161,7 +162,8 @@ def test_a_machine_without_memory_or_disk_is_refused_not_crashed() -> None:
     for preset in PRESETS.values():
         for hardware in (machine, gpu_machine(gpu(0), free_gb=0)):
             try:
-                make_plan(PlanRequest(preset, SMALL, TokenFacts(100, 10_000, 5000, 200), hardware))
-            except (NotEnoughMemory, NotEnoughDisk):
+                kind = KINDS.get(preset.training_type, "conversation")
+                make_plan(PlanRequest(preset, SMALL, TokenFacts(100, 10_000, 5000, 200, kind=kind), hardware))
+            except (NotEnoughMemory, NotEnoughDisk, PackageMissing, InvalidValue):
                 continue
             raise AssertionError("planned a training without memory")
