@@ -126,11 +126,12 @@ class Submission:
         hardware = await anyio.to_thread.run_sync(probe, self._state_dir)
         state, _ = await self._handler.state(settings.STREAM)
         state = state or SettingsState()
+        facts = msgspec.convert(chosen.facts, DatasetFacts)
         reason = "It was asked for."
         if preset is None:
-            preset, reason = await self._usual_preset(state, model, hardware)
+            preset, reason = await self._usual_preset(state, model, hardware, facts.row_kind)
         measured = await self._datasets.measure(chosen, model, on_progress)
-        tokens = to_token_facts(measured, msgspec.convert(chosen.facts, DatasetFacts))
+        tokens = to_token_facts(measured, facts)
         plan = make_plan(
             PlanRequest(
                 preset=preset,
@@ -208,11 +209,13 @@ class Submission:
         command = SubmitJob(submitted, prepared.foretold.forecast)
         return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
 
-    async def _usual_preset(self, state: SettingsState, model: ModelRow, hardware: Hardware) -> tuple[Preset, str]:
+    async def _usual_preset(
+        self, state: SettingsState, model: ModelRow, hardware: Hardware, kind: str
+    ) -> tuple[Preset, str]:
         wanted = str(state.get("training.preset"))
         if wanted != "auto":
             return await self._presets.find(wanted), "The setting training.preset names it."
-        return choose_preset(self._presets.built_in, model.facts, hardware)
+        return choose_preset(self._presets.built_in, model.facts, hardware, kind)
 
 
 def _not_allowed(name: str) -> ConsentMissing:

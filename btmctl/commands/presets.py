@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import words
 from btmctl.commands import preset_changes
-from btmctl.errors import DONE
+from btmctl.errors import DONE, ServerRefused
 from btmctl.parser import Noun
 from btmctl.session import Session
 
@@ -18,6 +18,13 @@ def command() -> Noun:
     noun.verb("show", show, "Show every value of one preset.", ["btmctl presets show quick_test"]).add_argument(
         "key", metavar="KEY", help="its key or its name"
     )
+    best = noun.verb(
+        "recommend",
+        recommend,
+        "Say what each preset would mean on this machine, for one model if it is named, and which suits best.",
+        ["btmctl presets recommend", "btmctl presets recommend --model smollm2"],
+    )
+    best.add_argument("--model", metavar="M", help="id or name of a model")
     preset_changes.add_verbs(noun)
     return noun
 
@@ -43,6 +50,28 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
             for preset in found
         ],
     )
+    return DONE
+
+
+def recommend(arguments: argparse.Namespace, session: Session) -> int:
+    output, client = session.output, session.client
+    model = arguments.model
+    best = client.get(f"/presets/{model}") if model else None
+    try:
+        found = client.get("/presets", model_id=model)
+    except ServerRefused as refused:
+        # A model that is not here is told of by its name alone, as a guess.
+        if refused.code != "model_not_found":
+            raise
+        found = client.get("/presets")
+    if output.as_json:
+        output.document({"best": best, "presets": found})
+        return DONE
+    if best is not None:
+        output.paragraph(f"For {model}: {best['name']} ({best['key']}). {best['verdict']}")
+        output.line()
+    rows = [(preset["key"], preset["training_type"], preset["verdict"]) for preset in found]
+    output.table(("key", "type", "on this machine"), rows, wrap=True)
     return DONE
 
 

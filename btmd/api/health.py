@@ -103,7 +103,7 @@ STATUS_EXAMPLE = {
         "free_bytes": 1_000_000,
     },
     "active_training_jobs": 0,
-    "available_presets": 4,
+    "available_presets": 8,
     "system_backups": 0,
     "last_backup_at": None,
     "last_proved_restore_at": None,

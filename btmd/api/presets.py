@@ -1,9 +1,10 @@
 """Presets: those recommended for this machine, and the best one for a model."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import anyio.to_thread
+from msgspec import Meta
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
@@ -11,9 +12,10 @@ from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.domain.preset import Preset
+from btmd.errors import ModelNotFound
 from btmd.hardware import probe
 from btmd.naming import find_model
-from btmd.planning import choose_preset, recommend
+from btmd.planning import choose_preset, guess_preset, recommend
 
 router = Router(tags=("presets",))
 
@@ -42,19 +44,29 @@ def preset_json(parts: Parts, preset: Preset, verdict: str) -> dict[str, Any]:
     return {**asdict(preset), "origin": parts.presets.origin(preset.key), "verdict": verdict}
 
 
-@operation(router, "GET", "/presets", Permission.READ, **described([EXAMPLE], text="those that fit first"))
-async def recommended_presets(parts: Parts) -> Response:
-    """Presets for this machine, each with a verdict in words."""
+@operation(
+    router, "GET", "/presets", Permission.READ, **described([EXAMPLE], text="those that fit first", errors=(404,))
+)
+async def recommended_presets(
+    parts: Parts, model_id: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+) -> Response:
+    """Presets for this machine, each with a verdict in words; with `model_id`, for this model on this machine."""
+    facts = None
+    if model_id is not None:
+        async with parts.store.session() as session:
+            facts = (await find_model(session, model_id)).facts
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
-    return json_answer(
-        [preset_json(parts, *judged) for judged in recommend((await parts.presets.all()).values(), hardware)]
-    )
+    judged = recommend((await parts.presets.all()).values(), hardware, facts)
+    return json_answer([preset_json(parts, preset, verdict) for preset, verdict in judged])
 
 
-@operation(router, "GET", "/presets/{model_id:path}", Permission.READ, **described(EXAMPLE, errors=(404,)))
+@operation(router, "GET", "/presets/{model_id:path}", Permission.READ, **described(EXAMPLE))
 async def preset_for_model(model_id: str, parts: Parts) -> Response:
-    """The best preset for one model on this machine; the verdict is the reason."""
-    async with parts.store.session() as session:
-        model = await find_model(session, model_id)
+    """The best preset for one model on this machine; the verdict is the reason. A guess where the model is not here."""
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
+    try:
+        async with parts.store.session() as session:
+            model = await find_model(session, model_id)
+    except ModelNotFound:
+        return json_answer(preset_json(parts, *guess_preset(parts.presets.built_in, model_id, hardware)))
     return json_answer(preset_json(parts, *choose_preset(parts.presets.built_in, model.facts, hardware)))

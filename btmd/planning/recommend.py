@@ -1,89 +1,65 @@
-"""Which preset suits this machine, and which suits one model."""
+"""Which preset suits this machine, and which suits one model and its data."""
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
 from btmd.domain.preset import DIFFICULTIES, Preset
-from btmd.domain.units import GIB, format_bytes
-from btmd.planning.memory import Shape, estimate_memory, usable_bytes
-from btmd.planning.training_types import SUPPORTED_TYPES
+from btmd.planning.memory import usable_bytes
+from btmd.planning.row_kinds import PRESET_FOR_KIND
+from btmd.planning.usual_models import USUAL_MODELS
+from btmd.planning.verdict import by_rank, free_bytes, judge, needed_bytes
+
+KIND_REASONS = {
+    "text": "The data is plain text, and this preset is made for it.",
+    "preference": "The data has chosen and rejected answers, and this preset compares them.",
+}
+CODE_NAME = re.compile(r"(?:^|[-_/.])(?:code|coder|codegen|starcoder|codellama)", re.IGNORECASE)
+SIZE = re.compile(r"(?:^|[-_/.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
+UNTOLD_WEIGHTS = 1.1e9
+CHAT_NAME = re.compile(r"(?:^|[-_/.])(?:chat|instruct|it|dialo\w*)(?:$|[-_/.])", re.IGNORECASE)
 
 
 def recommend(
     presets: Iterable[Preset], hardware: Hardware, model: ModelFacts | None = None
 ) -> list[tuple[Preset, str]]:
-    """The presets that this version can run, those that fit first and easy before hard, each with a verdict.
+    """The presets, those that fit first and easy before hard, each with a verdict.
 
-    Without a model the catalogue's memory figure is compared; with one, what the preset needs for it.
+    Without a model the catalogue's memory figure is compared; with one, each preset is planned for it.
     """
-    gpu = hardware.best_gpu
-    free = gpu.free_bytes if gpu else hardware.memory.available_bytes
-    where = gpu.name if gpu else "this machine"
-    judged = []
-    for preset in presets:
-        if preset.training_type not in SUPPORTED_TYPES:
-            continue
-        needed = needed_bytes(preset, hardware, model)
-        fits = needed <= (usable_bytes(free) if model else free)
-        judged.append(
-            (
-                not fits,
-                DIFFICULTIES.index(preset.difficulty),
-                needed,
-                preset.key,
-                preset,
-                _verdict(preset, needed, free, where, fits=fits, on_cpu=gpu is None),
-            )
-        )
-    return [(entry[4], entry[5]) for entry in sorted(judged, key=lambda entry: entry[:4])]
+    by_key = {preset.key: preset for preset in presets}
+    judged = {key: judge(preset, hardware, model) for key, preset in by_key.items()}
+    return [(by_key[key], judged[key].text) for key in by_rank(judged, by_key, DIFFICULTIES)]
 
 
-def needed_bytes(preset: Preset, hardware: Hardware, model: ModelFacts | None) -> int:
-    """Memory that a preset takes at least: for one model by formula, else the catalogue's figure."""
-    if model is None:
-        return int(preset.memory_requirements_gb * GIB)
-    gpu = hardware.best_gpu
-    native = gpu.native_bf16 if gpu else hardware.cpu.native_bf16
-    shape = Shape(
-        micro_batch_size=1,
-        max_length=min(preset.max_length, model.context_length),
-        precision="bf16" if native and preset.use_mixed_precision else "fp32",
-        gradient_checkpointing=True,
-        lora_r=0 if preset.training_type == "fine_tuning" else preset.lora_r,
-        device=f"cuda:{gpu.index}" if gpu else "cpu",
-        target_modules=preset.target_modules,
-    )
-    return estimate_memory(model, shape).total_bytes
+def choose_preset(
+    presets: Mapping[str, Preset], model: ModelFacts, hardware: Hardware, kind: str = "conversation"
+) -> tuple[Preset, str]:
+    """The preset for one model and rows of one kind here, with the reason. ``presets`` holds the built-in ones."""
+    if kind in PRESET_FOR_KIND:
+        return presets[PRESET_FOR_KIND[kind]], KIND_REASONS[kind]
+    room = usable_bytes(free_bytes(hardware))
 
+    def fits(key: str) -> bool:
+        return key in presets and needed_bytes(presets[key], hardware, model) <= room
 
-def _verdict(preset: Preset, needed: int, free: int, where: str, *, fits: bool, on_cpu: bool) -> str:
-    if fits and not on_cpu:
-        return f"Fits {where}: needs about {format_bytes(needed)}, {format_bytes(free)} are free."
-    if fits:
-        slow = " Without a GPU it takes longer than the time given." if preset.difficulty != "beginner" else ""
-        return f"Fits this machine: needs about {format_bytes(needed)}, {format_bytes(free)} are free.{slow}"
-    text = f"Too large for {where} now: needs about {format_bytes(needed)}, {format_bytes(free)} are free."
-    if preset.training_type == "fine_tuning":
-        return text + " With --allow lora a small adapter would be trained instead."
-    return text + " Close other programs, or choose a smaller preset."
-
-
-def choose_preset(presets: Mapping[str, Preset], model: ModelFacts, hardware: Hardware) -> tuple[Preset, str]:
-    """The preset for one model on this machine, with the reason. ``presets`` must hold ``quick_test``."""
-    fitting = [
-        preset
-        for preset, _ in recommend(presets.values(), hardware, model)
-        if needed_bytes(preset, hardware, model) <= usable_bytes(_free(hardware))
-    ]
-    by_key = {preset.key: preset for preset in fitting}
-    if model.is_code and "code_assistant" in by_key:
-        return by_key["code_assistant"], "The model was made for code, and this preset fits the machine."
-    if model.is_chat and hardware.gpus and "chat_fine_tune" in by_key:
-        return by_key["chat_fine_tune"], "The model was made for chat, and the GPU has room for all its weights."
+    if model.is_code and fits("code_assistant"):
+        return presets["code_assistant"], "The model was made for code, and this preset fits the machine."
+    if model.is_chat and hardware.gpus and fits("chat_fine_tune"):
+        return presets["chat_fine_tune"], "The model was made for chat, and the GPU has room for all its weights."
     return presets["quick_test"], "The quickest way to a first result; the other presets train longer."
 
 
-def _free(hardware: Hardware) -> int:
-    gpu = hardware.best_gpu
-    return gpu.free_bytes if gpu else hardware.memory.available_bytes
+def guess_preset(presets: Mapping[str, Preset], model_id: str, hardware: Hardware) -> tuple[Preset, str]:
+    """The preset for a model that is not here, told from its id alone and marked as a guess."""
+    size = SIZE.search(model_id)
+    weights = float(size[1]) * (1e9 if size[2].lower() == "b" else 1e6) if size else UNTOLD_WEIGHTS
+    usual = min(USUAL_MODELS, key=lambda model: abs(model.parameters - weights))
+    told = replace(usual, is_code=bool(CODE_NAME.search(model_id)), is_chat=bool(CHAT_NAME.search(model_id)))
+    preset, _ = choose_preset(presets, told, hardware)
+    words = [word for word, is_so in (("code", told.is_code), ("chat", told.is_chat)) if is_so]
+    words += [f"{size[1]}{size[2]}"] if size else []
+    because = f"its name says {', '.join(words)}" if words else "its name says little"
+    return preset, f"A guess, since this model is not on this machine: {because}. Add it for a better answer."

@@ -14,7 +14,7 @@ from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE
 LORA: Final = "lora_adaptation"
 QLORA: Final = "qlora_adaptation"
 FULL: Final = "fine_tuning"
-SUPPORTED_TYPES = (LORA, FULL)
+SUPPORTED_TYPES = TRAINING_TYPES
 EITHER_WAY_TYPES = (PACKED_TYPE, PAIR_TYPE)
 """Train an adapter of the rank ``lora_r``, or all weights where that is 0."""
 USUAL_RANK = 16

@@ -40,7 +40,7 @@ def test_a_preset_is_made_from_another_and_found_like_it(client: Client) -> None
     own = client.get("/preset-definitions?origin=own").ok()
     assert [(one["key"], one["learning_rate"]) for one in own] == [("mine", 3e-4)]
     assert "mine" in {one["key"] for one in client.get("/presets").ok()}
-    assert client.get("/status").ok()["available_presets"] == 5
+    assert client.get("/status").ok()["available_presets"] == 9
 
 
 def test_one_that_comes_with_btmd_is_never_changed(client: Client) -> None:

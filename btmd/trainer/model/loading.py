@@ -12,6 +12,7 @@ from btmd.trainer.model import adapter
 from btmd.trainer.model.fused import FusedModel
 from btmd.trainer.model.interface import LoraSettings, Precision, TrainableModel, TrainingType
 from btmd.trainer.model.llama_shape import llama_shape, read_config
+from btmd.trainer.model.quantised import require_quantising
 
 # Read by the hub libraries when they are imported: nothing is ever looked up on the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -38,7 +39,7 @@ def load_trainable(
     ``compile`` concerns the plain implementation only: the fused one is not compiled.
     ``seed`` sets the first values of a new adapter and nothing else; torch's random state is left alone. With an
     ``adapter_folder`` its rank, scale and layers hold, and of ``lora`` only the dropout. Raises NotAModel,
-    ModelDamaged, ModelRefused or Conflict.
+    ModelDamaged, ModelRefused, PackageMissing or Conflict.
     """
     if not (model_folder / "config.json").is_file():
         raise NotAModel(f"{model_folder.name} has no config.json.")
@@ -47,9 +48,12 @@ def load_trainable(
     settings = None
     if lora is not None or adapter_folder is not None or training_type in _ALWAYS_ADAPTER:
         settings = _adapter_settings(lora, adapter_folder)
+    quantised = training_type == "qlora_adaptation"
+    if quantised:
+        require_quantising(device)
     shape = llama_shape(read_config(model_folder))
     model: TrainableModel
-    if shape is not None and precision != "fp16":
+    if shape is not None and precision != "fp16" and not quantised:
         model = FusedModel(
             model_folder,
             shape,
@@ -68,6 +72,7 @@ def load_trainable(
             seed=seed,
             device=device,
             compile=compile,
+            quantised=quantised,
         )
     if adapter_folder is not None:
         model.load_state_tensors(adapter.read_tensors(adapter_folder))
@@ -83,6 +88,7 @@ def _load_plain(
     seed: int,
     device: torch.device,
     compile: bool,
+    quantised: bool,
 ) -> TrainableModel:
     # transformers and peft take seconds to import, and a Llama does not need them.
     from btmd.trainer.model.plain import PlainModel
@@ -97,6 +103,7 @@ def _load_plain(
             seed=seed,
             device=device,
             compile=compile,
+            quantised=quantised,
         )
 
 

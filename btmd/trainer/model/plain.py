@@ -16,6 +16,7 @@ from btmd.errors import Conflict, ModelDamaged, ModelRefused, NotAModel
 from btmd.trainer.model import adapter, full_model
 from btmd.trainer.model.interface import COMPUTE_DTYPE, NO_ADAPTER, Batch, Implementation, LoraSettings, Precision
 from btmd.trainer.model.masters import Masters
+from btmd.trainer.model.quantised import count_weights, quantisation
 from btmd.trainer.model.sampling import generate_tokens
 
 LENGTH_BUCKET = 64
@@ -43,13 +44,15 @@ class PlainModel:
         seed: int,
         device: torch.device,
         compile: bool,
+        quantised: bool = False,
     ) -> None:
+        """``quantised``: the frozen weights stand in four bits; takes an adapter."""
         self.device = device
         self.dtype = COMPUTE_DTYPE[precision]
         self._folder = folder
         self._lora = lora
-        model = _load_base(folder, self.dtype, device)
-        total = sum(parameter.numel() for parameter in model.parameters())
+        model = _load_base(folder, self.dtype, device, quantised=quantised)
+        total = count_weights(model)
         self._layers: dict[str, tuple[int, int]] = {}
         if lora is not None:
             self._layers = _linear_layers(model, lora.target_modules)
@@ -207,7 +210,7 @@ def _hand_over(master: nn.Parameter) -> Any:
     return hook
 
 
-def _load_base(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
+def _load_base(folder: Path, dtype: torch.dtype, device: torch.device, *, quantised: bool) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -217,6 +220,8 @@ def _load_base(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         _turn_dropout_off(config)
+        # Quantised weight by weight on their way to the device: the whole model is never there in 16 bits.
+        packed = {"quantization_config": quantisation(dtype), "device_map": {"": device}} if quantised else {}
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
@@ -224,6 +229,7 @@ def _load_base(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            **packed,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelDamaged(f"The model cannot be loaded: {error}") from error
@@ -233,7 +239,7 @@ def _load_base(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
             raise ModelDamaged(f"The model's weights cannot be read: {error}") from error
         raise
     placed: Any = model
-    return placed.to(device)
+    return placed if quantised else placed.to(device)
 
 
 def _turn_dropout_off(config: Any) -> None:
