@@ -8,6 +8,8 @@ from btmctl.errors import DAMAGED, DONE, UsageError
 from btmctl.parser import Noun
 from btmctl.session import Session
 
+WAYS = {"lora_adaptation": "LoRA", "qlora_adaptation": "QLoRA", "fine_tuning": "full"}
+
 
 def command() -> Noun:
     noun = Noun("models", "A model is a folder in Hugging Face form with safetensors, or a single GGUF file.")
@@ -90,7 +92,8 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
     for one in found:
         facts = one.get("facts") or {}
         size = words.size(facts.get("size_bytes"))
-        fits = [way["training_type"].partition("_")[0] for way in one.get("compatibility") or () if way["fits"]]
+        ways = one.get("compatibility") or ()
+        fits = [WAYS.get(way["training_type"], way["training_type"]) for way in ways if way["fits"]]
         number = words.count(facts.get("parameters"))
         rows.append(
             (one["model_id"], number, facts.get("dtype"), size, ", ".join(fits) or "nothing", one.get("source"))
@@ -205,7 +208,10 @@ def _fields(model: Document, session: Session) -> None:
             ("adapters on", ", ".join(facts.get("linear_layers") or ())),
             ("settings", ", ".join(f"{key}={_shown(value)}" for key, value in (model.get("settings") or {}).items())),
             *(
-                (one["training_type"], f"{'fits' if one['fits'] else 'no'}: {one['reason']}")
+                (
+                    WAYS.get(one["training_type"], one["training_type"]),
+                    f"{'fits' if one['fits'] else 'no'}: {one['reason']}",
+                )
                 for one in model.get("compatibility") or ()
             ),
             ("verified", _verification(model.get("verification") or {})),

@@ -136,3 +136,24 @@ def test_an_id_of_the_local_cache_can_be_trained(client: Client, folder: Path, d
     asked = {"model_id": "org/cached", "dataset_id": "cached-facts", "preset_name": "quick_test", "dry_run": True}
     assert client.post("/start", asked).ok()["plan"]["model_id"] == "org-cached"
     client.post("/start", {**asked, "model_id": "org/unknown"}).refused(404, "model_not_found")
+
+
+def test_a_model_with_an_old_tokenizer_is_compared_too(client: Client, folder: Path) -> None:
+    model = make_tiny_llama(folder / "old-kind")
+    content = json.loads((model / "tokenizer.json").read_text())
+    vocab = {**content["model"]["vocab"], **{token["content"]: token["id"] for token in content["added_tokens"]}}
+    (model / "vocab.json").write_text(json.dumps(vocab))
+    (model / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(" ".join(one) for one in content["model"]["merges"])
+    )
+    (model / "tokenizer.json").unlink()
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "GPT2Tokenizer"}))
+    assert client.add_model(model)["converted"]
+    client.add_dataset(rows(), "old-kind-facts")
+    asked = {"model_id": "old-kind", "dataset_id": "old-kind-facts", "preset_name": "quick_test", "dry_run": True}
+    client.post("/start", asked).ok()
+    (model / "vocab.json").write_text(json.dumps(vocab) + " ")
+    client.post("/start", asked).refused(409, "model_changed")
+    client.add_model(model)
+    client.post("/start", asked).ok()

@@ -57,3 +57,20 @@ def test_values_are_set_and_taken_away(btmctl: Btmctl, server: SmallServer) -> N
     assert bodies == [{"settings": {"lora_r": "32", "learning_rate": None}}]
     assert "lora_r=32, target_modules=q_proj,v_proj" in out
     assert btmctl("models", "set", "smol", "lora_r")[0] == 2
+
+
+def test_a_list_says_what_each_model_can_be_trained_as(btmctl: Btmctl, server: SmallServer) -> None:
+    ways = [
+        {"training_type": "lora_adaptation", "fits": True, "reason": "Needs about 2 GB; 3 GB are free."},
+        {"training_type": "fine_tuning", "fits": False, "reason": "Takes 9 GB."},
+    ]
+    facts = {"parameters": 10, "template_problem": "The template hides the answers.", "linear_layers": ["c_attn"]}
+    model = {"model_id": "smol", "name": "smol", "facts": facts, "compatibility": ways}
+    server.answers("GET", "/models", [model])
+    assert "LoRA" in btmctl("models", "list")[1]
+    assert "full" not in btmctl("models", "list")[1]
+    server.answers("GET", "/models/smol", model)
+    code, out, _ = btmctl("models", "show", "smol")
+    assert code == 0
+    for text in ("fits: Needs about 2 GB", "no: Takes 9 GB.", "c_attn", "The template hides the answers."):
+        assert text in out
