@@ -100,6 +100,9 @@ proof-first: dev $(VENV)/.demo-model
 # Boots a real systemd in a container: needs root and systemd-nspawn.
 proof-systemd: dev
 	bash tests/systemd/run.sh
+# Spoiled headers of GGUF and safetensors files, ten minutes each.
+proof-parsers: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/inspection/test_parser_fuzz.py
 # A hundred kills of each operation on backups, full disks and read-only folders: the disks need root.
 proof-backup-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/faults/test_backup_kill.py \

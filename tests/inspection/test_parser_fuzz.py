@@ -1,0 +1,130 @@
+"""Files of unknown origin: whatever stands in them, the parsers answer or refuse, and keep no memory.
+
+``BTMD_PROOF=1`` feeds each parser for ten minutes and records the figures.
+"""
+
+import os
+import random
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.results import Figure, Topic, record
+from btmd.errors import BtmdError
+from btmd.inspection.gguf_header import read_gguf_header
+from btmd.inspection.gguf_names import check_family, configuration, hugging_face_names
+from btmd.inspection.safetensors_header import read_header
+from btmd.inspection.weights import check_layers, linear_layers, main_dtype
+from tests.fixtures.tiny_gguf import make_tiny_gguf
+from tests.fixtures.tiny_model import make_tiny_llama
+
+PROOF = bool(os.environ.get("BTMD_PROOF"))
+PROOF_S = 600.0
+FILES = 800
+WARM_UP = 200
+"""Files after which what the interpreter caches is there."""
+MOST_GROWTH_BYTES = 32 * 1024 * 1024
+_SEED = 20_261_122
+_NUMBERS = (0, 1, 7, 0xFF, 0x7FFF, 0xFFFF_FFFF, 0x8000_0000, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
+_WORDS = (
+    b"null",
+    b"-1",
+    b"1e999",
+    b"[" * 5000,
+    b'"',
+    b"{}",
+    b"\xff\xfe",
+    b"NaN",
+    b'"\\ud800"',
+    b"18446744073709551616",
+)
+
+
+def read_gguf(path: Path) -> None:
+    header = read_gguf_header(path)
+    check_family(header)
+    hugging_face_names(header)
+    configuration(header, None)
+
+
+def read_safetensors(path: Path) -> None:
+    tensors = read_header(path).tensors
+    main_dtype(tensors)
+    linear_layers(tensors)
+    check_layers(tensors, 2)
+
+
+def spoiled(whole: bytes, head_bytes: int, draws: random.Random) -> bytes:
+    """The file with one to four changes in its head: bits, numbers, words, pieces cut out, doubled or cut off."""
+    content = bytearray(whole)
+    for _ in range(draws.randint(1, 4)):
+        at = draws.randrange(max(1, min(head_bytes, len(content))))
+        match draws.randrange(7):
+            case 0:
+                content[at : at + 1] = bytes([draws.randrange(256)])
+            case 1:
+                content[at : at + 8] = struct.pack("<Q", draws.choice(_NUMBERS))
+            case 2:
+                content[at : at + 4] = struct.pack("<I", draws.choice(_NUMBERS) & 0xFFFF_FFFF)
+            case 3:
+                content[at : at + draws.randrange(9)] = draws.choice(_WORDS)
+            case 4:
+                del content[at : at + draws.randrange(1, 64)]
+            case 5:
+                content[at:at] = content[at : at + draws.randrange(1, 64)]
+            case _:
+                del content[at:]
+    return bytes(content)
+
+
+def feed(parse: Callable[[Path], None], whole: bytes, head_bytes: int, path: Path) -> tuple[int, int, int]:
+    """Files read, files refused, and bytes by which this process grew after the warm-up."""
+    draws = random.Random(_SEED)
+    process = psutil.Process()
+    end = time.monotonic() + PROOF_S
+    count = refused = 0
+    before = process.memory_info().rss
+    while time.monotonic() < end if PROOF else count < FILES:
+        path.write_bytes(spoiled(whole, head_bytes, draws))
+        try:
+            parse(path)
+        except BtmdError:
+            refused += 1
+        count += 1
+        if count == WARM_UP:
+            before = process.memory_info().rss
+    return count, refused, process.memory_info().rss - before
+
+
+@pytest.mark.timeout(PROOF_S * 2 if PROOF else 300)
+@pytest.mark.parametrize("kind", ["GGUF", "safetensors"])
+def test_a_spoiled_header_is_read_or_refused(kind: str, tmp_path: Path) -> None:
+    model = make_tiny_llama(tmp_path / "model", hidden=16, heads=2, kv_heads=1, vocab=300)
+    if kind == "GGUF":
+        parse, path = read_gguf, make_tiny_gguf(make_tiny_llama(tmp_path / "wide"), tmp_path / "whole.gguf")
+        head_bytes = min(tensor.offset for tensor in read_gguf_header(path).tensors)
+    else:
+        parse, path = read_safetensors, model / "model.safetensors"
+        head_bytes = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    parse(path)
+    count, refused, growth_bytes = feed(parse, path.read_bytes(), head_bytes, tmp_path / "spoiled")
+    assert refused > count // 4, "nearly nothing was spoiled"
+    assert growth_bytes < MOST_GROWTH_BYTES
+    if PROOF:
+        record(
+            Topic(
+                f"Parsers: spoiled {kind} headers",
+                "make proof-parsers",
+                [
+                    Figure("files read within ten minutes", [count], digits=0),
+                    Figure("refused in words", [refused], digits=0),
+                    Figure("unhandled exceptions", [0], "", "<= 0", 0),
+                    Figure("growth of the process", [growth_bytes / 1e6], "MB", "< 32"),
+                ],
+                notes=["Bits, numbers, words and pieces of a real header changed at random, one to four at a time."],
+            )
+        )
