@@ -271,3 +271,55 @@ def test_an_old_tokenizer_that_cannot_be_converted_leaves_nothing(tiny: Path, tm
     with pytest.raises(TokenizerMissing):
         inspected(tiny, tmp_path / "state" / "tokenizer")
     assert not (tmp_path / "state").exists() or os.listdir(tmp_path / "state") == []
+
+
+def make_seven_billion(folder: Path) -> Path:
+    """The folder of a model with seven billion weights in three files, whose bytes take no room on the disk."""
+    make_tiny_llama(folder, vocab=320)
+    (folder / "model.safetensors").unlink()
+    hidden, wide, kv, layers, vocab = 4096, 14_336, 1024, 32, 32_000
+    change(
+        folder / "config.json",
+        hidden_size=hidden,
+        intermediate_size=wide,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        num_hidden_layers=layers,
+        vocab_size=vocab,
+        tie_word_embeddings=False,
+    )
+    shapes = {"model.embed_tokens.weight": (vocab, hidden), "lm_head.weight": (vocab, hidden)}
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}."
+        shapes |= {prefix + f"self_attn.{name}_proj.weight": (hidden, hidden) for name in "qo"}
+        shapes |= {prefix + f"self_attn.{name}_proj.weight": (kv, hidden) for name in "kv"}
+        shapes |= {prefix + f"mlp.{name}_proj.weight": (wide, hidden) for name in ("gate", "up")}
+        shapes[prefix + "mlp.down_proj.weight"] = (hidden, wide)
+    places: dict[str, str] = {}
+    for number in range(3):
+        file = f"model-{number + 1:05}-of-00003.safetensors"
+        entries: dict[str, Any] = {}
+        end = 0
+        for name in sorted(shapes)[number::3]:
+            start, end = end, end + 2 * shapes[name][0] * shapes[name][1]
+            entries[name] = {"dtype": "BF16", "shape": list(shapes[name]), "data_offsets": [start, end]}
+            places[name] = file
+        header = json.dumps(entries).encode()
+        (folder / file).write_bytes(len(header).to_bytes(8, "little") + header)
+        os.truncate(folder / file, 8 + len(header) + end)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+def bytes_read() -> int:
+    """By this process so far, from wherever."""
+    return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+
+
+def test_a_model_of_seven_billion_weights_is_described_by_its_headers_alone(tmp_path: Path) -> None:
+    folder = make_seven_billion(tmp_path / "seven")
+    before = bytes_read()
+    facts = inspected(folder)
+    assert facts.parameters == pytest.approx(7.24e9, rel=0.01)
+    assert (facts.size_bytes > 14e9, facts.weight_files) == (True, 3)
+    assert bytes_read() - before < 2_000_000
