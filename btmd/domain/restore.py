@@ -15,7 +15,7 @@ from btmd.domain.dataset import (
     DatasetVersionAdded,
 )
 from btmd.domain.event import Event, event
-from btmd.domain.model import ModelAdded, ModelRemoved, ModelSettingsChanged
+from btmd.domain.model import ModelAdded, ModelHashed, ModelRemoved, ModelSettingsChanged
 from btmd.domain.settings import BY_KEY, SettingChanged, Value
 from btmd.errors import Conflict, InvalidValue
 
@@ -158,6 +158,8 @@ class Registration:
 
     events: tuple[Event, ...]
     consent: ConsentGranted | None = None
+    hashed: ModelHashed | None = None
+    """What a model's files are compared with: no part of the configuration, but kept with the same files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,13 @@ def registration(events: Sequence[Event]) -> Registration | None:
     """What a stream's events registered; None where it ended or never began."""
     made: tuple[Event, ...] = ()
     consent: ConsentGranted | None = None
+    hashed: ModelHashed | None = None
     for happened in events:
         match happened:
             case ModelAdded() | DatasetAdded():
-                made, consent = (happened,), None
+                made, consent, hashed = (happened,), None, None
+            case ModelHashed():
+                hashed = happened
             case DatasetVersionAdded() if made:
                 made = (*made, happened)
             case ModelSettingsChanged() if made:
@@ -192,7 +197,7 @@ def registration(events: Sequence[Event]) -> Registration | None:
                 consent = happened
             case ConsentRevoked():
                 consent = None
-    return Registration(made, consent) if made else None
+    return Registration(made, consent, hashed) if made else None
 
 
 def plan_registration(plan: RestorePlan, past: Past, manner: Manner, missing: Callable[[Registration], str]) -> None:
@@ -222,6 +227,9 @@ def plan_registration(plan: RestorePlan, past: Past, manner: Manner, missing: Ca
         plan.left_alone.append(f"{past.component}: {past.subject} cannot come back, {lost}")
         return
     plan.change(changed, past.stream, *then.events)
+    same_files = now is not None and now.events[0] == then.events[0]
+    if hashed := (now.hashed if now is not None and same_files else then.hashed):
+        plan.events[past.stream].append(hashed)
     if then.consent is None or "consent" in manner.components:
         return
     if past.revoked:

@@ -71,3 +71,24 @@ def test_changed_weights_are_a_new_registration() -> None:
 
 def test_a_model_that_is_not_there() -> None:
     given().when(model.RemoveModel("m")).then_refused(ModelNotFound)
+
+
+def test_hashes_are_recorded_once_and_compared_from_then_on() -> None:
+    files = {"config.json": "aa", "model.safetensors": "bb"}
+    given(MODEL_ADDED).when(model.VerifyModel("m", files)).then(model.ModelHashed("m", files))
+    hashed = given(MODEL_ADDED, model.ModelHashed("m", files))
+    hashed.when(model.VerifyModel("m", files)).then(model.ModelVerified("m", (), (), ()))
+    now = {"config.json": "aa", "model.safetensors": "cc", "new.txt": "dd"}
+    hashed.when(model.VerifyModel("m", now)).then(model.ModelVerified("m", ("model.safetensors",), (), ("new.txt",)))
+    given(MODEL_ADDED, model.ModelRemoved("m")).when(model.VerifyModel("m", files)).then_refused(ModelNotFound)
+
+
+def test_what_is_set_for_a_model_stays_when_it_is_added_anew() -> None:
+    was_set = model.ModelSettingsChanged("m", {"lora_r": 4})
+    given(MODEL_ADDED).when(model.SetModel("m", {"lora_r": 4})).then(was_set)
+    given(MODEL_ADDED, was_set).when(model.SetModel("m", {"lora_r": 4})).then_nothing()
+    given(MODEL_ADDED, was_set).when(model.SetModel("m", {"lora_r": None})).then(model.ModelSettingsChanged("m", {}))
+    changed = replace(MODEL, facts=replace(FACTS, fingerprint="f2"))
+    added = replace(MODEL_ADDED, facts=changed.facts)
+    given(MODEL_ADDED, was_set).when(changed).then(added, was_set)
+    given(MODEL_ADDED, was_set, model.ModelRemoved("m")).when(MODEL).then(MODEL_ADDED)

@@ -1,5 +1,7 @@
 """What a restore changes, what it merges, and what it leaves alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from btmd.domain.dataset import (
@@ -10,6 +12,7 @@ from btmd.domain.dataset import (
     DatasetVersionAdded,
 )
 from btmd.domain.event import Event
+from btmd.domain.model import ModelAdded, ModelFacts, ModelHashed, ModelRemoved, ModelSettingsChanged
 from btmd.domain.restore import (
     COMPONENTS,
     Manner,
@@ -130,3 +133,31 @@ def test_parts_have_names(only: list[str]) -> None:
         components(only)
     assert components(None) == COMPONENTS
     assert components(["consent", "settings"]) == ("settings", "consent")
+
+
+FACTS = ModelFacts("LlamaForCausalLM", "llama", 1, 1, 1, 1, 1, 1, 1, 1, True, "bf16", 1, True, True, False, "f1")
+MODEL_ADDED = ModelAdded("m", "M", 7, "/models/m", "/models/m", False, FACTS)
+HASHED = ModelHashed("m", {"config.json": "aa"})
+
+
+def model_plan(then: list[Event], now: list[Event]) -> list[Event]:
+    plan = RestorePlan()
+    past = Past("models", "m", "model-m", registration(then), registration(now))
+    plan_registration(plan, past, Manner(mode="replace"), lambda _then: "")
+    return plan.events.get("model-m", [])
+
+
+def test_what_was_set_for_a_model_comes_back_and_goes() -> None:
+    first, second, none = (ModelSettingsChanged("m", values) for values in ({"lora_r": 4}, {"lora_r": 8}, {}))
+    assert model_plan([MODEL_ADDED, first], [MODEL_ADDED, first, second]) == [MODEL_ADDED, first]
+    assert model_plan([MODEL_ADDED], [MODEL_ADDED, first]) == [MODEL_ADDED]
+    assert model_plan([MODEL_ADDED], [MODEL_ADDED, first, none]) == []
+
+
+def test_a_models_recorded_hashes_outlast_a_restore() -> None:
+    setting = ModelSettingsChanged("m", {"lora_r": 4})
+    assert model_plan([MODEL_ADDED], [MODEL_ADDED, HASHED]) == []
+    assert model_plan([MODEL_ADDED], [MODEL_ADDED, HASHED, setting]) == [MODEL_ADDED, HASHED]
+    assert model_plan([MODEL_ADDED, HASHED], [MODEL_ADDED, HASHED, ModelRemoved("m")]) == [MODEL_ADDED, HASHED]
+    other = replace(MODEL_ADDED, facts=replace(FACTS, fingerprint="f2"))
+    assert model_plan([MODEL_ADDED], [other, HASHED]) == [MODEL_ADDED]
