@@ -1,7 +1,7 @@
 """Forecast against outcome on real trainings: memory and time, by formula and after real steps.
 
 Every configuration of forecast_cases.py is trained twice by a real daemon. While a trainer works its proportional set
-size is read twenty times a second; what it has before the model is loaded is taken off. The daemon keeps its log from
+size is read ten times a second; what it has before the model is loaded is taken off. The daemon keeps its log from
 run to run, so that its ranges are calibrated on the runs before. Each run is kept in .proof/forecast: interrupted, the
 program goes on where it was.
 """
@@ -29,7 +29,7 @@ from tests.fixtures.daemon import Client, DaemonProcess
 
 PROOF = Path(__file__).parents[1] / ".proof" / "forecast"
 RUNS = (1, 2)
-SAMPLE_S = 0.05
+SAMPLE_S = 0.1
 ENDED = ("completed", "failed", "cancelled")
 
 

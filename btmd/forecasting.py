@@ -31,7 +31,7 @@ async def foretell(store: Store, plan: Plan, model: ModelFacts, tokens: TokenFac
         history = await outcomes(session, kind)
     rates = None if rate is None else MachineRates(rate.flops, rate.copied_bytes_s, measured=True)
     forecast = forecast_plan(plan, model, tokens, hardware, rates=rates, history=history)
-    most_s = trial_seconds(forecast)
+    most_s, covering_s = trial_seconds(forecast)
     if not most_s:
         return Foretold(forecast, None)
     disk = forecast.disk_bytes
@@ -39,6 +39,7 @@ async def foretell(store: Store, plan: Plan, model: ModelFacts, tokens: TokenFac
         forecast,
         TrialPlan(
             most_s=most_s,
+            covering_s=covering_s,
             memory_factors=_factors(history, MEMORY),
             gpu_memory_factors=_factors(history, GPU_MEMORY),
             time_factors=_factors(history, TIME),

@@ -1,6 +1,8 @@
 """A forecast from a plan: by formula, at once, with ranges from what earlier forecasts were worth."""
 
+import math
 from dataclasses import replace
+from statistics import NormalDist
 
 from btmd.domain.forecast import DISK, GPU_MEMORY, MEMORY, TIME, Forecast, Range
 from btmd.domain.hardware import Hardware
@@ -16,6 +18,8 @@ TRIAL_FROM_S = 20.0
 """A training that is expected to take less than this is over before a trial would have told anything."""
 TRIAL_LEAST_S = 30.0
 TRIAL_SHARE = 0.05
+COVERING_SHARE = 0.25
+"""Of the run, for visiting every length once; the rest of the trial ends sooner."""
 GPU_HOST_BYTES = 2500 * MIB
 """Main memory of a trainer whose model is on a GPU: CUDA's own libraries are most of it."""
 SPOOL_BYTES = MIB
@@ -37,7 +41,7 @@ def forecast_plan(
         hardware, device=device, precision=plan.text("precision"), threads=plan.integer("threads")
     )
     work = work_of(plan, model, tokens)
-    memory = _memory(plan, model)
+    memory = _memory(plan, model, tokens)
     deviation = None if known.measured else UNMEASURED_DEVIATION
     time_factors = factors(history, TIME, "formula", deviation=deviation)
     memory_factors = factors(history, MEMORY, "formula")
@@ -58,10 +62,15 @@ def forecast_plan(
     )
 
 
-def trial_seconds(forecast: Forecast) -> float:
-    """What real steps may cost before the training begins; 0 where they do not repay themselves."""
+def trial_seconds(forecast: Forecast) -> tuple[float, float]:
+    """What real steps before the first one may last, and visiting every length among them.
+
+    Both 0 where a trial does not repay itself.
+    """
     expected_s = forecast.total_s.middle
-    return 0.0 if expected_s < TRIAL_FROM_S else max(TRIAL_LEAST_S, TRIAL_SHARE * expected_s)
+    if expected_s < TRIAL_FROM_S:
+        return 0.0, 0.0
+    return max(TRIAL_LEAST_S, TRIAL_SHARE * expected_s), max(TRIAL_LEAST_S, COVERING_SHARE * expected_s)
 
 
 def row_bytes(plan: Plan, model: ModelFacts) -> int:
@@ -88,8 +97,8 @@ def shape_of(plan: Plan) -> Shape:
     )
 
 
-def _memory(plan: Plan, model: ModelFacts) -> MemoryEstimate:
-    """The plan's own estimate, with those lengths only that so few micro-batches will meet."""
+def _memory(plan: Plan, model: ModelFacts, tokens: TokenFacts) -> MemoryEstimate:
+    """The plan's own estimate, for the lengths that so many micro-batches of these rows will meet."""
     micro = plan.integer("micro_batch_size")
     count = plan.total_steps * -(-plan.integer("batch_size") // micro)
     shape = shape_of(plan)
@@ -97,7 +106,24 @@ def _memory(plan: Plan, model: ModelFacts) -> MemoryEstimate:
     if anew.total_bytes != plan.memory.total_bytes:
         # Estimated for something this module does not know of: the plan's figure holds.
         return plan.memory
-    return estimate_memory(model, shape, micro_batches=max(1, count))
+    met = replace(shape, max_length=math.ceil(_largest_mean_length(plan, tokens)))
+    return estimate_memory(model, met, micro_batches=max(1, count))
+
+
+def _largest_mean_length(plan: Plan, tokens: TokenFacts) -> float:
+    """Mean length of the rows of the largest micro-batch, as if lengths were spread evenly round their mean.
+
+    The rows of a step are sorted, so its first micro-batch has the longest ``micro`` of ``batch``; the largest of all
+    is so many standard deviations above the average of these as the number of steps makes likely.
+    """
+    longest = min(tokens.longest_row, plan.integer("max_length"))
+    mean = min(tokens.mean_length, longest)
+    micro, batch = plan.integer("micro_batch_size"), plan.integer("batch_size")
+    half = longest - mean
+    first = mean - half + 2 * half * (1 - (micro + 1) / (2 * (batch + 1)))
+    deviation = half / math.sqrt(3 * micro) * (1.0 if micro == batch else 0.6)
+    above = NormalDist().inv_cdf(1 - 1 / (plan.total_steps + 2))
+    return max(1.0, min(longest, max(mean, first) + above * deviation))
 
 
 def work_of(plan: Plan, model: ModelFacts, tokens: TokenFacts) -> Work:

@@ -25,8 +25,8 @@ from btmd.domain.units import MIB
 
 CPU_PROCESS_BYTES = 235 * MIB
 """Resident set of a trainer that has imported torch and loaded no model yet."""
-PLAIN_PROCESS_BYTES = 480 * MIB
-"""The same with transformers and peft, which layers that are not our own need."""
+PLAIN_LIBRARIES_BYTES = 150 * MIB
+"""transformers and peft, which layers that are not our own need."""
 GPU_CONTEXT_BYTES = 600 * MIB
 ALLOCATOR_SHARE = 0.05
 LOGITS_CHUNK_TOKENS = 512
@@ -148,7 +148,7 @@ def estimate_memory(model: ModelFacts, shape: Shape, *, micro_batches: int | Non
         weights = 4 * trained + (computed if number_bytes == 2 else 0)
     activations = _activations(model, shape, number_bytes)
     logits = _logits(model, shape, number_bytes)
-    process = _process(model, shape)
+    process = CPU_PROCESS_BYTES if shape.device == "cpu" else GPU_CONTEXT_BYTES
     passing = _passing(model, shape, number_bytes)
     overhead = process + passing + _kernels(model, shape, micro_batches)
     overhead += int(ALLOCATOR_SHARE * (activations + logits + passing))
@@ -173,12 +173,6 @@ def _frozen(model: ModelFacts, shape: Shape, number_bytes: int) -> int:
 
 def _is_fused(model: ModelFacts) -> bool:
     return model.architecture in FUSED_ARCHITECTURES
-
-
-def _process(model: ModelFacts, shape: Shape) -> int:
-    if shape.device != "cpu":
-        return GPU_CONTEXT_BYTES
-    return CPU_PROCESS_BYTES if _is_fused(model) else PLAIN_PROCESS_BYTES
 
 
 def _activations(model: ModelFacts, shape: Shape, number_bytes: int) -> int:
@@ -210,10 +204,12 @@ def _passing(model: ModelFacts, shape: Shape, number_bytes: int) -> int:
 
 
 def _kernels(model: ModelFacts, shape: Shape, micro_batches: int | None) -> int:
+    """What libraries keep once they have been used."""
     if shape.device != "cpu":
         return 0
+    libraries = WARM_BYTES if _is_fused(model) else WARM_BYTES + PLAIN_LIBRARIES_BYTES
     if shape.precision == "fp32":
-        return WARM_BYTES
+        return libraries
     tokens = shape.tokens
     flat = _met(min(FLAT_SHAPES, max(1, tokens // 32)), micro_batches)
     rows = _met(_row_shapes(shape.max_length), micro_batches and micro_batches * shape.tokens // shape.max_length)
@@ -221,7 +217,7 @@ def _kernels(model: ModelFacts, shape: Shape, micro_batches: int | None) -> int:
     if not _is_fused(model):
         # Rows are padded to multiples of 64, and no product is cut.
         flat, rows = _met(max(1, shape.max_length // 64), micro_batches), 0.0
-    return WARM_BYTES + int(KERNEL_BYTES * (flat * products + rows * ATTENTION_PRODUCTS))
+    return libraries + int(KERNEL_BYTES * (flat * products + rows * ATTENTION_PRODUCTS))
 
 
 def _row_shapes(length: int) -> int:

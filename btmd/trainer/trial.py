@@ -96,7 +96,7 @@ def _settle(run: Run, *, done: bool) -> None:
 
 
 class _Trial:
-    """The steps of one trial. ``wanted.most_s`` is what it may last beyond the largest micro-batch."""
+    """The steps of one trial."""
 
     def __init__(self, run: Run, wanted: TrialPlan) -> None:
         self._run, self._wanted = run, wanted
@@ -109,7 +109,7 @@ class _Trial:
         workload, optimizer_s = self._largest()
         before, known = self._memory(), self._seen
         for portion in covering(workload.portions, self._seen):
-            if self._over(self._wanted.most_s):
+            if self._over(self._wanted.covering_s):
                 break
             self._take(portion)
         met = len(self._seen & workload.shapes) - len(known & workload.shapes)
@@ -148,6 +148,9 @@ class _Trial:
             _settle(self._run, done=False)
             try:
                 self._take(heaviest)
+                if self._run.plan.batch_size > self._run.plan.micro_batch_size:
+                    # Later micro-batches of a step find the gradients of those before them.
+                    self._take(heaviest)
             except torch.OutOfMemoryError:
                 self._run.state.optimizer.drop_gradients()
                 torch.cuda.empty_cache()

@@ -41,6 +41,15 @@ def test_time_goes_with_the_work() -> None:
     assert 1.1 < twice.step_s.middle / short.step_s.middle < 1.5
 
 
+def test_few_steps_meet_shorter_rows_than_many() -> None:
+    few = forecast(max_steps=2).memory_bytes.middle
+    many = forecast(max_steps=200).memory_bytes.middle
+    assert few < many
+    # No more than what the plan was found to fit with.
+    asked = request(max_steps=200)
+    assert many <= 1.03 * make_plan(asked).memory.peak_bytes
+
+
 def test_a_machine_that_was_never_measured_gets_a_wider_range() -> None:
     asked = request()
     guessed = forecast_plan(make_plan(asked), SMALL, ROWS, cpu_machine())
@@ -61,11 +70,11 @@ def test_the_formula_answers_at_once() -> None:
     assert process_time() - began < 0.1
 
 
-def test_a_short_training_gets_no_trial_and_a_long_one_a_twentieth() -> None:
+def test_a_short_training_gets_no_trial_and_a_long_one_a_twentieth_and_every_length() -> None:
     said = forecast()
-    assert trial_seconds(replace(said, total_s=Range(5, 10, 15))) == 0
-    assert trial_seconds(replace(said, total_s=Range(50, 100, 150))) == 30
-    assert trial_seconds(replace(said, total_s=Range(5000, 10_000, 15_000))) == 500
+    assert trial_seconds(replace(said, total_s=Range(5, 10, 15))) == (0, 0)
+    assert trial_seconds(replace(said, total_s=Range(50, 100, 150))) == (30, 30)
+    assert trial_seconds(replace(said, total_s=Range(5000, 10_000, 15_000))) == (500, 2500)
 
 
 def test_without_any_outcome_the_prior_decides() -> None:
