@@ -170,6 +170,10 @@ class Finished(Frame, frozen=True, tag="finished"):
     peak_gpu_memory_bytes: int | None = None
     attempt_s: float = 0.0
     """From the start of this attempt's process; 0: not told."""
+    margin: float | None = None
+    """Of held-out pairs, in the result: by how much the chosen side gained on the rejected one, on average."""
+    accuracy: float | None = None
+    """Of held-out pairs, in the result: the share in which it did."""
     folder_bytes: int = 0
     """What the job's folder holds; 0: not told."""
 

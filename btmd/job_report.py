@@ -151,6 +151,8 @@ async def job_result(store: Store, row: JobRow, jobs_dir: Path) -> Result:
             final_loss=outcome.get("final_loss", row.loss),
             held_out_before=outcome.get("held_out_before", row.held_out_before),
             held_out_after=outcome.get("held_out_after", row.held_out_after),
+            margin=outcome.get("margin"),
+            accuracy=outcome.get("accuracy"),
             result_path=None if folder is None else str(folder),
             training_type=str(plan["training_type"]),
             learning_rate=float(plan["learning_rate"]),

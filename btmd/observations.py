@@ -59,7 +59,16 @@ def observe(job_id: str, attempt: int, found: FoundFrame) -> Event | LastWord:
             return _progressed(job_id, attempt, number, frame)
         case HeldOutEvaluated():
             return HeldOutLossMeasured(
-                job_id, attempt, number, frame.step, frame.loss, frame.tokens, frame.when, frame.seconds
+                job_id,
+                attempt,
+                number,
+                frame.step,
+                frame.loss,
+                frame.tokens,
+                frame.when,
+                frame.seconds,
+                frame.margin,
+                frame.accuracy,
             )
         case CheckpointSavedFrame():
             return CheckpointSaved(

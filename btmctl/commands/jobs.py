@@ -110,6 +110,9 @@ def _newest_scores(job: Document) -> list[Document]:
     return [one for one in scores if one["basis"] == scores[-1]["basis"]]
 
 
+PAIR_FIGURES = ("margin", "accuracy")
+
+
 def _outcome(score: Document) -> str:
     amount = words.span(score["outcome"]) if score["quantity"] == "time" else words.size(score["outcome"])
     said = score["forecast"]
@@ -120,11 +123,13 @@ def _outcome(score: Document) -> str:
 def _parts(job: Document, output: Output) -> None:
     for title, key, columns in (
         ("Attempts", "attempts", ("attempt", "why", "started_at", "ended", "text")),
-        ("Measurements", "evaluations", ("step", "when", "loss", "tokens")),
+        ("Measurements", "evaluations", ("step", "when", "loss", "margin", "accuracy", "tokens")),
         ("Checkpoints", "checkpoints", ("name", "step", "best", "held_out_loss", "size_bytes")),
         ("Notices", "notices", ("code", "text")),
     ):
         rows = job.get(key) or []
+        # Only pairs of answers have these.
+        columns = tuple(name for name in columns if name not in PAIR_FIGURES or any(row.get(name) for row in rows))
         if rows:
             output.line()
             output.line(title, "bold")

@@ -135,7 +135,15 @@ async def get_job(job_id: str, parts: Parts) -> Response:
             for one in checkpoints
         ],
         "evaluations": [
-            {"step": one.step, "loss": one.loss, "when": one.moment, "attempt": one.attempt, "tokens": one.tokens}
+            {
+                "step": one.step,
+                "loss": one.loss,
+                "when": one.moment,
+                "attempt": one.attempt,
+                "tokens": one.tokens,
+                "margin": one.margin,
+                "accuracy": one.accuracy,
+            }
             for one in report.evaluations
         ],
         "notices": [

@@ -81,7 +81,10 @@ class TrainingProgressed(Event):
 
 @event("HeldOutLossMeasured")
 class HeldOutLossMeasured(Event):
-    """``loss`` is the mean over learned tokens, in nats; ``when`` is before, during or after."""
+    """``loss`` is the mean over learned tokens, in nats, or over pairs; ``when`` is before, during or after.
+
+    Of pairs, ``margin`` is by how much the chosen answer gained on the rejected one, ``accuracy`` in what share.
+    """
 
     job_id: str
     attempt: int
@@ -91,6 +94,8 @@ class HeldOutLossMeasured(Event):
     tokens: int
     when: str
     seconds: float
+    margin: float | None = None
+    accuracy: float | None = None
 
 
 @event("CheckpointSaved")

@@ -75,6 +75,10 @@ class JobOutcome:
     held_out_before: float | None = None
     held_out_after: float | None = None
     result_path: str | None = None
+    margin: float | None = None
+    """Of held-out pairs: by how much the chosen answer gained on the rejected one, on average."""
+    accuracy: float | None = None
+    """Of held-out pairs: the share in which it did."""
     training_type: str = ""
     learning_rate: float = 0.0
     num_epochs: int = 0

@@ -1,5 +1,6 @@
 """What came of a job: was it worth it, and what now."""
 
+import math
 from dataclasses import dataclass
 
 from btmd.domain.units import format_duration
@@ -12,6 +13,8 @@ CLEAR_PERCENT = 5.0
 STILL_IMPROVING_SHARE = 0.9
 BEST_EARLY_SHARE = 0.5
 FEW_ROWS = 100
+HIGHEST_TOLD_LOSS = 20.0
+"""A perplexity of half a billion: beyond it the figure says nothing to anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def _summary(outcome: JobOutcome, improvement: float | None) -> str:
         return text(key, steps=steps, total=total)
     if outcome.state != "completed":
         return text("failed_summary", text=outcome.text).strip()
-    sentences = [_judgement(outcome, improvement)]
+    sentences = [_judgement(outcome, improvement), *_in_other_words(outcome)]
     if outcome.ended_by in ("early_stopping", "stopped", "time"):
         sentences.append(text(f"ended_{outcome.ended_by}", steps=steps, total=total))
     if outcome.best_step and outcome.best_step < steps and improvement is not None:
@@ -85,6 +88,18 @@ def _judgement(outcome: JobOutcome, improvement: float | None) -> str:
     else:
         key = "unchanged" if improvement > -UNCHANGED_PERCENT else "worse"
     return text(key, percent=abs(improvement), before=outcome.held_out_before, after=outcome.held_out_after)
+
+
+def _in_other_words(outcome: JobOutcome) -> list[str]:
+    """What the loss means for texts and for pairs; nothing for answers, nor where nothing was measured."""
+    before, after = outcome.held_out_before, outcome.held_out_after
+    if outcome.training_type == "preference_tuning" and outcome.accuracy is not None and outcome.margin is not None:
+        return [text("pairs_won", percent=100 * outcome.accuracy, margin=outcome.margin)]
+    if outcome.training_type == "continued_pretraining" and before is not None and after is not None:
+        if max(before, after) > HIGHEST_TOLD_LOSS:
+            return []
+        return [text("perplexity", before=math.exp(before), after=math.exp(after))]
+    return []
 
 
 def _recommendations(outcome: JobOutcome, improvement: float | None) -> tuple[str, ...]:

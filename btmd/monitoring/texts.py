@@ -80,6 +80,10 @@ TEXTS: dict[str, str] = {
     "{after:.2f}; it was {before:.2f}.",
     "worse": "It made the model worse: on held-out rows, which it never learned from, the model's loss rose by "
     "{percent:.1f} % (from {before:.2f} to {after:.2f}). Better keep using the base model.",
+    "pairs_won": "In {percent:.0f} % of the held-out pairs the chosen answer has gained on the rejected one "
+    "(on average by {margin:.2f}).",
+    "perplexity": "Before each next piece of text it hesitated between about {before:,.1f} possibilities on average, "
+    "now between {after:,.1f} (perplexity).",
     "unmeasured": "No rows were held out, so nobody can tell whether the model got better.",
     "ended_early_stopping": "The training ended early at step {steps} of {total}, because it no longer got better.",
     "ended_stopped": "You ended the training at step {steps} of {total}.",

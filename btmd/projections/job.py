@@ -129,6 +129,8 @@ class EvaluationRow(SQLModel, table=True):
     moment: str
     """before, during or after."""
     seconds: float
+    margin: float | None = None
+    accuracy: float | None = None
 
 
 class NoticeRow(SQLModel, table=True):

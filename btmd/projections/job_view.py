@@ -175,6 +175,8 @@ def _measured(connection: sqlite3.Connection, recorded: Recorded, happened: Held
         tokens=happened.tokens,
         moment=happened.when,
         seconds=happened.seconds,
+        margin=happened.margin,
+        accuracy=happened.accuracy,
     )
     values: dict[str, Any] = {"held_out_loss": happened.loss}
     if happened.when in ("before", "after"):
@@ -304,7 +306,7 @@ def _completed(connection: sqlite3.Connection, recorded: Recorded, happened: Job
 
 JOBS_VIEW = View(
     "jobs",
-    1,
+    2,
     JOB_TABLES,
     {
         JobSubmitted: _submitted,

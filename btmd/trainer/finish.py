@@ -108,6 +108,8 @@ def _tell_finished(run: Run, ended_by: EndedBy, after: HeldOutLoss | None, resul
             final_loss=progress.last_loss,
             held_out_before=progress.held_out_before,
             held_out_after=after.loss if after is not None else None,
+            margin=after.margin if after is not None else None,
+            accuracy=after.accuracy if after is not None else None,
             best_step=result_step,
             training_s=progress.training_s,
             result=run.folder.result.name,

@@ -39,6 +39,18 @@ def test_a_good_result_says_so_with_figures() -> None:
     assert any("num_epochs=4" in advice for advice in told.recommendations)
 
 
+def test_pairs_are_told_in_pairs_and_texts_in_possibilities() -> None:
+    pairs = replace(DONE, training_type="preference_tuning", held_out_before=0.69, held_out_after=0.4)
+    summary = result(replace(pairs, margin=1.234, accuracy=0.875)).performance_summary
+    assert "88 % of the held-out pairs" in summary
+    assert "1.23" in summary
+    texts = replace(DONE, training_type="continued_pretraining", held_out_before=3.0, held_out_after=2.0)
+    assert "20.1 possibilities" in result(texts).performance_summary
+    assert "between 7.4" in result(texts).performance_summary
+    assert "perplexity" not in result(replace(texts, held_out_before=900.0)).performance_summary
+    assert "perplexity" not in result(DONE).performance_summary
+
+
 def test_a_worse_model_is_called_worse() -> None:
     told = result(replace(DONE, held_out_after=3.3, best_step=0))
     assert told.success
