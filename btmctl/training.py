@@ -74,7 +74,11 @@ def show_plan(plan: Document, output: Output) -> None:
     )
     output.line()
     rows = [(key, words.value(one["value"]), one["source"], one["reason"]) for key, one in plan["values"].items()]
+    follows = (plan.get("fixed") or {}).items()
+    rows += [(f"({key})", words.value(one["value"]), one["source"], one["reason"]) for key, one in follows]
     output.table(("value", "is", "from", "because"), rows, wrap=True)
+    if follows:
+        output.paragraph("Values in brackets follow from the others and cannot be set.")
     for note in plan.get("notes") or []:
         output.line()
         output.paragraph(str(note))

@@ -10,7 +10,7 @@ from btmd.planning.disk import has_room
 from btmd.planning.forecast import GPU_HOST_BYTES
 from btmd.planning.hyperparameters import HyperparameterValue
 from btmd.planning.length import LengthOption
-from btmd.planning.memory import MemoryEstimate, estimate_memory, usable_bytes
+from btmd.planning.memory import MemoryEstimate, Shape, estimate_memory, usable_bytes
 from btmd.planning.request import PlanRequest
 from btmd.planning.training_types import QLORA, require_package
 
@@ -27,6 +27,7 @@ class Fit:
     micro_batch_size: int
     memory: MemoryEstimate
     available_bytes: int
+    shape: Shape
     changed: tuple[str, ...] = ()
     """Permissions that this shape makes use of: ``lora``, ``qlora``, ``cpu``, ``shorter``."""
     lora_r: int = 0
@@ -95,6 +96,7 @@ def _fit(request: PlanRequest, candidate: Candidate) -> Fit:
         candidate.micro_batch_size,
         estimate_memory(request.model, candidate.shape),
         candidate.device.available_bytes,
+        candidate.shape,
         candidate.changed,
         candidate.option.lora_r,
         candidate.device.is_cpu or usable_bytes(request.hardware.memory.available_bytes) >= GPU_HOST_BYTES,

@@ -1,10 +1,13 @@
 """The values that decide memory and speed, explained."""
 
+from dataclasses import replace
+
 from btmd.domain.units import format_bytes, format_count
 from btmd.planning.adapter_values import choose_adapter, choose_type
 from btmd.planning.candidates import CPU_MICRO_BATCH
 from btmd.planning.choices import Choices
 from btmd.planning.fit import Fit
+from btmd.planning.memory import estimate_memory
 from btmd.planning.plan import Source
 
 
@@ -59,9 +62,10 @@ def _choose_precision(choices: Choices, fit: Fit) -> None:
     if not choices.request.preset.use_mixed_precision:
         source, reason = "preset", "The preset asks for full precision."
     elif fit.precision == "bf16":
-        reason = f"The {'CPU' if fit.device == 'cpu' else 'GPU'} multiplies bf16 itself: faster, and half the memory."
+        where = "CPU" if fit.device == "cpu" else "GPU"
+        reason = f"The {where} multiplies bf16 itself: faster than fp32, and about {_saved(choices, fit)} less memory."
     elif fit.precision == "fp16":
-        reason = "This GPU computes fp16 but not bf16."
+        reason = f"This GPU computes fp16 but not bf16: about {_saved(choices, fit)} less memory than with fp32."
     else:
         reason = f"This {'CPU' if fit.device == 'cpu' else 'GPU'} is not faster with 16-bit numbers."
     choices.choose("precision", fit.precision, source, reason)
@@ -82,10 +86,21 @@ def _choose_batches(choices: Choices, fit: Fit) -> None:
     choices.choose("micro_batch_size", micro, "hardware", reason)
 
 
+def _saved(choices: Choices, fit: Fit) -> str:
+    """Memory that 16-bit numbers save against fp32."""
+    plain = estimate_memory(choices.request.model, replace(fit.shape, precision="fp32"))
+    return format_bytes(plain.total_bytes - fit.memory.total_bytes)
+
+
 def _choose_checkpointing(choices: Choices, fit: Fit) -> None:
     need, free = format_bytes(fit.memory.total_bytes), format_bytes(fit.available_bytes)
+    other = replace(fit.shape, gradient_checkpointing=not fit.gradient_checkpointing)
+    saved = format_bytes(abs(estimate_memory(choices.request.model, other).total_bytes - fit.memory.total_bytes))
     if fit.gradient_checkpointing:
-        reason = f"On, or it would not fit: {need} of {free} free are needed with it. Steps take about a third longer."
+        reason = f"On, or it would not fit: {need} of {free} free are needed, {saved} less than without it. "
+        reason += "Steps take about a third longer."
     else:
-        reason = f"Off: about {need} of {free} free are needed without it, and it would cost about a third more time."
+        reason = (
+            f"Off: about {need} of {free} free are needed. It would save {saved}, and cost about a third more time."
+        )
     choices.choose("gradient_checkpointing", fit.gradient_checkpointing, "hardware", reason)

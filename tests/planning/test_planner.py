@@ -1,5 +1,6 @@
 """What a plan chooses, and that it says why."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from btmd.errors import (
     PackageMissing,
     UnknownKey,
 )
-from btmd.planning import TokenFacts, choose_preset, make_plan, recommend, training_types
+from btmd.planning import TokenFacts, choose_preset, make_plan, recommend
 from btmd.planning.hyperparameters import HYPERPARAMETERS
 from btmd.planning.memory import Shape, estimate_memory
 from tests.planning.given import (
@@ -374,19 +375,11 @@ def test_a_gpu_that_torch_cannot_use_is_never_left_for_the_cpu_unasked() -> None
 # --- the order in which things give way --------------------------------------------------------------
 
 
-@pytest.fixture
-def with_quantising(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the trainer can train on four bits."""
-    types = (*training_types.SUPPORTED_TYPES, training_types.QLORA)
-    monkeypatch.setattr(training_types, "SUPPORTED_TYPES", tuple(dict.fromkeys(types)))
-
-
 def on_gpu(free_gb: float, *, bitsandbytes: str | None = "0.48.2", capability: tuple[int, int] = (8, 6)) -> Hardware:
     machine = gpu_machine(gpu(free_gb, capability=capability), free_gb=64)
     return replace(machine, bitsandbytes_version=bitsandbytes)
 
 
-@pytest.mark.usefixtures("with_quantising")
 def test_what_does_not_fit_as_an_adapter_is_asked_about_on_four_bits() -> None:
     with pytest.raises(NotEnoughMemory) as refused:
         plan("code_assistant", model=SEVEN_BILLION, hardware=on_gpu(10))
@@ -401,7 +394,6 @@ def test_what_does_not_fit_as_an_adapter_is_asked_about_on_four_bits() -> None:
     assert made.memory.total_bytes <= 0.9 * 10 * GB
 
 
-@pytest.mark.usefixtures("with_quantising")
 def test_all_weights_give_way_to_an_adapter_before_four_bits() -> None:
     both = "lora qlora"
     roomy = plan("chat_fine_tune", model=SEVEN_BILLION, hardware=on_gpu(40), allow=both)
@@ -413,7 +405,6 @@ def test_all_weights_give_way_to_an_adapter_before_four_bits() -> None:
     assert "instead of all weights" in tight.values["lora_alpha"].reason
 
 
-@pytest.mark.usefixtures("with_quantising")
 def test_four_bits_without_their_library_or_gpu_are_refused_with_what_to_do() -> None:
     for given in ({"allow": "qlora"}, {"training_type": "qlora_adaptation"}):
         with pytest.raises(PackageMissing) as missing:
@@ -511,3 +502,18 @@ def test_what_follows_from_the_values_is_told_too() -> None:
         assert told.reason.endswith("."), key
     assert plan(batch_size=1).fixed["gradient_accumulation"].value == 1
     assert made.fixed["base_precision"].value == "bf16"
+
+
+def test_what_16_bit_numbers_and_checkpointing_save_is_told() -> None:
+    def saved(reason: str) -> float:
+        found = re.search(r"([\d.]+) (GB|MB)(?:,| less)", reason)
+        assert found, reason
+        return float(found[1]) * (1024 if found[2] == "GB" else 1)
+
+    made = plan("code_assistant", tokens=replace(ROWS, longest_row=1000))
+    other = Shape(4, 1024, "fp32", False, 16, "cpu")
+    difference = estimate_memory(SMALL, other).total_bytes - made.memory.total_bytes
+    assert saved(made.values["precision"].reason) * 1024**2 == pytest.approx(difference, rel=0.1)
+    assert re.search(r"would save [\d.]+ [GM]B", made.values["gradient_checkpointing"].reason)
+    tight = plan("code_assistant", tokens=replace(ROWS, longest_row=1000), gradient_checkpointing=True)
+    assert tight.values["gradient_checkpointing"].source == "user"

@@ -2,21 +2,11 @@
 
 import os
 
-import pytest
-
 from benchmarks.results import Figure, Topic, record
-from btmd.domain.preset import TRAINING_TYPES
-from btmd.planning import training_types
 from tests.planning.simulated import Count, examine, machine, requests_on
 
 PROOF = bool(os.environ.get("BTMD_PROOF"))
 MACHINES = 1000
-
-
-@pytest.fixture(autouse=True)
-def every_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All types that the planner knows, whether this version's trainer can run them or not."""
-    monkeypatch.setattr(training_types, "SUPPORTED_TYPES", TRAINING_TYPES)
 
 
 def test_on_a_thousand_machines_every_plan_is_sound_and_more_memory_never_makes_it_worse() -> None:

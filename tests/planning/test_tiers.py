@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from btmd.domain.hardware import Hardware
-from btmd.domain.preset import TRAINING_TYPES
 from btmd.errors import NotEnoughMemory
-from btmd.planning import training_types
 from btmd.planning.usual_models import USUAL_MODELS
 from tests.planning.given import PRESETS, ROWS, SMALL, cpu_machine, gpu, gpu_machine, plan, value
 
@@ -16,11 +14,6 @@ DRIVER_GB = 1
 """What a desktop and the driver hold of each GPU."""
 LONG_ROWS = replace(ROWS, longest_row=1000, over_long={64: 950, 128: 600, 256: 400, 512: 10})
 ONE, TWO, THREE, EIGHT = (USUAL_MODELS[place] for place in (2, 3, 4, 5))
-
-
-@pytest.fixture(autouse=True)
-def every_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_types, "SUPPORTED_TYPES", TRAINING_TYPES)
 
 
 def tier(size_gb: float) -> Hardware:
