@@ -129,12 +129,12 @@ def _parts(job: Document, output: Output) -> None:
     ):
         rows = job.get(key) or []
         # Only pairs of answers have these.
-        columns = tuple(name for name in columns if name not in PAIR_FIGURES or any(row.get(name) for row in rows))
+        shown = [name for name in columns if name not in PAIR_FIGURES or any(row.get(name) for row in rows)]
         if rows:
             output.line()
             output.line(title, "bold")
             output.table(
-                [name.replace("_", " ") for name in columns], [[_cell(name, row) for name in columns] for row in rows]
+                [name.replace("_", " ") for name in shown], [[_cell(name, row) for name in shown] for row in rows]
             )
 
 
