@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from btmd.frames import Finished, HeldOutEvaluated, Stopped
+from btmd.frames import Finished, HeldOutEvaluated, Stopped, TrialDone
 from btmd.job_folder import JobFolder, LoraPlan
 from btmd.trainer.failures import TrainingFailed
 from tests.fixtures.tiny_model import make_tiny_llama
 from tests.trainer.here import crash_here, only, train_here
 from tests.trainer.job import frames_of, losses_of, make_plan
 from tests.trainer.model.models import change_config
+from tests.trainer.test_trial import TRIAL
 
 _THINGS = ("bell", "lamp", "boat", "wheel", "gate", "clock", "well", "tower")
 KINDS: dict[str, dict[str, Any]] = {
@@ -130,6 +131,13 @@ def test_a_step_may_be_cut_into_any_micro_batches(
     found, expected = losses_of(folder), losses_of(reference)
     assert found.keys() == expected.keys()
     assert all(found[step] == pytest.approx(expected[step], abs=1e-5) for step in found)
+
+
+def test_steps_on_trial_change_nothing(undisturbed: JobFolder, tmp_path: Path) -> None:
+    folder = twin(undisturbed, tmp_path, trial=TRIAL)
+    train_here(folder)
+    assert only(TrialDone, frames_of(folder))
+    assert losses_of(folder) == losses_of(undisturbed)
 
 
 def test_the_result_names_the_margin_and_what_was_answered(undisturbed: JobFolder) -> None:
