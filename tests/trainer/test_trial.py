@@ -10,7 +10,17 @@ import pytest
 from btmd.frames import Failed, Finished, MachineRate, Notice, TrialDone
 from btmd.job_folder import JobFolder, TrialPlan
 from btmd.trainer.cost import Cost, Sample, fitted
-from tests.trainer.job import frames_of, full_fine_tune, kill_at_step, log_of, losses_of, make_job, run_to_end
+from btmd.trainer.trial import settled
+from tests.trainer.job import (
+    frames_of,
+    full_fine_tune,
+    kill_at_step,
+    log_of,
+    losses_of,
+    make_job,
+    make_plan,
+    run_to_end,
+)
 
 TRIAL = TrialPlan(
     most_s=60.0,
@@ -104,3 +114,16 @@ def test_the_time_of_a_batch_is_a_line_through_those_that_were_warm() -> None:
     assert fitted([cold]).seconds(50) == pytest.approx(4.5)
     # A smaller batch that took longer is chance, not a law.
     assert fitted([Sample(100, 2.0, warm=True), Sample(300, 1.0, warm=True)]).seconds(200) == pytest.approx(1.5)
+
+
+def test_what_a_trial_settled_holds_for_later_attempts(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, micro_batch_size=4)
+    folder = JobFolder(tmp_path / "job")
+    folder.create(plan)
+    assert settled(folder, plan) == plan
+    folder.trial_path.write_text(json.dumps({"micro_batch_size": 2, "done": True}))
+    assert settled(folder, plan).micro_batch_size == 2
+    folder.trial_path.write_text(json.dumps({"micro_batch_size": 1, "done": False}))
+    assert settled(folder, plan).micro_batch_size == 1
+    folder.trial_path.write_text('{"micro_batch')
+    assert settled(folder, plan) == plan
