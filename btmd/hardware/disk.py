@@ -9,6 +9,9 @@ from pathlib import Path
 from btmd.domain.hardware import Disk
 from btmd.hardware.control_groups import read_text
 
+VIRTUAL_DISKS = ("vd", "xvd")
+"""Disks of a virtual machine say that they turn, whatever is behind them."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
@@ -61,6 +64,8 @@ def _rotational(mount: _Mount, root: Path) -> bool | None:
     for block in names:
         for queue in (block / "queue", block / ".." / "queue"):
             answer = read_text(queue / "rotational").strip()
+            if answer == "1" and queue.resolve().parent.name.startswith(VIRTUAL_DISKS):
+                return None
             if answer in ("0", "1"):
                 return answer == "1"
     return None

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
-from btmd.domain.units import format_bytes, format_count
+from btmd.domain.units import MIB, format_bytes, format_count
 from btmd.planning.adapter_values import choose_adapter, choose_type
 from btmd.planning.candidates import CPU_MICRO_BATCH
 from btmd.planning.choices import Choices
 from btmd.planning.fit import Fit
 from btmd.planning.memory import estimate_memory
 from btmd.planning.plan import Source
+
+WORTH_TELLING_BYTES = 10 * MIB
 
 
 def choose_shape(choices: Choices, fit: Fit, wished: Fit) -> None:
@@ -63,9 +65,9 @@ def _choose_precision(choices: Choices, fit: Fit) -> None:
         source, reason = "preset", "The preset asks for full precision."
     elif fit.precision == "bf16":
         where = "CPU" if fit.device == "cpu" else "GPU"
-        reason = f"The {where} multiplies bf16 itself: faster than fp32, and about {_saved(choices, fit)} less memory."
+        reason = f"The {where} multiplies bf16 itself: faster than fp32{_saved(choices, fit)}."
     elif fit.precision == "fp16":
-        reason = f"This GPU computes fp16 but not bf16: about {_saved(choices, fit)} less memory than with fp32."
+        reason = f"This GPU computes fp16 but not bf16: faster than fp32{_saved(choices, fit)}."
     else:
         reason = f"This {'CPU' if fit.device == 'cpu' else 'GPU'} is not faster with 16-bit numbers."
     choices.choose("precision", fit.precision, source, reason)
@@ -87,9 +89,10 @@ def _choose_batches(choices: Choices, fit: Fit) -> None:
 
 
 def _saved(choices: Choices, fit: Fit) -> str:
-    """Memory that 16-bit numbers save against fp32."""
+    """What 16-bit numbers save against fp32, where that is worth a word."""
     plain = estimate_memory(choices.request.model, replace(fit.shape, precision="fp32"))
-    return format_bytes(plain.total_bytes - fit.memory.total_bytes)
+    saved = plain.total_bytes - fit.memory.total_bytes
+    return f", and about {format_bytes(saved)} less memory" if saved >= WORTH_TELLING_BYTES else ""
 
 
 def _choose_checkpointing(choices: Choices, fit: Fit) -> None:

@@ -115,3 +115,13 @@ def test_disks_that_are_elsewhere_or_nowhere_are_told(tmp_path: Path, kind: str,
     root = machine(tmp_path, {"proc/self/mountinfo": f"1 0 0:44 / / rw - {kind} somewhere rw\n"})
     disk = read_disk(Path("/"), root)
     assert (disk.on_network, disk.in_memory, disk.rotational) == (network, memory, None)
+
+
+def test_the_disk_of_a_virtual_machine_is_not_believed_to_turn(tmp_path: Path) -> None:
+    files = {
+        "proc/self/mountinfo": "1 0 254:1 / / rw - ext4 /dev/vda1 rw\n",
+        "sys/devices/virtio/vda/queue/rotational": "1\n",
+        "sys/devices/virtio/vda/vda1/partition": "1\n",
+        "sys/dev/block/254:1": "->../../devices/virtio/vda/vda1",
+    }
+    assert read_disk(Path("/"), machine(tmp_path, files)).rotational is None

@@ -145,6 +145,7 @@ def examine(request: PlanRequest, count: Count) -> None:
     else:
         count.plans += 1
         examine_one(request, first, count)
+        count.not_repeated += first != make_plan(request)
     devices = ["cpu", *(f"cuda:{one.index}" for one in request.hardware.gpus)]
     for device in devices if first is not None and len(devices) > 1 else ():
         _examine_richer(request, first, with_more(request.hardware, 40, device), count)
@@ -175,7 +176,6 @@ def examine_one(request: PlanRequest, made: Plan, count: Count) -> None:
     parts = made.fixed["gradient_accumulation"].value
     assert isinstance(parts, int)
     count.batch_lost += not (batch == request.preset.batch_size and (parts - 1) * micro < batch <= parts * micro)
-    count.not_repeated += made != make_plan(request)
     count.changed_unasked += not _permitted(request, made)
 
 

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from benchmarks.results import Figure, Topic, record
 from tests.planning.simulated import Count, examine, machine, requests_on
 
@@ -9,6 +11,7 @@ PROOF = bool(os.environ.get("BTMD_PROOF"))
 MACHINES = 1000
 
 
+@pytest.mark.timeout(4 * 3600 if PROOF else 300)
 def test_on_a_thousand_machines_every_plan_is_sound_and_more_memory_never_makes_it_worse() -> None:
     count = Count()
     for number in range(MACHINES):
