@@ -116,3 +116,17 @@ def _section(topic: Topic) -> str:
     if topic.notes:
         lines += ["", *(f"- {note}" for note in topic.notes)]
     return "\n".join(lines)
+
+
+class ProofState:
+    """How far a long proof has come with the code of this commit, so that it can be taken up again."""
+
+    def __init__(self, name: str, *, folder: Path = RESULTS.parents[1] / ".proof") -> None:
+        self._path = folder / f"{name}-{commit()}"
+        self.count = int(self._path.read_text()) if self._path.exists() else 0
+
+    def add(self, count: int) -> None:
+        """Note that ``count`` parts are done."""
+        self.count = count
+        self._path.parent.mkdir(exist_ok=True)
+        self._path.write_text(str(count))

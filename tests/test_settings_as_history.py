@@ -120,12 +120,16 @@ class SettingsAsHistory(RuleBasedStateMachine):
             store=self.store,
             handler=self.handler,
             history=self.history,
-            path=folder / "settings.toml",
+            path=self.settings_path,
             memory_path=folder / "settings-file.json",
             new_id=clocks.new_id,
             troubles={},
         )
         await self.watcher.sync()
+
+    @property
+    def settings_path(self) -> Path:
+        return Path(self.folder.name) / "settings.toml"
 
     def teardown(self) -> None:
         self.runner.run(self.store.close())
@@ -184,7 +188,7 @@ class SettingsAsHistory(RuleBasedStateMachine):
 
     @rule(changes=CHANGES)
     def edit_the_file(self, changes: dict[str, Any]) -> None:
-        path = Path(self.folder.name) / "settings.toml"
+        path = self.settings_path
         values = {key: value for key, value in (self.plain.values() | changes).items() if value is not None}
         path.write_text(written(path.read_text(), values))
         self.runner.run(self.watcher.sync())
@@ -192,7 +196,7 @@ class SettingsAsHistory(RuleBasedStateMachine):
 
     @rule(text=st.sampled_from(["", "[training\n", "[training]\nseed = -1\n", "[nothing]\nof = 1\n", "\n \n"]))
     def break_the_file(self, text: str) -> None:
-        path = Path(self.folder.name) / "settings.toml"
+        path = self.settings_path
         good = path.read_text()
         path.write_text(text)
         self.runner.run(self.watcher.sync())
@@ -253,7 +257,7 @@ class SettingsAsHistory(RuleBasedStateMachine):
         values = self.plain.values()
         state, _ = self.runner.run(self.handler.state("settings"))
         assert (state.values if state else {}) == values
-        assert read_values((Path(self.folder.name) / "settings.toml").read_bytes()) == values
+        assert read_values(self.settings_path.read_bytes()) == values
 
     @rule(data=st.data())
     def look_back(self, data: st.DataObject) -> None:
