@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from btmd.domain.forecast import GPU_MEMORY, MEMORY, TIME, Forecast
+from btmd.domain.forecast import GPU_MEMORY, MEMORY, TIME, TRIAL, Forecast
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
 from btmd.job_folder import TrialPlan
@@ -52,5 +52,5 @@ async def foretell(store: Store, plan: Plan, model: ModelFacts, tokens: TokenFac
 
 
 def _factors(history: History, quantity: str) -> tuple[float, float, float]:
-    found = factors(history, quantity, "trial")
+    found = factors(history, quantity, TRIAL)
     return found.low, found.middle, found.high

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from btmd.domain.event import Event
-from btmd.domain.forecast import Forecast, ForecastRevised, MachineRateMeasured, Range
+from btmd.domain.forecast import TRIAL, Forecast, ForecastRevised, MachineRateMeasured, Range
 from btmd.domain.job_events import (
     CheckpointRejected,
     CheckpointSaved,
@@ -115,7 +115,7 @@ def _values(frame: AnyFrame) -> dict[str, Any]:
 
 def _revised(job_id: str, attempt: int, number: int, frame: TrialDone) -> ForecastRevised:
     forecast = Forecast(
-        basis="trial",
+        basis=TRIAL,
         memory_bytes=_range(frame.memory_bytes),
         process_bytes=frame.process_bytes,
         disk_bytes=_range(frame.disk_bytes),

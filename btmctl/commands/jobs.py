@@ -105,9 +105,8 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def _newest_scores(job: Document) -> list[Document]:
-    """The scores of the last forecast: those of the trial where there was one."""
-    scores = job.get("scores") or []
-    return [one for one in scores if one["basis"] == scores[-1]["basis"]]
+    """The score of the last forecast of each quantity."""
+    return list({one["quantity"]: one for one in job.get("scores") or []}.values())
 
 
 PAIR_FIGURES = ("margin", "accuracy")

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from btmd.domain.event import Event, event
 from btmd.domain.units import format_bytes, format_duration
 
 MEMORY, GPU_MEMORY, DISK, TIME = "memory", "gpu_memory", "disk", "time"
-QUANTITIES = (MEMORY, GPU_MEMORY, DISK, TIME)
+FORMULA, TRIAL, GUESS = "formula", "trial", "guess"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +39,16 @@ class Forecast:
     step_s: Range
     total_s: Range
     gpu_memory_bytes: Range | None = None
+    rates_known: bool = True
+    """Whether the times rest on this machine's own rates, not on those usual for its kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """One quantity of one forecast against its outcome, in bytes or seconds.
 
-    ``log_ratio`` is that of outcome to forecast; of main memory without the imported libraries, which never vary.
+    ``basis`` is the forecast's, or ``guess`` for a time from usual rates. ``log_ratio`` is that of outcome to forecast;
+    of main memory without the imported libraries, which never vary.
     """
 
     quantity: str
@@ -114,7 +117,9 @@ def score(forecasts: Sequence[Forecast], outcome: Mapping[str, Any], *, whole: b
         found += _scored(GPU_MEMORY, forecast, forecast.gpu_memory_bytes, outcome.get("peak_gpu_memory_bytes"))
         found += _scored(DISK, forecast, forecast.disk_bytes, outcome.get("folder_bytes"))
         if whole:
-            found += _scored(TIME, forecast, forecast.total_s, outcome.get("attempt_s"))
+            basis = forecast.basis if forecast.rates_known else GUESS
+            timed = _scored(TIME, forecast, forecast.total_s, outcome.get("attempt_s"))
+            found += [replace(one, basis=basis) for one in timed]
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from btmd.domain.forecast import DISK, GPU_MEMORY, MEMORY, TIME, Range
+from btmd.domain.forecast import DISK, FORMULA, GPU_MEMORY, GUESS, MEMORY, TIME, TRIAL, Range
 
 COVERAGE = 0.9
 PRIOR_COUNT = 10
@@ -21,18 +21,17 @@ NEWEST = 100
 """Older outcomes are forgotten: drivers, libraries and habits change."""
 
 PRIOR_DEVIATIONS: Mapping[tuple[str, str], float] = {
-    (MEMORY, "formula"): 0.13,
-    (MEMORY, "trial"): 0.035,
-    (GPU_MEMORY, "formula"): 0.2,
-    (GPU_MEMORY, "trial"): 0.05,
-    (DISK, "formula"): 0.15,
-    (DISK, "trial"): 0.15,
-    (TIME, "formula"): 0.4,
-    (TIME, "trial"): 0.1,
+    (MEMORY, FORMULA): 0.13,
+    (MEMORY, TRIAL): 0.035,
+    (GPU_MEMORY, FORMULA): 0.2,
+    (GPU_MEMORY, TRIAL): 0.05,
+    (DISK, FORMULA): 0.15,
+    (DISK, TRIAL): 0.15,
+    (TIME, FORMULA): 0.4,
+    (TIME, TRIAL): 0.1,
+    (TIME, GUESS): 0.8,
 }
 """Standard deviation of the logarithm of outcome to forecast, until this machine has its own."""
-UNMEASURED_DEVIATION = 0.8
-"""Of the time by formula where the machine's own rate is not known yet."""
 
 History = Mapping[tuple[str, str], Sequence[float]]
 """Logarithms of the ratios of outcome to forecast by quantity and basis, the newest first."""
@@ -52,11 +51,10 @@ class Factors:
         return Range(base + above * self.low, base + above * self.middle, base + above * self.high)
 
 
-def factors(history: History, quantity: str, basis: str, *, deviation: float | None = None) -> Factors:
-    """The factors for one quantity; ``deviation`` stands in place of the prior's own."""
-    spread = deviation if deviation is not None else PRIOR_DEVIATIONS[quantity, basis]
+def factors(history: History, quantity: str, basis: str) -> Factors:
+    """The factors for one quantity."""
     seen = list(history.get((quantity, basis), ()))[:NEWEST]
-    normal = NormalDist(0.0, spread)
+    normal = NormalDist(0.0, PRIOR_DEVIATIONS[quantity, basis])
     weighted = [(one, 1.0) for one in seen]
     for index in range(PRIOR_SAMPLES):
         # Faded once real outcomes are many: it then stands for less than one of them.

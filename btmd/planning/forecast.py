@@ -4,11 +4,11 @@ import math
 from dataclasses import replace
 from statistics import NormalDist
 
-from btmd.domain.forecast import DISK, GPU_MEMORY, MEMORY, TIME, Forecast, Range
+from btmd.domain.forecast import DISK, FORMULA, GPU_MEMORY, GUESS, MEMORY, TIME, Forecast, Range
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
 from btmd.domain.units import MIB
-from btmd.planning.calibration import UNMEASURED_DEVIATION, Factors, History, factors
+from btmd.planning.calibration import Factors, History, factors
 from btmd.planning.memory import CPU_PROCESS_BYTES, MemoryEstimate, Shape, estimate_memory
 from btmd.planning.plan import Plan
 from btmd.planning.request import TokenFacts
@@ -42,23 +42,23 @@ def forecast_plan(
     )
     work = work_of(plan, model, tokens)
     memory = _memory(plan, model, tokens)
-    deviation = None if known.measured else UNMEASURED_DEVIATION
-    time_factors = factors(history, TIME, "formula", deviation=deviation)
-    memory_factors = factors(history, MEMORY, "formula")
+    time_factors = factors(history, TIME, FORMULA if known.measured else GUESS)
+    memory_factors = factors(history, MEMORY, FORMULA)
     if device == "cpu":
         process, peak, gpu = memory.process_bytes, float(memory.peak_bytes), None
     else:
         # The weights pass through main memory on their way to the GPU.
         process, peak = CPU_PROCESS_BYTES, float(GPU_HOST_BYTES + model.size_bytes)
-        gpu = factors(history, GPU_MEMORY, "formula").applied(memory.total_bytes)
+        gpu = factors(history, GPU_MEMORY, FORMULA).applied(memory.total_bytes)
     return Forecast(
-        basis="formula",
+        basis=FORMULA,
         memory_bytes=memory_factors.applied(peak, process),
         process_bytes=process,
-        disk_bytes=_disk(plan, factors(history, DISK, "formula"), work),
+        disk_bytes=_disk(plan, factors(history, DISK, FORMULA), work),
         step_s=time_factors.applied(step_seconds(work, known)),
         total_s=time_factors.applied(total_seconds(work, known)),
         gpu_memory_bytes=gpu,
+        rates_known=known.measured,
     )
 
 

@@ -30,7 +30,7 @@ def test_a_forecast_is_made_bettered_scored_and_learned_from(monkeypatch: pytest
         assert job["forecast"]["basis"] == "trial"
         assert job["trial"]["shapes_left"] == 0
         assert {one["quantity"] for one in job["scores"]} == {"memory", "disk", "time"}
-        assert {one["basis"] for one in job["scores"]} == {"formula", "trial"}
+        assert {one["basis"] for one in job["scores"]} == {"formula", "guess", "trial"}
         for one in job["scores"]:
             assert one["outcome"] > 0
         summary = client.get(f"/result/{job_id}").ok()["performance_summary"]

@@ -116,6 +116,8 @@ def test_a_score_compares_memory_above_the_idle_process_and_says_it_in_words() -
     assert memory.log_ratio == pytest.approx(math.log(840 / 800))
     assert said_and_took(scores).startswith("Forecast: said 14m 0s to 18m 0s, took 16m 5s; said")
     assert "outside" not in said_and_took(scores)
+    guessed = score([replace(said, basis="formula", rates_known=False)], outcome, whole=True)
+    assert {(one.quantity, one.basis) for one in guessed} >= {(TIME, "guess"), (MEMORY, "formula")}
     late = score([said], {**outcome, "attempt_s": 2000.0}, whole=True)
     assert "took 33m 20s (outside the range)" in said_and_took(late)
 
