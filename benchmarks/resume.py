@@ -1,4 +1,4 @@
-"""Exact resume, the long form: ten SIGKILLs at different steps and two pauses, adapters with dropout and all weights.
+"""Exact resume, the long form: ten SIGKILLs at different steps and two pauses, for each way of training.
 
 Run it with ``python -m benchmarks.resume``. Every loss told by any attempt is compared, bit by bit, with the same step
 of a run that nobody disturbed.
@@ -8,6 +8,7 @@ import argparse
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,19 @@ from tests.trainer.job import (
     start,
     wait_for,
 )
+from tests.trainer.test_continued_pretraining import make_text_job
+from tests.trainer.test_preference import make_pairs_job
 
 KILLS = 10
 PAUSES = 2
 STEPS_APART = 6
-KINDS: dict[str, dict[str, Any]] = {"adapters": {}, "all weights": full_fine_tune()}
+KINDS: dict[str, tuple[Callable[..., JobFolder], dict[str, Any]]] = {
+    "adapters": (make_job, {}),
+    "all weights": (make_job, full_fine_tune()),
+    "pairs": (make_pairs_job, {}),
+    "pairs, all weights": (make_pairs_job, {"lora": None, "learning_rate": 1e-3}),
+    "plain text": (make_text_job, {}),
+}
 
 
 def main() -> int:
@@ -38,9 +47,9 @@ def main() -> int:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     precision = parser.parse_args().precision
     figures: list[Figure] = []
-    for kind, changes in KINDS.items():
+    for kind, (make, changes) in KINDS.items():
         with tempfile.TemporaryDirectory() as root:
-            figures += measure(Path(root), kind, changes | {"precision": precision})
+            figures += measure(Path(root), kind, make, changes | {"precision": precision})
     record(
         Topic(
             title=f"Exact resume ({precision})",
@@ -50,7 +59,8 @@ def main() -> int:
             figures=figures,
             packages=("torch", "transformers", "peft"),
             notes=(
-                "A tiny Llama, adapters with dropout 0.1 and a full fine-tune; micro-batches of 2 in steps of 6 rows, "
+                "A tiny Llama, adapters with dropout 0.1, a full fine-tune, preference tuning and plain text; "
+                "micro-batches of 2 in steps of 6 rows (4 blocks of text), "
                 f"a checkpoint every 3 steps. {KILLS} SIGKILLs, each {STEPS_APART} steps or more after the last, then "
                 f"{PAUSES} pauses by SIGTERM (where they fall in a step is left to chance; the tests pause in the "
                 "middle of one), then to the end.",
@@ -60,13 +70,13 @@ def main() -> int:
     return 0 if all(figure.met is not False for figure in figures) else 1
 
 
-def measure(root: Path, kind: str, changes: dict[str, Any]) -> list[Figure]:
+def measure(root: Path, kind: str, make: Callable[..., JobFolder], changes: dict[str, Any]) -> list[Figure]:
     """Run the job twice, calm and disturbed, and compare."""
     changes = changes | {"num_epochs": 30, "save_every": 3, "eval_every": 10, "sample_answers": 0}
-    calm = make_job(root, "calm", **changes)
+    calm = make(root, "calm", **changes)
     if run_to_end(calm):
         raise RuntimeError(log_of(calm))
-    disturbed = make_job(root, "disturbed", **changes)
+    disturbed = make(root, "disturbed", **changes)
     attempts = disturb(disturbed)
     expected = losses_of(calm)
     compared = differing = 0

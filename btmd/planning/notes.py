@@ -8,7 +8,7 @@ from btmd.planning.data import DataShare
 from btmd.planning.fit import Fit
 from btmd.planning.plan import Value
 from btmd.planning.request import PlanRequest
-from btmd.planning.row_kinds import kind_note
+from btmd.planning.row_kinds import PACKED_TYPE, kind_note
 
 FEW_ROWS = 100
 FEW_STEPS = 20
@@ -49,14 +49,15 @@ def _data_notes(request: PlanRequest, fit: Fit, share: DataShare) -> list[str]:
         rows = format_count(share.rows_without_learned, "row has", "rows have")
         verb = "is" if share.rows_without_learned == 1 else "are"
         notes.append(f"{rows} no answer to learn from and {verb} left out.")
-    if share.train_rows < FEW_ROWS:
+    is_text = fit.training_type == PACKED_TYPE
+    if share.train_rows < FEW_ROWS and not is_text:
         notes.append(
             f"The data is very small ({format_count(share.train_rows, 'row')} to train on): the model can learn these "
             "answers, but hardly a new way of answering. A few hundred rows are a good start."
         )
     if share.held_out_rows == 0:
         notes.append("No rows are held out, so nobody can tell whether the training helped.")
-    if not request.model.has_chat_template:
+    if not request.model.has_chat_template and not is_text:
         notes.append("This model has no chat format of its own; a plain one is used.")
     if request.model.quantised:
         notes.append(

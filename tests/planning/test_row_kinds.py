@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from btmd.errors import DatasetRefused, PreferenceData
+from btmd.errors import DatasetRefused, InvalidValue, PreferenceData
 from btmd.planning.row_kinds import count_blocks, kind_note, packed_tokens, refuse_unfit_rows
-from tests.planning.given import PRESETS, ROWS
+from tests.planning.given import PRESETS, ROWS, SMALL, plan, value
 
 TEXT = replace(ROWS, kind="text")
 PAIRS = replace(ROWS, kind="preference")
@@ -35,6 +35,28 @@ def test_continued_pretraining_needs_text() -> None:
         refuse_unfit_rows(ROWS, "continued_pretraining")
     with pytest.raises(PreferenceData):
         refuse_unfit_rows(PAIRS, "continued_pretraining")
+
+
+def test_plans_for_texts_and_pairs_count_blocks_and_both_sides() -> None:
+    texts = plan("handouts", tokens=TEXT, model=replace(SMALL, has_chat_template=False))
+    assert value(texts, "packing") == (True, "data")
+    assert value(texts, "max_length") == (512, "preset")
+    assert texts.left_out_rows == 0
+    assert 230 <= texts.train_rows + texts.held_out_rows <= 300
+    assert not any("chat format" in note for note in texts.notes)
+    pairs, answers = plan("preference", tokens=PAIRS), plan("preference", tokens=ROWS, training_type="lora_adaptation")
+    assert pairs.memory.activations_bytes == 2 * answers.memory.activations_bytes
+    whole = plan("preference", tokens=PAIRS, lora_r=0)
+    assert whole.memory.trained_parameters == SMALL.parameters
+    assert whole.number("learning_rate") == pytest.approx(pairs.number("learning_rate") / 10)
+
+
+def test_a_preset_for_answers_learns_pairs_far_more_slowly() -> None:
+    made = plan("quick_test", tokens=PAIRS, training_type="preference_tuning", dpo_beta=0.3)
+    assert value(made, "learning_rate")[0] == pytest.approx(3e-4 / 20)
+    assert value(made, "dpo_beta") == (0.3, "user")
+    with pytest.raises(InvalidValue, match="no effect"):
+        plan("quick_test", dpo_beta=0.3)
 
 
 def test_text_trained_as_answers_is_told() -> None:
