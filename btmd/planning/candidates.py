@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from btmd.errors import InvalidValue
-from btmd.planning.devices import Device, device_classes
+from btmd.planning.devices import Device, devices_for
 from btmd.planning.hyperparameters import HyperparameterValue
 from btmd.planning.length import LengthOption, asked_length, length_options
 from btmd.planning.memory import Shape
@@ -44,14 +44,12 @@ def candidates(
     asked_type = training_type_of(request, chosen)
     refuse_unfit_rows(request.tokens, asked_type)
     options = type_options(request, chosen)
-    classes = device_classes(request, chosen)
+    devices = devices_for(request, chosen)
     lengths = _lengths(request, chosen, asked_type)
     for option in options:
         for length in lengths:
             sensible = [
-                devices
-                for devices in classes
-                if _is_sensible(option, devices[0], length, options, request, chosen, allow)
+                device for device in devices if _is_sensible(option, device, length, options, request, chosen, allow)
             ]
             yield from _fastest_first(option, length, sensible, request, chosen)
 
@@ -98,21 +96,20 @@ def _cpu_seconds(
 def _fastest_first(
     option: TypeOption,
     length: LengthOption,
-    classes: list[list[Device]],
+    devices: list[Device],
     request: PlanRequest,
     chosen: Mapping[str, HyperparameterValue],
 ) -> Iterator[Candidate]:
     """The shapes of one type and length by their pace; of equal ones the one that computes most rows at once."""
     twice = [bool(chosen["gradient_checkpointing"])] if "gradient_checkpointing" in chosen else [False, True]
     paced = [
-        (_row_seconds(option, devices[0], again, request), -micro, place, again)
-        for place, devices in enumerate(classes)
+        (_row_seconds(option, device, again, request), -micro, place, again)
+        for place, device in enumerate(devices)
         for again in twice
-        for micro in micro_batches(request, chosen, devices[0])
+        for micro in micro_batches(request, chosen, device)
     ]
     for _, less_micro, place, again in sorted(paced):
-        for device in classes[place]:
-            yield _candidate(option, length, device, again, -less_micro, request, chosen)
+        yield _candidate(option, length, devices[place], again, -less_micro, request, chosen)
 
 
 def _candidate(

@@ -29,40 +29,35 @@ class Device:
         return self.name == "cpu"
 
 
-def device_classes(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> list[list[Device]]:
-    """Devices in groups of equal speed, the fastest group first; in each the one with most free memory first.
+def devices_for(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> list[Device]:
+    """The devices worth trying: of equally fast ones only that with most free memory. Raises InvalidValue.
 
-    The order of the groups does not depend on memory, so that more memory never leads to a slower group. Raises
-    InvalidValue.
+    What does not fit on that one fits on none of its equals. Which kinds there are does not depend on memory.
     """
     hardware = request.hardware
     asked = chosen.get("device")
     if asked == "cpu":
-        return [[_cpu(request, chosen)]]
+        return [_cpu(request, chosen)]
     if asked is not None:
         gpu = next((gpu for gpu in hardware.gpus if asked in (f"cuda:{gpu.index}", str(gpu.index))), None)
         if gpu is None:
             there = ["cpu", *(f"cuda:{gpu.index}" for gpu in hardware.gpus)]
             raise InvalidValue(f"There is no device {asked!r} here.", hint=f"This machine has: {', '.join(there)}.")
-        return [[_gpu(gpu, request, chosen)]]
+        return [_gpu(gpu, request, chosen)]
     if not hardware.gpus:
-        return [[_cpu(request, chosen)]]
-    computing = _gpus_for(request, chosen)
+        return [_cpu(request, chosen)]
     gpus = sorted(
-        (_gpu(gpu, request, chosen) for gpu in computing),
-        key=lambda device: (
-            PRECISION_RANK[device.precision],
-            not device.quantises,
-            -device.available_bytes,
-            device.name,
-        ),
+        (_gpu(gpu, request, chosen) for gpu in _gpus_for(request, chosen)),
+        key=lambda device: (*_kind(device), -device.available_bytes, device.name),
     )
-    classes = [
-        list(group) for _, group in groupby(gpus, key=lambda one: (PRECISION_RANK[one.precision], one.quantises))
-    ]
+    found = [next(group) for _, group in groupby(gpus, key=_kind)]
     if chosen.get("precision") != "fp16":
-        classes.append([_cpu(request, chosen, needs="cpu")])
-    return classes
+        found.append(_cpu(request, chosen, needs="cpu"))
+    return found
+
+
+def _kind(device: Device) -> tuple[int, bool]:
+    return PRECISION_RANK[device.precision], not device.quantises
 
 
 def _gpus_for(request: PlanRequest, chosen: Mapping[str, HyperparameterValue]) -> list[Gpu]:

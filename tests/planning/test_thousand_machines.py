@@ -16,7 +16,7 @@ def test_on_a_thousand_machines_every_plan_is_sound_and_more_memory_never_makes_
     count = Count()
     for number in range(MACHINES):
         count.machines += 1
-        for request in requests_on(number, *((None, 4) if PROOF else (1, 1))):
+        for request in requests_on(number, *((None, 3) if PROOF else (1, 1))):
             examine(request, count)
     if PROOF:
         record_proof(count)
@@ -55,7 +55,7 @@ def record_proof(count: Count) -> None:
             ],
             notes=[
                 "0-8 GPUs of 2-192 GB of mixed generations, full and empty; control groups from 0.7 GB; every preset, "
-                "each with four models drawn from eleven of 135 million to 70 billion weights, three data sets, "
+                "each with three models drawn from eleven of 135 million to 70 billion weights, three data sets, "
                 "permissions drawn for each; "
                 "memory raised six times by 0.3 to 80 GB everywhere, and by 40 GB on each device alone.",
                 "The pace is the formula's; where it is equal, fewer rows at once count as slower.",
