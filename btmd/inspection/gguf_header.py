@@ -18,6 +18,9 @@ _SCALARS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f"
 _STRING: Final = 8
 _ARRAY: Final = 9
 _MOST_ENTRIES: Final = 1_000_000
+_LARGEST_VALUE_BYTES: Final = 256 * 1024 * 1024
+"""Of one text or one array of numbers; the largest real ones are a vocabulary's."""
+_LARGEST_ALIGNMENT: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class _Reader:
         self._size_bytes = size_bytes
 
     def take(self, count: int) -> bytes:
-        if count > self._size_bytes:
+        if count > min(self._size_bytes, _LARGEST_VALUE_BYTES):
             raise EOFError
         data = self._file.read(count)
         if len(data) < count:
@@ -99,9 +102,10 @@ class _Reader:
             form = _SCALARS[kind][1]
             size = struct.calcsize("<" + form)
             return list(struct.unpack(f"<{count}{form}", self.take(count * size)))
-        if count > self._size_bytes:
-            raise EOFError
-        return [self.value(kind) for _ in range(count)]
+        # An array of arrays has no meaning in a model; depth without end would.
+        if kind != _STRING or count > min(self._size_bytes, _LARGEST_VALUE_BYTES) // 8:
+            raise ValueError("an array of what is no number and no text")
+        return [self.text() for _ in range(count)]
 
     @property
     def position(self) -> int:
@@ -124,7 +128,9 @@ def _read(reader: _Reader, size_bytes: int) -> GgufHeader:
         key = reader.text()
         values[key] = reader.value(reader.number("<I"))
     infos = [_tensor_info(reader) for _ in range(tensor_count)]
-    alignment = int(values.get("general.alignment", 32))
+    alignment = values.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 0 < alignment <= _LARGEST_ALIGNMENT:
+        raise ValueError("no alignment")
     start = -(-reader.position // alignment) * alignment
     tensors = tuple(_tensor(name, kind, shape, start + offset) for name, kind, shape, offset in infos)
     return GgufHeader(values, tensors, size_bytes)

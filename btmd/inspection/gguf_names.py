@@ -39,7 +39,7 @@ ROPE_FACTORS: Final = "rope_freqs.weight"
 def check_family(header: GgufHeader) -> str:
     """The family's name in both worlds. Raises WrongArchitecture for one that cannot be converted."""
     family = header.values.get("general.architecture")
-    if family not in _ARCHITECTURES:
+    if not isinstance(family, str) or family not in _ARCHITECTURES:
         raise WrongArchitecture(
             f"A GGUF file of the architecture '{str(family)[:40]}' cannot be converted.",
             hint="Convertible are: " + ", ".join(_ARCHITECTURES) + ". Or add the model's safetensors folder instead.",
@@ -49,12 +49,12 @@ def check_family(header: GgufHeader) -> str:
             "A GGUF file of a model with several experts cannot be converted.",
             hint="Add the model's safetensors folder instead.",
         )
-    if int(header.values.get("split.count", 1)) > 1:
+    if header.values.get("split.count", 1) not in (0, 1):
         raise WrongArchitecture(
             "This GGUF model is in several files, of which only one was given.",
             hint="Join them first: gguf-split --merge FIRST.gguf WHOLE.gguf",
         )
-    return str(family)
+    return family
 
 
 def hugging_face_names(header: GgufHeader) -> dict[str, GgufTensor]:
@@ -73,10 +73,13 @@ def hugging_face_names(header: GgufHeader) -> dict[str, GgufTensor]:
                 hint="Add the model's safetensors folder instead.",
             )
         named[name] = tensor
-    layers = int(header.values.get(f"{header.values['general.architecture']}.block_count", 0))
+    layers = header.values.get(f"{header.values['general.architecture']}.block_count", 0)
+    # Before anything is counted up to it: each layer has tensors of its own.
+    if not isinstance(layers, int) or not 0 < layers <= len(header.tensors):
+        raise ModelDamaged("The GGUF file does not give its number of layers.", hint="Copy or download the file again.")
     needed = {f"model.layers.{layer}.{_BLOCK[part]}.weight" for layer in range(layers) for part in _NEEDED}
     missing = ({"model.embed_tokens.weight", "model.norm.weight"} | needed) - set(named)
-    if missing or layers < 1:
+    if missing:
         raise ModelDamaged(
             f"The GGUF file lacks {len(missing)} of the model's tensors.", hint="Copy or download the file again."
         )

@@ -91,13 +91,14 @@ def read_header(path: Path) -> Header:
 def _tensor(path: Path, entry: Any) -> tuple[Tensor, int]:
     try:
         start, end = entry["data_offsets"]
-        tensor = Tensor(entry["dtype"], tuple(int(side) for side in entry["shape"]))
-        fits = 0 <= start <= end and end - start == tensor.size_bytes and all(side >= 0 for side in tensor.shape)
+        tensor = Tensor(entry["dtype"], tuple(entry["shape"]))
+        whole = all(type(number) is int and number >= 0 for number in (start, end, *tensor.shape))
+        fits = whole and start <= end and end - start == tensor.size_bytes
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, "its header cannot be understood") from error
     if not fits:
         raise _damaged(path, "a tensor's place in it does not match its shape")
-    return tensor, int(end)
+    return tensor, end
 
 
 def _damaged(path: Path, what: str) -> ModelDamaged:
