@@ -8,7 +8,6 @@ ratios spread as the prior says stand beside them and count for PRIOR_COUNT; the
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from btmd.domain.forecast import DISK, FORMULA, GPU_MEMORY, GUESS, MEMORY, TIME, TRIAL, Range
 
@@ -54,17 +53,22 @@ class Factors:
 def factors(history: History, quantity: str, basis: str) -> Factors:
     """The factors for one quantity."""
     seen = list(history.get((quantity, basis), ()))[:NEWEST]
-    normal = NormalDist(0.0, PRIOR_DEVIATIONS[quantity, basis])
+    deviation = PRIOR_DEVIATIONS[quantity, basis]
     weighted = [(one, 1.0) for one in seen]
     for index in range(PRIOR_SAMPLES):
         # Faded once real outcomes are many: it then stands for less than one of them.
         weight = PRIOR_COUNT / (1 + len(seen) / PRIOR_COUNT) / PRIOR_SAMPLES
-        weighted.append((normal.inv_cdf((index + 0.5) / PRIOR_SAMPLES), weight))
+        weighted.append((deviation * standard_quantile((index + 0.5) / PRIOR_SAMPLES), weight))
     weighted.sort()
     total = sum(weight for _, weight in weighted)
     # The outcome to come is one more of the same kind, and may lie outside all of them.
     tail = (1 - COVERAGE) / 2 * total / (total + TO_COME)
     return Factors(*(math.exp(_quantile(weighted, total * level)) for level in (tail, 0.5, 1 - tail)))
+
+
+def standard_quantile(share: float) -> float:
+    """Of the logistic distribution of mean 0 and deviation 1: like the normal one, with more far out."""
+    return math.sqrt(3) / math.pi * math.log(share / (1 - share))
 
 
 def _quantile(weighted: Sequence[tuple[float, float]], wanted: float) -> float:

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import replace
-from statistics import NormalDist
 
 from btmd.domain.forecast import DISK, FORMULA, GPU_MEMORY, GUESS, MEMORY, TIME, Forecast, Range
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
 from btmd.domain.units import MIB
-from btmd.planning.calibration import Factors, History, factors
+from btmd.planning.calibration import Factors, History, factors, standard_quantile
 from btmd.planning.memory import CPU_PROCESS_BYTES, MemoryEstimate, Shape, estimate_memory
 from btmd.planning.plan import Plan
 from btmd.planning.request import TokenFacts
@@ -122,7 +121,7 @@ def _largest_mean_length(plan: Plan, tokens: TokenFacts) -> float:
     half = longest - mean
     first = mean - half + 2 * half * (1 - (micro + 1) / (2 * (batch + 1)))
     deviation = half / math.sqrt(3 * micro) * (1.0 if micro == batch else 0.6)
-    above = NormalDist().inv_cdf(1 - 1 / (plan.total_steps + 2))
+    above = standard_quantile(1 - 1 / (plan.total_steps + 2))
     return max(1.0, min(longest, max(mean, first) + above * deviation))
 
 
