@@ -24,8 +24,8 @@ from tests.fixtures.tiny_model import make_tiny_llama
 
 PROOF = bool(os.environ.get("BTMD_PROOF"))
 PROOF_S = float(os.environ.get("BTMD_PROOF_S", "600"))
-FILES = 800
-WARM_UP = 200
+FILES = 400
+WARM_UP = 100
 """Files after which what the interpreter caches is there."""
 MOST_GROWTH_BYTES = 32 * 1024 * 1024
 _SEED = 20_261_122
