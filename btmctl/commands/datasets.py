@@ -22,6 +22,7 @@ def command() -> Noun:
         [
             "btmctl datasets add questions.jsonl --consent --purpose 'our help desk'",
             "btmctl datasets add table.csv --map prompt=Question --map completion=Answer",
+            "btmctl datasets add votes.csv --map prompt=Question --map chosen=Better --map rejected=Worse",
         ],
     )
     add.add_argument("path", metavar="PATH", help="JSONL, JSON, CSV or text")

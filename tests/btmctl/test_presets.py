@@ -115,3 +115,16 @@ def test_a_preset_is_edited_and_a_mistake_mended(run: Run, tmp_path: Path, monke
     assert (code, "num_epochs" in err, "num_epochs is now 4" in err) == (0, True, True)
     assert '"by hand"' in run("presets", "history", "mine")[1].splitlines()[0]
     assert run("presets", "edit", "quick_test")[0] == 6
+
+
+def test_each_preset_is_judged_for_this_machine_and_a_model_by_name_is_a_guess(run: Run) -> None:
+    code, out, _ = run("presets", "recommend")
+    assert code == 0
+    assert "small_gpu" in out
+    assert "Fits" in out or "Too large" in out
+    code, out, _ = run("presets", "recommend", "--model", "org/tiny-coder-135m", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["best"]["key"] == "code_assistant"
+    assert told["best"]["verdict"].startswith("A guess")
+    assert len(told["presets"]) == 9
