@@ -14,7 +14,7 @@ from btmd.trainer.process import seconds_since_start
 from btmd.trainer.run import Run
 from btmd.trainer.workload import Workload
 
-GROWTH_SHARE = 0.02
+GROWTH_SHARE = 0.01
 """Of the peak: what later phases add to it."""
 _WRITTEN_BYTES = 16 * 1024 * 1024
 _TOKENS = 4

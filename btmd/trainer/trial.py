@@ -112,8 +112,10 @@ class _Trial:
             if self._over(self._wanted.covering_s):
                 break
             self._take(portion)
+        self._run.state.optimizer.drop_gradients()
         met = len(self._seen & workload.shapes) - len(known & workload.shapes)
         grown = max(0, self._memory() - before) / met if met else 0.0
+        self._largest_again(workload)
         for portion in workload.spread(WARM_SAMPLES):
             if self._over(min(self._wanted.most_s, WARM_S)) or not portion.shapes <= self._seen:
                 continue
@@ -148,15 +150,19 @@ class _Trial:
             _settle(self._run, done=False)
             try:
                 self._take(heaviest)
-                if self._run.plan.batch_size > self._run.plan.micro_batch_size:
-                    # Later micro-batches of a step find the gradients of those before them.
-                    self._take(heaviest)
             except torch.OutOfMemoryError:
                 self._run.state.optimizer.drop_gradients()
                 torch.cuda.empty_cache()
                 self._smaller()
                 continue
             return workload, min(optimizer_s, self._idle_step())
+
+    def _largest_again(self, workload: Workload) -> None:
+        """The peak of a step in the middle of the run: beside every length's kernels and a step's gradients."""
+        plan = self._run.plan
+        if plan.batch_size > plan.micro_batch_size:
+            self._take(min(workload.portions, key=lambda one: (not one.shapes <= self._seen, one.tokens)))
+        self._take(workload.heaviest)
 
     def _lengths(self, portion: Portion) -> list[int]:
         return [self._lengths_of(member) for member in portion.members]
