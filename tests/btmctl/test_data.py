@@ -286,7 +286,8 @@ def test_a_log_that_does_not_fit_has_its_exit_code(
     btmctl: Btmctl, server: SmallServer, verdict: str, exit_code: int
 ) -> None:
     found = {"verdict": verdict, "checked": 4, "first_bad": 5, "reason": "its content does not fit its hash"}
-    server.answers("GET", "/audit/verification", found)
+    server.answers("GET", "/health", {"store_id": "a store"})
+    server.answers("GET", "/audit/verification", {**found, "compared": []})
     code, out, err = btmctl("audit", "verify")
     assert code == exit_code
     assert "event 5" in out
