@@ -70,9 +70,7 @@ def _spread(factors: tuple[float, float, float], amount: float, base: float = 0.
 
 
 def _training_s(run: Run, tried: Tried) -> float:
-    cost = fitted(tried.samples)
-    batches = tried.workload.weight * sum(cost.seconds(portion.tokens) for portion in tried.workload.portions)
-    return batches + run.total_steps * tried.optimizer_s
+    return tried.workload.seconds(fitted(tried.samples)) + run.total_steps * tried.optimizer_s
 
 
 def _measurements(run: Run) -> int:

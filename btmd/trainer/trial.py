@@ -14,7 +14,7 @@ import torch
 
 from btmd.frames import MachineRate
 from btmd.job_folder import JobFolder, TrainerPlan, TrialPlan, write_atomically
-from btmd.trainer.cost import Sample
+from btmd.trainer.cost import Sample, fitted
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.machine_rates import measure_rates
 from btmd.trainer.outlook import Tried, forecast_after
@@ -26,6 +26,11 @@ from btmd.trainer.workload import Portion, Shape, Workload, covering, portion_of
 WARM_SAMPLES = 5
 WARM_S = 6.0
 """Spent on timing what has been computed before, if the trial may last that long."""
+COVERING_SHARE = 0.25
+"""Of the run, as timed so far, for visiting every length once."""
+KERNEL_BYTES = 600_000
+ADAPTER_PRODUCTS, FULL_PRODUCTS, ROW_PRODUCTS, HEAD_PRODUCTS = 28, 13, 6, 3
+"""Distinct products at each length of the flat axis, of a row and of the vocabulary's places."""
 RESERVE_SHARE = 0.05
 """Of the memory, kept free when it is judged whether a run fits."""
 
@@ -108,8 +113,11 @@ class _Trial:
     def run(self) -> Tried:
         workload, optimizer_s = self._largest()
         before, known = self._memory(), self._seen
+        # The formula does not know how busy the machine is; what has been timed does.
+        expected_s = workload.seconds(fitted(self._samples))
+        most_s = max(self._wanted.covering_s, COVERING_SHARE * expected_s)
         for portion in covering(workload.portions, self._seen):
-            if self._over(self._wanted.covering_s):
+            if self._over(most_s):
                 break
             self._take(portion)
         self._run.state.optimizer.drop_gradients()
@@ -120,16 +128,16 @@ class _Trial:
             if self._over(min(self._wanted.most_s, WARM_S)) or not portion.shapes <= self._seen:
                 continue
             self._take(portion)
-        left = len(workload.shapes - self._seen)
+        left = workload.shapes - self._seen
         return Tried(
             samples=tuple(self._samples),
             workload=workload,
             optimizer_s=optimizer_s,
             peak_bytes=self._peak(),
             host_peak_bytes=peak_resident_bytes(),
-            to_come_bytes=int(grown * left),
+            to_come_bytes=max(int(grown * len(left)), self._kernel_bytes(left)),
             shapes=len(workload.shapes),
-            shapes_left=left,
+            shapes_left=len(left),
             seconds=time.monotonic() - self._began_s,
         )
 
@@ -156,6 +164,15 @@ class _Trial:
                 self._smaller()
                 continue
             return workload, min(optimizer_s, self._idle_step())
+
+    def _kernel_bytes(self, shapes: frozenset[Shape]) -> int:
+        """What oneDNN will keep for these lengths: by count, should the few that were tried have been odd."""
+        model = self._run.state.model
+        if model.device.type != "cpu" or model.dtype == torch.float32:
+            return 0
+        flat = ADAPTER_PRODUCTS if self._run.plan.trains_adapter else FULL_PRODUCTS
+        products = {"flat": flat, "row": ROW_PRODUCTS, "head": HEAD_PRODUCTS}
+        return sum(KERNEL_BYTES * products.get(kind, flat) for kind, _ in shapes)
 
     def _largest_again(self, workload: Workload) -> None:
         """The peak of a step in the middle of the run: beside every length's kernels and a step's gradients."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from btmd.trainer.cost import Cost
 from btmd.trainer.data import Rows, rows_of_step
 from btmd.trainer.model import Implementation
 from btmd.trainer.model.layout import bucket, round_up
@@ -43,6 +44,10 @@ class Workload:
     @property
     def shapes(self) -> frozenset[Shape]:
         return frozenset().union(*(one.shapes for one in self.portions))
+
+    def seconds(self, cost: Cost) -> float:
+        """What all micro-batches of the run take."""
+        return self.weight * sum(cost.seconds(portion.tokens) for portion in self.portions)
 
     def spread(self, count: int) -> list[Portion]:
         """Up to ``count`` portions from small to large, as they are distributed, the heaviest left out."""
