@@ -17,7 +17,7 @@ TRIAL_FROM_S = 20.0
 """A training that is expected to take less than this is over before a trial would have told anything."""
 TRIAL_LEAST_S = 30.0
 TRIAL_SHARE = 0.05
-COVERING_SHARE = 0.25
+COVERING_SHARE = 0.5
 """Of the run, for visiting every length once; the rest of the trial ends sooner."""
 GPU_HOST_BYTES = 2500 * MIB
 """Main memory of a trainer whose model is on a GPU: CUDA's own libraries are most of it."""

@@ -26,7 +26,7 @@ from btmd.trainer.workload import Portion, Shape, Workload, covering, portion_of
 WARM_SAMPLES = 5
 WARM_S = 6.0
 """Spent on timing what has been computed before, if the trial may last that long."""
-COVERING_SHARE = 0.25
+COVERING_SHARE = 0.5
 """Of the run, as timed so far, for visiting every length once."""
 KERNEL_BYTES = 600_000
 ADAPTER_PRODUCTS, FULL_PRODUCTS, ROW_PRODUCTS, HEAD_PRODUCTS = 28, 13, 6, 3

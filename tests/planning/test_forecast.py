@@ -74,7 +74,7 @@ def test_a_short_training_gets_no_trial_and_a_long_one_a_twentieth_and_every_len
     said = forecast()
     assert trial_seconds(replace(said, total_s=Range(5, 10, 15))) == (0, 0)
     assert trial_seconds(replace(said, total_s=Range(50, 100, 150))) == (30, 30)
-    assert trial_seconds(replace(said, total_s=Range(5000, 10_000, 15_000))) == (500, 2500)
+    assert trial_seconds(replace(said, total_s=Range(5000, 10_000, 15_000))) == (500, 5000)
 
 
 def test_without_any_outcome_the_prior_decides() -> None:
