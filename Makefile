@@ -48,8 +48,9 @@ dev: $(VENV)/.installed-dev
 quickstart: $(VENV)/.installed $(VENV)/.demo-model
 	@$(BIN)/btmctl quickstart
 
+# A file's tests stay together: they share a daemon or a model.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from btmctl import places
 from btmctl.client import Client
-from btmctl.errors import DAMAGED, FAILED, REFUSED, CommandError
+from btmctl.errors import DAMAGED, FAILED, REFUSED, CommandError, Unreachable
 from btmctl.unix_http import probe
 
 IDLE_EXIT_S = 600
@@ -38,8 +38,9 @@ def start(environment: Mapping[str, str], announce: Callable[[str], None]) -> Cl
         )
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if probe(socket_path) is None:
-            return Client(socket_path)
+        client = _answering(socket_path)
+        if client is not None:
+            return client
         if process.poll() == REFUSED:
             # Another btmctl may have started one a moment ago: then that one is about to answer.
             deadline = min(deadline, time.monotonic() + 5)
@@ -56,6 +57,18 @@ def start(environment: Mapping[str, str], announce: Callable[[str], None]) -> Cl
         code="daemon_failed",
         exit_code=process.returncode if process.returncode in (REFUSED, DAMAGED) else FAILED,
     )
+
+
+def _answering(socket_path: str) -> Client | None:
+    """A client of a daemon that answers. It listens before its log is open, and may end yet."""
+    if probe(socket_path) is not None:
+        return None
+    client = Client(socket_path)
+    try:
+        client.get("/health")
+    except Unreachable:
+        return None
+    return client
 
 
 def _last_words(log_path: str, begin: int) -> str:
