@@ -105,9 +105,11 @@ class Place:
                     os.write(master, self.typed.encode() + b"\n")
             elif process.poll() is not None:
                 break
+        # Before the terminal goes: its end would be a hang-up for a command that is about to end by itself.
+        code = process.wait(PATIENCE_S)
         os.close(master)
         self.said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said)
-        return process.wait(PATIENCE_S)
+        return code
 
     def btmctl(self, *arguments: str, typed: str = "") -> str:
         """Something that a person did before the accident."""
