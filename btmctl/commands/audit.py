@@ -77,7 +77,8 @@ def verify(arguments: argparse.Namespace, session: Session) -> int:
         return DONE
     where = f"event {found['first_bad']}: " if found["first_bad"] is not None else ""
     what = "Somebody changed the log." if exit_code == TAMPERED else "The log is damaged."
-    output.problem(what, f"{where}{found['reason']}", "With the daemon stopped, btmctl recover --from FOLDER rebuilds it from a backup.")
+    remedy = "With the daemon stopped, btmctl recover --from FOLDER rebuilds it from a backup."
+    output.problem(what, f"{where}{found['reason']}", remedy)
     output.line(f"{found['verdict']}: {where}{found['reason']}")
     _tell_compared(found, output)
     return exit_code
