@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from btmd.job_folder import write_atomically
 from btmd.restoring import Restoring
 from btmd.store.event_log import Store, StreamAppend
 from btmd.store.past import streams_of
+from btmd.watched_file import read_own
 
 log = logging.getLogger("btmd.health")
 
@@ -70,7 +72,9 @@ class FallingBack:
         failed = _read_marker(self._marker)
         if failed is not None and failed.seq == seq:
             await self._take_back_configuration(failed.reason)
-        self._marker.unlink(missing_ok=True)
+        with suppress(IsADirectoryError):
+            # A folder in its place is nobody's word; it stays where it is.
+            self._marker.unlink(missing_ok=True)
         self._started_with = await self._configuration_seq()
 
     async def after_failure(self, error: Exception) -> bool:
@@ -192,8 +196,8 @@ def _newest_configuration(connection: sqlite3.Connection) -> int:
 
 def _read_marker(path: Path) -> FailedStart | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=FailedStart)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(read_own(path) or b"", type=FailedStart)
+    except msgspec.MsgspecError:
         # Without a word that can be read, nothing is known against the configuration.
         return None
 

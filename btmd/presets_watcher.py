@@ -31,7 +31,7 @@ from btmd.preset_history import changes_of_preset
 from btmd.preset_text import written
 from btmd.presets import PresetRefused, parse_preset
 from btmd.store.event_log import Store
-from btmd.watched_file import FileWrong
+from btmd.watched_file import FileWrong, read_own
 
 log = logging.getLogger("btmd.presets")
 
@@ -218,7 +218,7 @@ def _line_of_key(text: str) -> int | None:
 
 def _remembered(path: Path) -> dict[str, Memory]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Memory])
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_own(path) or b"", type=dict[str, Memory])
+    except msgspec.MsgspecError:
         # Whatever stands there instead: without a memory, the files are compared with the log.
         return {}

@@ -19,7 +19,7 @@ from btmd.history import History
 from btmd.job_folder import write_atomically
 from btmd.settings_file import read_values, written
 from btmd.store.event_log import Store
-from btmd.watched_file import FileWrong
+from btmd.watched_file import FileWrong, read_own
 
 log = logging.getLogger("btmd.settings")
 
@@ -109,7 +109,7 @@ class SettingsMirror(Mirror):
 
 def _remembered(path: Path) -> Memory:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Memory)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_own(path) or b"", type=Memory)
+    except msgspec.MsgspecError:
         # Whatever stands there instead: without a memory, the file is compared with the log.
         return Memory()

@@ -13,6 +13,7 @@ from btmd.errors import InvalidValue
 from btmd.job_folder import sync_folder
 
 LARGEST_BYTES = 1024 * 1024
+LARGEST_OWN_BYTES = 256 * 1024 * 1024
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -37,7 +38,7 @@ class Content:
     mode: int
 
 
-def read_content(path: Path) -> Content | None:
+def read_content(path: Path, at_most_bytes: int = LARGEST_BYTES) -> Content | None:
     """What stands in the file, None where there is none. Raises FileWrong for no plain file, OSError."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -49,9 +50,18 @@ def read_content(path: Path) -> Content | None:
         raise
     with os.fdopen(file, "rb") as opened:
         about = os.fstat(file)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST_BYTES:
-            raise FileWrong(f"{path} is no file of at most {LARGEST_BYTES // 1024} kB.")
-        return Content(opened.read(LARGEST_BYTES + 1), about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode))
+        if not stat.S_ISREG(about.st_mode) or about.st_size > at_most_bytes:
+            raise FileWrong(f"{path} is no file of at most {at_most_bytes // 1024} kB.")
+        return Content(opened.read(at_most_bytes + 1), about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode))
+
+
+def read_own(path: Path) -> bytes | None:
+    """What the daemon left for itself; None for no file, and for what is in its place but cannot be one of ours."""
+    try:
+        content = read_content(path, LARGEST_OWN_BYTES)
+    except (FileWrong, OSError):
+        return None
+    return None if content is None else content.data
 
 
 def replace_content(path: Path, expected: Content | None, data: bytes) -> bool:

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,16 @@ def test_the_folder_and_the_socket_are_the_owners_alone(folder: Path) -> None:
         assert stat.S_IMODE(daemon.config.state_dir.stat().st_mode) == 0o700
         for path in daemon.config.state_dir.rglob("*"):
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_does_not_hold_up_the_start(folder: Path, make: Callable[[Path], None]) -> None:
+    config = config_of(folder)
+    config.state_dir.mkdir()
+    for path in (config.settings_memory_path, config.presets_memory_path, config.failed_start_path):
+        make(path)
+    with DaemonProcess(config) as daemon:
+        daemon.client.get("/settings/training.seed").ok()
 
 
 def test_the_socket_of_a_dead_daemon_is_replaced(folder: Path) -> None:
