@@ -9,6 +9,9 @@ from btmctl.unix_http import Response, request
 
 ROOT = "/api/basic-training"
 Document = dict[str, Any]
+ANSWER_S = 30.0
+"""How long a question may take, or a change that is nothing but an entry in the log."""
+WORK_S = 600.0
 _Piece = TypeVar("_Piece")
 Progress = Callable[[float | None, str], None]
 """Told a share from 0 to 1 (None while unknown) and a sentence."""
@@ -20,14 +23,14 @@ class Client:
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
 
-    def get(self, path: str, **query: object) -> Any:
-        return self._document("GET", path, query=query)
+    def get(self, path: str, *, timeout_s: float = ANSWER_S, **query: object) -> Any:
+        return self._document("GET", path, query=query, timeout_s=timeout_s)
 
     def post(self, path: str, body: Document | None = None) -> Any:
         return self._document("POST", path, body=body or {})
 
     def patch(self, path: str, body: Document) -> Any:
-        return self._document("PATCH", path, body=body)
+        return self._document("PATCH", path, body=body, timeout_s=ANSWER_S)
 
     def put(self, path: str, body: Document) -> Any:
         return self._document("PUT", path, body=body)
@@ -120,16 +123,30 @@ class Client:
         headers = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
         try:
             response = request(
-                self.socket_path, "PUT", target, headers=headers, body=pieces, body_size_bytes=size_bytes, timeout_s=600
+                self.socket_path,
+                "PUT",
+                target,
+                headers=headers,
+                body=pieces,
+                body_size_bytes=size_bytes,
+                timeout_s=WORK_S,
             )
         except OSError as error:
             raise _unreachable(self.socket_path, error) from None
         with response:
             self._checked(response)
 
-    def _document(self, method: str, path: str, *, query: Document | None = None, body: Document | None = None) -> Any:
+    def _document(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Document | None = None,
+        body: Document | None = None,
+        timeout_s: float = WORK_S,
+    ) -> Any:
         target = _target(path, query or {})
-        with self._send(method, target, body=body, accept="application/json", timeout_s=600) as response:
+        with self._send(method, target, body=body, accept="application/json", timeout_s=timeout_s) as response:
             content = b"".join(self._guarded(response.chunks()))
         return _parsed(content.decode("utf-8", "replace")) if content.strip() else None
 
@@ -200,7 +217,11 @@ def _unreachable(socket_path: str, error: OSError) -> Unreachable:
     if isinstance(error, PermissionError):
         why = f"{socket_path} may not be opened: that daemon belongs to somebody else."
     elif isinstance(error, TimeoutError):
-        why = f"The daemon at {socket_path} does not answer."
+        return Unreachable(
+            "The daemon does not answer.",
+            f"The one at {socket_path} runs, but nothing came back in time.",
+            "Try again; if that does not help, look into its log: journalctl --user -u btmd.",
+        )
     else:
         why = f"Nothing answers at {socket_path} ({error.strerror or error})."
     return Unreachable("The daemon cannot be reached.", why, "btmctl daemon run starts one.")

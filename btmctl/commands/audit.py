@@ -6,7 +6,7 @@ import re
 import time
 
 from btmctl import words
-from btmctl.client import Document
+from btmctl.client import WORK_S, Document
 from btmctl.errors import DAMAGED, DONE, TAMPERED, Unreachable, UsageError
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -95,9 +95,9 @@ def _verified(arguments: argparse.Namespace, session: Session) -> Document:
                 raise
             session.output.say(f"No daemon answers: {database} is read as it stands.", "yellow")
         else:
-            return dict(
-                client.get("/audit/verification", heads=_heads_for(client.get("/health")["store_id"], arguments))
-            )
+            heads = _heads_for(client.get("/health")["store_id"], arguments)
+            # The whole log is read for it.
+            return dict(client.get("/audit/verification", timeout_s=WORK_S, heads=heads))
     return _read_offline(arguments, session, database)
 
 

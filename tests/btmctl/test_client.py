@@ -1,9 +1,13 @@
 """What btmctl makes of what a server sends: whole, in pieces, refused, cut off."""
 
+import socket
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import btmctl.client as client_module
 from btmctl.client import Client
 from btmctl.errors import ConnectionLost, ServerRefused, Unreachable
 from tests.btmctl.small_server import ROOT, Request, SmallServer, chunked, reply
@@ -119,6 +123,35 @@ def test_an_upload_that_is_refused_early_says_why(server: SmallServer) -> None:
     with pytest.raises((ServerRefused, Unreachable)) as caught:
         Client(server.socket_path).upload(sha, pieces, 0, 20_000_000)
     assert caught.value.why == "Over 1 GB."
+
+
+def test_a_daemon_that_takes_the_question_but_says_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        with pytest.raises(Unreachable) as caught:
+            Client(str(tmp_path / "silent")).get("/status", timeout_s=0.2)
+    assert caught.value.what == "The daemon does not answer."
+    assert "daemon run" not in caught.value.hint
+
+
+@pytest.mark.parametrize("ask", [lambda client: client.get("/status"), lambda client: client.patch("/settings", {})])
+def test_short_requests_have_a_short_limit(
+    server: SmallServer, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Client], object]
+) -> None:
+    asked: list[float | None] = []
+    plain = client_module.request
+
+    def watched(*arguments: Any, timeout_s: float | None, **named: Any) -> Any:
+        asked.append(timeout_s)
+        return plain(*arguments, timeout_s=timeout_s, **named)
+
+    monkeypatch.setattr(client_module, "request", watched)
+    server.answers("GET", "/status", {})
+    server.answers("PATCH", "/settings", {})
+    ask(Client(server.socket_path))
+    assert asked[0] is not None
+    assert asked[0] <= 60
 
 
 def test_nobody_there() -> None:
