@@ -63,6 +63,29 @@ def at(text: str) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment_us)).isoformat()
 
 
+def event_number(text: str) -> int:
+    """The number of an event, or 0 for what was before all of them. Raises UsageError."""
+    from btmctl.errors import UsageError
+
+    if not text.strip().isascii() or not text.strip().isdigit():
+        raise UsageError(
+            f"{text!r} is no event's number.",
+            "They count from 1; 0 is before all of them.",
+            "btmctl config history shows those of the settings, btmctl events all.",
+        )
+    return int(text)
+
+
+def change_number(text: str) -> int:
+    """The number of a change, which is that of an event. Raises UsageError."""
+    from btmctl.errors import UsageError
+
+    number = event_number(text)
+    if not number:
+        raise UsageError("No change has the number 0.", "They count from 1.", "btmctl config history shows them.")
+    return number
+
+
 def duration_s(text: str) -> float:
     """``10m``, ``90s``, ``2h``, ``1d`` in seconds. Raises UsageError."""
     from btmctl.errors import UsageError
@@ -71,6 +94,8 @@ def duration_s(text: str) -> float:
     number, unit = text.strip()[:-1], text.strip()[-1:]
     if unit not in units or not number.isascii() or not number.isdigit():
         raise UsageError(f"{text!r} is no time span.", "It is a number and s, m, h or d.", "--confirm 10m")
+    if not int(number):
+        raise UsageError(f"{text!r} is no time at all.", "At least one second has to pass.", "--confirm 10m")
     return float(int(number) * units[unit])
 
 

@@ -25,14 +25,14 @@ def command() -> Single:
     )
     which = single.parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--at", metavar="TIME", type=words.at, help="2 hours ago, 2026-11-22 14:00, RFC 3339")
-    which.add_argument("--seq", metavar="N", type=int, help="the state after this event")
+    which.add_argument("--seq", metavar="N", type=words.event_number, help="the state after this event")
     which.add_argument("--backup", metavar="ID", help="the state in this backup, which is read through first")
     add = single.parser.add_argument
     add("--only", metavar="PARTS", help="settings,presets,models,datasets,access,consent (default: all but consent)")
     add("--mode", choices=("replace", "merge"), default="replace", help="merge only fills in what is missing")
     add("--prefer", choices=("current", "restored"), help="with merge: who wins where both have a value")
     add("--dry-run", action="store_true", help="only show what would change")
-    add("--expect", metavar="SEQ", type=int, help="refuse if something was changed after this event")
+    add("--expect", metavar="SEQ", type=words.event_number, help="refuse if something was changed after this event")
     add("--force", action="store_true", help="also when something was changed since the preview")
     return single
 
@@ -55,7 +55,10 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
             output.document(preview)
         else:
             show(preview, output)
-            output.say(f"btmctl restore {_which(preview)} --expect {preview['expected_head']} does it.")
+            if preview["conflicts"]:
+                output.say("--prefer current keeps what is in conflict, --prefer restored takes the earlier ones.")
+            elif preview["changes"]:
+                output.say(f"btmctl restore {_options(preview)} does it.")
         return DONE
     if not output.as_json:
         show(preview, output)
@@ -73,9 +76,10 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     answer = ask(session, body)
     if output.as_json:
         output.document(answer)
-    elif answer["undo_seq"] is not None:
-        output.say(answer["message"], "green")
-        output.say(f"btmctl restore --seq {answer['undo_seq']} takes it back.")
+        return DONE
+    output.say(answer["message"], "green")
+    if answer["undo_seq"] is not None:
+        output.say(f"btmctl restore --seq {answer['undo_seq']} {_parts(answer)} takes it back.")
     return DONE
 
 
@@ -103,9 +107,18 @@ def show(preview: Document, output: Output) -> None:
         output.line(f"left alone, {text}")
 
 
-def _which(preview: Document) -> str:
+def _options(preview: Document) -> str:
+    """What asks for exactly that which a preview showed."""
     target = preview["target"]
-    return f"--backup {target['backup_id']}" if target["backup_id"] else f"--seq {target['seq']}"
+    which = f"--backup {target['backup_id']}" if target["backup_id"] else f"--seq {target['seq']}"
+    merge = f" --mode {preview['mode']}" if preview["mode"] != "replace" else ""
+    prefer = f" --prefer {preview['prefer']}" if preview["prefer"] else ""
+    return f"{which} --expect {preview['expected_head']} {_parts(preview)}{merge}{prefer}"
+
+
+def _parts(answer: Document) -> str:
+    # Without them it would be all parts but the consent: other things than were restored, and perhaps not those.
+    return f"--only {','.join(answer['components'])}"
 
 
 def in_words(one: Document) -> str:

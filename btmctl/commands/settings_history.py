@@ -37,7 +37,7 @@ def add_verbs(noun: Noun) -> None:
         "Take back the newest change, or change N of the history; an undo can be undone.",
         ["btmctl config undo", "btmctl config undo 41"],
     )
-    undo.add_argument("number", nargs="?", type=int, metavar="N", help="its number in the history")
+    undo.add_argument("number", nargs="?", type=words.change_number, metavar="N", help="its number in the history")
     undo.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     undo.add_argument("--force", action="store_true", help="also when a setting was changed again since")
     confirm = noun.verb(
@@ -46,7 +46,9 @@ def add_verbs(noun: Noun) -> None:
         "Keep a change that was made with --confirm.",
         ["btmctl config confirm", "btmctl config confirm 41"],
     )
-    confirm.add_argument("number", nargs="?", type=int, metavar="N", help="its number (default: the newest that waits)")
+    confirm.add_argument(
+        "number", nargs="?", type=words.change_number, metavar="N", help="its number (default: the newest that waits)"
+    )
     noun.verb("schema", show_schema, "Show what can be set, to what.", ["btmctl config schema --json"])
 
 

@@ -83,7 +83,7 @@ async def restore(body: Restore, request: Request, parts: Parts, actor: Actor) -
     """Bring back the state of a moment; with `dry_run`, only say what would change.
 
     Give the preview's `expected_head` to apply exactly what was shown: it is refused when something of it changed
-    since, unless `force` is true. A restore is undone by another one to `undo_seq`.
+    since, unless `force` is true. A restore is undone by another one to `undo_seq`, `only` of the same `components`.
     """
     return await _done(body, request, parts, actor)
 
@@ -93,7 +93,7 @@ RESTORE_EXAMPLE = {"restore_id": "4f1c0a9e77", "number": 58, "recorded_at": "202
 
 @operation(router, "GET", "/restores", Permission.READ, **described([RESTORE_EXAMPLE], text="newest first"))
 async def list_restores(parts: Parts) -> Response:
-    """The restores there were. `number` is that of the first event: one to the event before undoes it."""
+    """The restores there were. One of the same `components` to the event before `number`, its first, undoes it."""
     rows = await parts.store.query(lambda connection: newest_rows(connection, STREAM, 2000))
     completed = {row.data["restore_id"]: row.data for row in rows if row.type == "RestoreCompleted"}
     return json_answer(
@@ -179,8 +179,11 @@ def _answer(shown: dict[str, Any], prepared: Prepared, done: Done | None) -> dic
     count = "1 change" if len(plan.changes) == 1 else f"{len(plan.changes)} changes"
     whence = f"{'in' if prepared.target.backup_id else 'after'} {in_words(prepared.target)}"
     applied = done is not None and bool(done.rows)
+    message = f"{'Restored' if applied else 'Restoring'} the state {whence}: {count}."
+    if done is not None and not applied:
+        message = f"Nothing was changed: what may come back is as it was {whence}."
     return {
-        "message": f"{'Restored' if applied else 'Restoring'} the state {whence}: {count}.",
+        "message": message,
         "restore_id": done.restore_id if done is not None and applied else None,
         "dry_run": done is None,
         "target": shown,

@@ -8,7 +8,7 @@ import pytest
 
 from btmctl.__main__ import main
 from btmctl.session import Session
-from tests.fixtures.daemon import ThreadedDaemon, config_of
+from tests.fixtures.daemon import ThreadedDaemon, config_of, rows
 from tests.fixtures.short_folder import short_folder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -99,9 +99,58 @@ def test_a_restore_shows_what_it_would_do_and_is_taken_back(run: Run) -> None:
     code, out, err = run("restore", "--seq", str(then), "--yes")
     assert code == 0
     assert value(run, "training.seed") == 70
-    undo = next(line for line in err.splitlines() if "takes it back" in line).split()[3]
-    assert json.loads(run("restore", "--seq", undo, "--yes", "--json")[1])["changes"][0]["after"] == 71
+    undo = taking_back(err)
+    assert json.loads(run(*undo, "--yes", "--json")[1])["changes"][0]["after"] == 71
     assert value(run, "training.seed") == 71
+
+
+def taking_back(printed: str) -> list[str]:
+    """The command that a restore printed, without the program's name."""
+    line = next(line for line in printed.splitlines() if line.endswith(" takes it back."))
+    return line.removesuffix(" takes it back.").split()[1:]
+
+
+def test_consent_that_was_brought_back_goes_again_by_the_printed_command_and_nothing_else_does(
+    run: Run, daemon: ThreadedDaemon
+) -> None:
+    client = daemon.client
+    client.add_dataset(rows(20), "agreed")
+    then = client.events()[-1]["seq"]
+    client.send("DELETE", "/consents/agreed").ok()
+    run("config", "set", "training.seed=77")
+    code, _, err = run("restore", "--seq", str(then), "--only", "consent", "--yes")
+    assert (code, client.get("/datasets/agreed").ok()["consent"]) == (0, ["train"])
+    run("config", "set", "training.seed=78")
+    assert run(*taking_back(err), "--yes")[0] == 0
+    assert (client.get("/datasets/agreed").ok()["consent"], value(run, "training.seed")) == ([], 78)
+
+
+def test_the_command_that_a_preview_names_does_what_it_showed(run: Run) -> None:
+    then = json.loads(run("config", "set", "training.seed=60", "--json")[1])["number"]
+    run("config", "set", "training.seed=61")
+    asked = ("restore", "--seq", str(then), "--only", "settings", "--mode", "merge")
+    assert "--prefer current keeps" in run(*asked, "--dry-run")[2]
+    printed = run(*asked, "--prefer", "restored", "--dry-run")[2].splitlines()[-1]
+    assert run(*printed.removesuffix(" does it.").split()[1:])[0] == 0
+    assert value(run, "training.seed") == 60
+    asked = ("restore", "--at", "now")
+    assert "does it" not in run(*asked, "--dry-run")[2]
+    assert "Nothing was changed" in run(*asked)[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("restore", "--seq", "-1"),
+        ("restore", "--seq", "0", "--expect", "x"),
+        ("config", "undo", "0"),
+        ("config", "confirm", "0"),
+        ("config", "set", "training.seed=1", "--confirm", "0s"),
+    ],
+)
+def test_impossible_numbers_are_refused_in_words_for_the_command_line(run: Run, arguments: tuple[str, ...]) -> None:
+    code, _, err = run(*arguments)
+    assert (code, "openapi" in err) == (2, False)
 
 
 def test_a_restore_is_refused_when_something_changed_since_the_preview(run: Run) -> None:
