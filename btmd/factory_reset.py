@@ -91,12 +91,26 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What an undone reset brought back. ``problems`` are files that could not be."""
+    """What an undone reset brought back. ``problems``: files that could not be. ``undo_seq``: the event before it."""
 
     changes: list[Restored]
     left_alone: list[str]
     files: int
     problems: tuple[ArtefactProblem, ...]
+    undo_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class UndoPreview:
+    """What undoing the newest reset would change. ``files`` are those that its backup holds."""
+
+    reset_id: str
+    backup_id: str
+    changes: list[Restored]
+    left_alone: list[str]
+    files: int
+    files_bytes: int
+    expected_head: int
 
 
 class FactoryReset:
@@ -194,31 +208,58 @@ class FactoryReset:
         except BtmdError as error:
             log.error("a factory reset waits for the next start: %s", error.detail)
 
-    async def undo(self, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> Undone:
+    async def preview_undo(self, by_uid: int, on_progress: OnProgress = ignore_progress) -> UndoPreview:
+        """What ``undo`` would do now; the backup is read through for it. Raises as ``undo``."""
+        state, row = await self._to_undo()
+        target = await target_in_backup(row, self._backups, self._store, self._history, on_progress)
+        expected_head = self._store.head.seq
+        plans = [(await self._restoring.prepare(target, manner, by_uid)).plan for manner in _UNDO]
+        files = [one for one in (await self._backups.show(row)).artefacts if not one.erased]
+        return UndoPreview(
+            state.reset_id,
+            row.backup_id,
+            [one for plan in plans for one in plan.changes],
+            [text for plan in plans for text in plan.left_alone],
+            len(files),
+            sum(one.size_bytes for one in files),
+            expected_head,
+        )
+
+    async def undo(
+        self, *, actor: Actor, expected_head: int | None = None, on_progress: OnProgress = ignore_progress
+    ) -> Undone:
         """Bring back what the newest reset took away, files included; what came since stays.
 
-        Raises Conflict where there was none, BackupNotFound, PartMissing, Damaged, Tampered, WrongKey.
+        With ``expected_head``, only if nothing of it changed after that event. Raises Conflict where there was none,
+        LogMovedOn, BackupNotFound, PartMissing, Damaged, Tampered, WrongKey.
         """
         async with self._turn:
-            state: ResetState | None
-            state, _ = await self._handler.state(resets.STREAM)
-            if state is None or state.undone or not state.completed:
-                raise Conflict(
-                    "There is no factory reset that could be undone.",
-                    hint="`btmctl restore` brings back any earlier moment.",
-                )
-            row = await self._backups.find(state.backup_id)
+            state, row = await self._to_undo()
             target = await target_in_backup(row, self._backups, self._store, self._history)
             brought = await self._bring_back(row, on_progress)
             changes: list[Restored] = []
             left_alone: list[str] = []
+            undo_seq = self._store.head.seq
             for manner in _UNDO:
-                plan = (await self._restoring.restore(target, manner, actor=actor)).prepared.plan
-                changes += plan.changes
-                left_alone += plan.left_alone
+                done = await self._restoring.restore(target, manner, actor=actor, expected_head=expected_head)
+                if done.rows and not changes:
+                    undo_seq = done.rows[0].seq - 1
+                changes += done.prepared.plan.changes
+                left_alone += done.prepared.plan.left_alone
             command = NoteUndone(state.reset_id, brought.artefacts, tuple(left_alone))
             await self._handler.handle(command, actor=actor)
-            return Undone(changes, left_alone, brought.artefacts, brought.problems)
+            return Undone(changes, left_alone, brought.artefacts, brought.problems, undo_seq)
+
+    async def _to_undo(self) -> tuple[ResetState, BackupRow]:
+        """The newest reset and the backup before it. Raises Conflict, BackupNotFound."""
+        state: ResetState | None
+        state, _ = await self._handler.state(resets.STREAM)
+        if state is None or state.undone or not state.completed:
+            raise Conflict(
+                "There is no factory reset that could be undone.",
+                hint="`btmctl restore` brings back any earlier moment.",
+            )
+        return state, await self._backups.find(state.backup_id)
 
     async def _bring_back(self, row: BackupRow, on_progress: OnProgress) -> BroughtBackAnswer:
         request = BringBackRequest(

@@ -4,6 +4,7 @@ import argparse
 
 from btmctl import words
 from btmctl.client import Document
+from btmctl.commands.restore import in_words
 from btmctl.errors import DONE, Refused
 from btmctl.output import Output
 from btmctl.parser import Single
@@ -39,7 +40,7 @@ def command() -> Single:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
-    return undo(session) if arguments.undo else reset(arguments, session)
+    return undo(arguments, session) if arguments.undo else reset(arguments, session)
 
 
 def reset(arguments: argparse.Namespace, session: Session) -> int:
@@ -67,9 +68,20 @@ def reset(arguments: argparse.Namespace, session: Session) -> int:
     return DONE
 
 
-def undo(session: Session) -> int:
+def undo(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    done = session.client.run("/reset/undo", {}, output.progress)
+    preview = session.client.run("/reset/undo", {"dry_run": True}, output.progress)
+    output.end_progress()
+    if arguments.dry_run and output.as_json:
+        output.document(preview)
+        return DONE
+    if not output.as_json:
+        show_undo(preview, output)
+    if arguments.dry_run:
+        return DONE
+    if not session.confirm("Undo the reset?", otherwise="--yes undoes it; --dry-run only tells what would change."):
+        raise Refused("Nothing was undone.", "", "", code="declined")
+    done = session.client.run("/reset/undo", {"expected_head": preview["expected_head"]}, output.progress)
     output.end_progress()
     if output.as_json:
         output.document(done)
@@ -79,7 +91,24 @@ def undo(session: Session) -> int:
         output.say(f"{problem['name']} did not come back: {problem['detail']}", "yellow")
     for text in done["left_alone"]:
         output.line(f"left alone, {text}")
+    if done["changes"]:
+        parts = ",".join(done["components"])
+        output.say(f"btmctl restore --seq {done['undo_seq']} --only {parts} takes it back.")
     return DONE
+
+
+def show_undo(preview: Document, output: Output) -> None:
+    """What comes back, and what it takes the place of."""
+    output.say(f"The state in the backup {preview['backup_id']}, from before the reset, comes back:", "bold")
+    for one in preview["changes"]:
+        output.line(f"{one['component']}: {in_words(one)}")
+    if not preview["changes"]:
+        output.line("nothing: all is as it was")
+    if preview["files"]:
+        output.line(f"files that the backup holds: {preview['files']}, {words.size(preview['files_bytes'])}")
+    for text in preview["left_alone"]:
+        output.line(f"left alone, {text}")
+    output.say("What was added since the reset stays.")
 
 
 def show(preview: Document, output: Output) -> None:

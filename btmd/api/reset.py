@@ -1,9 +1,10 @@
 """Factory resets: previewed, never without a proved backup, and undone again."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,6 +15,7 @@ from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.work import heard
 from btmd.domain.event import Actor
+from btmd.domain.restore import COMPONENTS
 from btmd.factory_reset import Reset
 
 router = Router(prefix="/reset", tags=("backups",))
@@ -68,22 +70,51 @@ async def reset(request: Request, parts: Parts, actor: Actor, body: FactoryReset
     return await working_answer(request, work, parts.stopping)
 
 
-UNDONE_EXAMPLE = {"message": "The factory reset is undone: 3 changes, 5 files.", "changes": [], "left_alone": []}
+UNDONE_EXAMPLE: dict[str, Any] = {
+    "message": "The factory reset is undone: 3 changes, 5 files.",
+    "dry_run": False,
+    "changes": [],
+    "left_alone": [],
+    "files": 5,
+    "problems": [],
+    "components": COMPONENTS,
+    "undo_seq": 61,
+}
+
+
+class ResetUndo(msgspec.Struct):
+    """``dry_run`` only says what would change; its ``expected_head`` makes the undo do that or nothing."""
+
+    dry_run: bool = False
+    expected_head: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
 @operation(router, "POST", "/undo", Permission.ADMIN, **described(UNDONE_EXAMPLE, errors=(404, 409)))
-async def undo_reset(request: Request, parts: Parts, actor: Actor) -> Response:
-    """Bring back what the newest factory reset took away, files included; what was added since stays."""
+async def undo_reset(request: Request, parts: Parts, actor: Actor, body: ResetUndo | None = None) -> Response:
+    """Bring back what the newest factory reset took away, files included; what was added since stays.
+
+    A value that was changed since gets the one from before the reset: `dry_run` shows each. A restore of `components`
+    to `undo_seq` takes it back.
+    """
+    asked = body or ResetUndo()
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
-            done = await parts.factory_reset.undo(actor=actor, on_progress=on_progress)
+            if asked.dry_run:
+                preview = await parts.factory_reset.preview_undo(actor.uid, on_progress)
+                return {"message": "Nothing was changed.", "dry_run": True, **asdict(preview)}
+            done = await parts.factory_reset.undo(
+                actor=actor, expected_head=asked.expected_head, on_progress=on_progress
+            )
         return {
             "message": f"The factory reset is undone: {len(done.changes)} changes, {done.files} files.",
+            "dry_run": False,
             "changes": [asdict(one) for one in done.changes],
             "left_alone": done.left_alone,
             "files": done.files,
             "problems": msgspec.to_builtins(done.problems),
+            "components": COMPONENTS,
+            "undo_seq": done.undo_seq,
         }
 
     return await working_answer(request, work, parts.stopping)

@@ -218,6 +218,17 @@ def test_on_the_command_line_it_is_told_before_and_asked_for(made: Place, folder
         code, _, err = run(daemon, "reset", "--yes")
         assert (code, "--undo" in err) == (0, True)
         assert state_of(daemon.client)["settings"]["training.seed"] == 42
+        daemon.client.patch("/settings", {"changes": {"training.seed": 43}}).ok()
+        since = state_of(daemon.client)
+        code, out, err = run(daemon, "reset", "--undo", "--dry-run")
+        assert (code, "training.seed: 43 -> 4711" in out, "is undone" in err) == (0, True, False)
+        assert json.loads(run(daemon, "reset", "--undo", "--dry-run", "--json")[1])["dry_run"] is True
         code, _, err = run(daemon, "reset", "--undo")
+        assert (code, "--yes" in err) == (6, True)
+        assert state_of(daemon.client) == since
+        code, _, err = run(daemon, "reset", "--undo", "--yes")
         assert (code, "undone" in err) == (0, True)
         assert state_of(daemon.client) == before
+        back = next(line for line in err.splitlines() if line.endswith(" takes it back."))
+        assert run(daemon, *back.removesuffix(" takes it back.").split()[1:], "--yes")[0] == 0
+        assert state_of(daemon.client) == since
