@@ -25,11 +25,12 @@ def _libc() -> Any:
 class FolderWatch:
     """Tells when a file in ``folder`` was written, made, moved or removed; hidden files are nobody's business.
 
-    Raises OSError when the kernel refuses.
+    With ``only`` it tells of what has that name. Raises OSError when the kernel refuses.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, only: str | None = None) -> None:
         self._folder = folder
+        self._only = None if only is None else os.fsencode(only)
         libc = _libc()
         self._file = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         if self._file < 0:
@@ -40,6 +41,9 @@ class FolderWatch:
             problem = _failure("the folder cannot be watched", folder)
             os.close(self._file)
             raise problem
+        # Moved along with the folder above, this one would be followed to where it went. That one may not be ours to
+        # read, which costs no more than this.
+        libc.inotify_add_watch(self._file, os.fsencode(folder.parent), _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_ONLYDIR)
 
     async def changed(self) -> None:
         """Return once something has changed since the last call. Raises FileNotFoundError when the folder went away."""
@@ -48,8 +52,11 @@ class FolderWatch:
             happened = list(self._happened())
             if any(mask & _ENDED for mask, _ in happened):
                 raise FileNotFoundError(2, "the folder is not there any more", str(self._folder))
-            if any(not name.startswith(b".") for _, name in happened):
+            if any(self._is_of_interest(name) for _, name in happened):
                 return
+
+    def _is_of_interest(self, name: bytes) -> bool:
+        return not name.startswith(b".") if self._only is None else name == self._only
 
     def _happened(self) -> Iterator[tuple[int, bytes]]:
         while True:

@@ -60,7 +60,9 @@ class PresetsWatcher:
         self._new_id, self._troubles = new_id, troubles
         self._memories = _remembered(memory_path)
         self._syncs: dict[str, FileSync] = {}
-        self._follower = FolderFollower(store, folder, TYPES, self.sync)
+        self._follower = FolderFollower(
+            store, folder, TYPES, self.sync, about=f"watch of the {FOLDER}", troubles=troubles
+        )
 
     async def run(self) -> None:
         """Follow both sides until cancelled."""
@@ -92,8 +94,11 @@ class PresetsWatcher:
         """The names of the files that are there; a folder that went away is made again, and its files with it."""
         if self._folder.is_symlink():
             raise OSError(0, "it is a link; links are not followed")
-        if not self._folder.is_dir():
+        there = self._folder.is_dir()
+        if not there:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._follower.went_away() or not there:
+            # What a folder in its place lacks, nobody has taken out of it.
             self._memories.clear()
             self._syncs.clear()
         return {name for name in os.listdir(self._folder) if name.endswith(ENDING) and not name.startswith(".")}

@@ -46,7 +46,14 @@ class SettingsWatcher:
             troubles=troubles,
         )
         self._folder = path.parent
-        self._follower = FolderFollower(store, path.parent, frozenset((SettingChanged.TYPE,)), self._sync_or_tell)
+        self._follower = FolderFollower(
+            store,
+            path.parent,
+            frozenset((SettingChanged.TYPE,)),
+            self._sync_or_tell,
+            about="watch of the settings folder",
+            troubles=troubles,
+        )
 
     async def run(self) -> None:
         """Follow both sides until cancelled."""

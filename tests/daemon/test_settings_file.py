@@ -1,6 +1,7 @@
 """settings.toml edited by hand while the daemon runs, and while it does not."""
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from btmd import folder_follower
 from btmd.settings_file import read_values
 from tests.fixtures.daemon import PATIENCE_S, ThreadedDaemon, config_of
 from tests.fixtures.short_folder import short_folder
@@ -44,6 +46,9 @@ class Edited:
         """Wait until the file sets exactly these values of ``training``."""
         self.wait(lambda: self.in_file() == {f"training.{key}": value for key, value in values.items()})
 
+    def problems(self) -> dict[str, str]:
+        return dict(self.client.get("/health").ok()["problems"])
+
     def trouble(self) -> str:
         return str(self.client.get("/health").ok()["problems"].get("settings file", ""))
 
@@ -63,6 +68,12 @@ def edited(folder: Path) -> Iterator[Edited]:
 def it() -> Iterator[Edited]:
     with short_folder() as folder, edited(folder) as found:
         yield found
+
+
+@pytest.fixture
+def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is noticed then, a watch has told."""
+    monkeypatch.setattr(folder_follower, "LOOK_AGAIN_S", 10 * PATIENCE_S)
 
 
 def test_both_ways_lead_to_the_same(it: Edited) -> None:
@@ -174,6 +185,36 @@ def test_a_link_in_its_place_is_not_followed(it: Edited) -> None:
     it.set("training.patience", 2)
     assert other.read_text() == "[training]\nseed = 1\n"
     assert it.value("training.seed") == 42
+
+
+def test_a_folder_that_went_away_is_watched_again_as_soon_as_it_is_there(it: Edited, no_second_look: None) -> None:
+    shutil.rmtree(it.path.parent)
+    it.set("training.seed", 7)
+    it.wait(it.path.exists)
+    it.wait_for_file(seed=7)
+    for seed in (11, 12, 13):
+        it.path.write_text(f"[training]\nseed = {seed}\n")
+        it.wait_for_value("training.seed", seed)
+    assert [event["data"]["after"] for event in it.events("SettingChanged")] == [7, 11, 12, 13]
+    presets = it.path.parent / "presets"
+    it.wait(presets.is_dir)
+    it.wait(lambda: it.problems() == {})
+
+
+def test_a_folder_put_in_the_place_of_another_is_the_one_that_is_watched(it: Edited, no_second_look: None) -> None:
+    folder = it.path.parent
+    folder.rename(folder.with_name("away"))
+    it.wait(lambda: "watch of the settings folder" in it.problems())
+    new = folder.with_name("new")
+    new.mkdir()
+    (new / "settings.toml").write_text("[training]\nseed = 5\n")
+    new.rename(folder)
+    it.wait_for_value("training.seed", 5)
+    it.path.write_text("[training]\nseed = 6\n")
+    it.wait_for_value("training.seed", 6)
+    # The presets are followed to the new folder too, not to where the old one went.
+    assert it.client.send("PUT", "/preset-definitions/mine", b'{"made_from": "quick_test"}').status == 200
+    it.wait((folder / "presets" / "mine.toml").exists)
 
 
 def test_a_folder_that_cannot_be_used_is_told_and_the_settings_work() -> None:
