@@ -376,8 +376,10 @@ class Backups:
             await self._take(row.folder, answer.listing)
         return answer.freed_bytes
 
-    async def prune(self, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DeletedAnswer:
-        """Let go what the settings do not keep, in the state folder's own backups."""
+    async def prune(
+        self, *, actor: Actor, dry_run: bool = False, on_progress: OnProgress = ignore_progress
+    ) -> DeletedAnswer:
+        """Let go what the settings do not keep, in the state folder's own backups; with ``dry_run`` only name it."""
         if manifests_in(self.own_folder) is None:
             return DeletedAnswer((), 0, True, ListAnswer(()))
         state, _ = await self._handler.state(settings.STREAM)
@@ -390,9 +392,12 @@ class Backups:
             weekly=int(value("backup.keep_weekly")),
             monthly=int(value("backup.keep_monthly")),
             max_size_bytes=int(max_gb * GIB) if max_gb else None,
+            dry_run=dry_run,
         )
         async with self._child.turn:
             answer = await self._child.ask(request, DeletedAnswer, on_progress)
+            if dry_run:
+                return answer
             anew = next((facts_of(one) for one in answer.listing.backups if one.name == answer.made_anew), None)
             await self._handler.handle(RecordDeletion(self.own_folder, answer.names, "prune", anew), actor=actor)
             await self._take(self.own_folder, answer.listing)

@@ -221,12 +221,18 @@ def _say_check(check: Document, output: Output) -> None:
 
 def delete(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    full = [one for one in session.client.get("/backups") if one["kind"] == "full" and one["reachable"]]
-    if len(full) == 1 and _is_meant(full[0], arguments.backup):
-        question = f"{full[0]['backup_id']} is the only full backup. Delete it?"
-        if not session.confirm(question, otherwise="--yes deletes it all the same."):
-            raise Refused("Nothing was deleted.", "", "", code="declined")
-    answer = session.client.delete(f"/backup/{arguments.backup}")
+    listed = session.client.get("/backups")
+    # Found once: "last" must not be another one by the time of the answer.
+    meant = listed[0]["backup_id"] if arguments.backup == "last" and listed else arguments.backup
+    one = session.client.delete(f"/backup/{meant}", dry_run=True)
+    full = [other for other in listed if other["kind"] == "full" and other["reachable"]]
+    only = len(full) == 1 and full[0]["backup_path"] == one["backup_path"]
+    what = f"{one['backup_id']}, {one['description']!r}, made {words.moment(one['created_at'])}"
+    question = f"{what}, is the only full backup. Delete it?" if only else f"Delete the backup {what}?"
+    otherwise = "--yes deletes it all the same." if only else "--yes deletes it."
+    if not session.confirm(question, otherwise=otherwise):
+        raise Refused("Nothing was deleted.", "", "", code="declined")
+    answer = session.client.delete(f"/backup/{one['backup_id']}")
     if output.as_json:
         output.document(answer)
     else:
@@ -234,12 +240,18 @@ def delete(arguments: argparse.Namespace, session: Session) -> int:
     return DONE
 
 
-def _is_meant(one: Document, text: str) -> bool:
-    return text in ("last", one["description"]) or one["backup_id"].startswith(text[:16].lower())
-
-
 def prune(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
+    preview = session.client.run("/backups/prune", {"dry_run": True}, output.progress)
+    output.end_progress()
+    if preview["deleted"] and not session.yes:
+        made = {one["backup_id"]: one for one in session.client.get("/backups")}
+        output.say(preview["message"])
+        for backup_id in preview["deleted"]:
+            one = made[backup_id]
+            output.say(f"{backup_id}  {words.moment(one['created_at'])}  {one['kind']}  {one['description']}")
+        if not session.confirm("Delete them?", otherwise="--yes deletes them."):
+            raise Refused("Nothing was deleted.", "", "", code="declined")
     answer = session.client.run("/backups/prune", {}, output.progress)
     output.end_progress()
     if output.as_json:

@@ -111,6 +111,16 @@ def _mb(size_bytes: int) -> float:
     return round(size_bytes / 1e6, 6)
 
 
+def _size(size_bytes: int) -> str:
+    """Powers of ten, as the fields in MB are."""
+    amount = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if amount >= 100 or unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
 @operation(
     router, "POST", "/backup", Permission.ADMIN, **described(CREATED_EXAMPLE, text="Backup", errors=(400, 404, 409))
 )
@@ -145,32 +155,50 @@ async def list_backups(parts: Parts) -> Response:
 
 
 @operation(router, "DELETE", "/backup/{backup_id}", Permission.ADMIN, **described({"message": "..."}, errors=(404,)))
-async def delete_backup(backup_id: str, parts: Parts, actor: Actor) -> Response:
-    """Delete one backup; every other one stays whole."""
+async def delete_backup(backup_id: str, parts: Parts, actor: Actor, dry_run: bool = False) -> Response:
+    """Delete one backup; every other one stays whole. With `dry_run`, only say which one it would be."""
     row = await parts.backups.find(backup_id)
+    if dry_run:
+        shown = row_json(row, parts.backups.freed_bytes(row))
+        return json_answer({"message": f"The backup {row.backup_id} would go.", "dry_run": True, **shown})
     freed_bytes = await parts.backups.delete(row, actor=actor)
     return json_answer(
         {
-            "message": f"The backup {row.backup_id} is deleted; that freed {freed_bytes / 1e6:.3g} MB.",
+            "message": f"The backup {row.backup_id} is deleted; that freed {_size(freed_bytes)}.",
             "backup_id": row.backup_id,
             "freed_mb": _mb(freed_bytes),
         }
     )
 
 
-PRUNED_EXAMPLE = {"message": "...", "deleted": ["9f86d081884c7d65"], "freed_mb": 1.2, "over_mb": 0.0}
+PRUNED_EXAMPLE = {
+    "message": "...",
+    "dry_run": False,
+    "deleted": ["9f86d081884c7d65"],
+    "freed_mb": 1.2,
+    "over_mb": 0.0,
+}
+
+
+class Pruning(msgspec.Struct):
+    """``dry_run`` only names those that would go."""
+
+    dry_run: bool = False
 
 
 @operation(router, "POST", "/backups/prune", Permission.ADMIN, **described(PRUNED_EXAMPLE))
-async def prune_backups(request: Request, parts: Parts, actor: Actor) -> Response:
+async def prune_backups(request: Request, parts: Parts, actor: Actor, body: Pruning | None = None) -> Response:
     """Let go the backups in the state folder that the settings `backup.keep_*` and `backup.max_gb` do not keep."""
+    dry_run = body is not None and body.dry_run
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
-            pruned = await parts.backups.prune(actor=actor, on_progress=on_progress)
+            pruned = await parts.backups.prune(actor=actor, dry_run=dry_run, on_progress=on_progress)
         count = "1 backup" if len(pruned.names) == 1 else f"{len(pruned.names)} backups"
+        went, freed = ("would go", "that would free") if dry_run else ("went", "that freed")
         return {
-            "message": f"{count} went; that freed {pruned.freed_bytes / 1e6:.3g} MB.",
+            "message": f"{count} {went}; {freed} {_size(pruned.freed_bytes)}.",
+            "dry_run": dry_run,
             "deleted": [name[:16] for name in pruned.names],
             "freed_mb": _mb(pruned.freed_bytes),
             "over_mb": _mb(pruned.over_bytes),

@@ -60,7 +60,10 @@ def perform(request: Request, progress: Progress) -> msgspec.Struct:
 def keys_of(request: Request) -> Keys:
     """The state folder's keys. Raises PartMissing, Tampered, InvalidValue for a credential that cannot be used."""
     credential = None if request.credential is None else credential_secret(read_private(Path(request.credential)))
-    return Keys(Path(request.keys), credential=credential)
+    keys = Path(request.keys)
+    beside = keys.parent / "backups"
+    folders = dict.fromkeys((beside, Path(request.folder), *map(Path, request.known_folders)))
+    return Keys(keys, credential=credential, copies=tuple(folders), made_before=request.keys_made)
 
 
 def repository_of(request: Request) -> Repository:
@@ -68,7 +71,7 @@ def repository_of(request: Request) -> Repository:
 
 
 def _ring(request: Request) -> KeyRing:
-    return keys_of(request).open(request.store_id, request.now_us)
+    return keys_of(request).open(request.store_id, request.now_us, make=False)
 
 
 @perform.register
@@ -97,10 +100,9 @@ def _create(request: CreateRequest, progress: Progress) -> CreatedAnswer:
 @perform.register
 def _list(request: ListRequest, progress: Progress) -> ListAnswer:
     keys, ring = keys_of(request), None
-    if keys.ring_path.exists():
-        # Without its key a list still says what there is.
-        with suppress(BtmdError):
-            ring = keys.open(request.store_id, request.now_us)
+    # Without its key a list still says what there is.
+    with suppress(BtmdError):
+        ring = keys.open(request.store_id, request.now_us, make=False)
     return _listing(repository_of(request), request.store_id, ring)
 
 
@@ -189,6 +191,10 @@ def _prune(request: PruneRequest, progress: Progress) -> DeletedAnswer:
     before = {one.backup_id: one.name for one in repository.summaries(request.store_id)}
     policy = Policy(request.last, request.daily, request.weekly, request.monthly, request.max_size_bytes)
     progress(0.0, "Choosing what stays")
+    if request.dry_run:
+        names, freed_bytes, over_bytes = repository.preview_prune(policy, ring)
+        listing = _listing(repository, request.store_id, ring)
+        return DeletedAnswer(names, freed_bytes, True, listing, over_bytes=over_bytes)
     pruned = repository.prune(policy, ring)
     after = {one.name for one in repository.summaries(request.store_id)}
     anew = next((name for name in after if pruned.rewritten and name.startswith(pruned.rewritten)), "")

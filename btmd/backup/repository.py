@@ -211,6 +211,26 @@ class Repository:
                 over_bytes = self._over(policy, ring)
             return Pruned(deleted, stay, rewritten, max(0, over_bytes))
 
+    def preview_prune(self, policy: Policy, ring: KeyRing) -> tuple[tuple[str, ...], int, int]:
+        """The names of those that ``prune`` would delete, what that would free, and what would be above the cap.
+
+        Without what a newest full backup that is written anew would free.
+        """
+        self.folder.require()
+        mine = self.summaries(ring.store_id)
+        stay = kept([_dated(one) for one in mine], policy)
+        left = [one for one in mine if one.backup_id in stay]
+        before, size_bytes = self._size_bytes(mine), self._size_bytes(left)
+        while policy.max_size_bytes is not None and size_bytes > policy.max_size_bytes:
+            oldest = _oldest_expendable(left)
+            if oldest is None:
+                break
+            left = [one for one in left if one.name != oldest]
+            size_bytes = self._size_bytes(left)
+        staying = {one.name for one in left}
+        over_bytes = 0 if policy.max_size_bytes is None else max(0, size_bytes - policy.max_size_bytes)
+        return tuple(one.name for one in mine if one.name not in staying), before - size_bytes, over_bytes
+
     def _rewritten(self, ring: KeyRing) -> str | None:
         """The newest full backup in few long parts, if that helps; the old one goes once the new one is proved."""
         full = [one for one in self.summaries(ring.store_id) if one.header and one.header.backup_kind == "full"]
@@ -225,21 +245,17 @@ class Repository:
         """By how many bytes this store's share of the folder is above the cap."""
         if policy.max_size_bytes is None:
             return 0
-        mine = self.summaries(ring.store_id)
+        return self._size_bytes(self.summaries(ring.store_id)) - policy.max_size_bytes
+
+    def _size_bytes(self, summaries: Sequence[Summary]) -> int:
+        """What these backups take together."""
         sizes = self.folder.object_sizes()
-        parts = {part for summary in mine for part in summary.parts}
-        manifests = sum(self.folder.manifest_size(summary.name) for summary in mine)
-        return manifests + sum(sizes.get(part, 0) for part in parts) - policy.max_size_bytes
+        parts = {part for summary in summaries for part in summary.parts}
+        manifests = sum(self.folder.manifest_size(summary.name) for summary in summaries)
+        return manifests + sum(sizes.get(part, 0) for part in parts)
 
     def _expendable(self, ring: KeyRing) -> str | None:
-        """The oldest backup that is not the newest of its kind."""
-        mine = self.summaries(ring.store_id)
-        newest_of: dict[str, str] = {}
-        for summary in mine:
-            assert summary.header is not None
-            newest_of.setdefault(summary.header.backup_kind, summary.name)
-        old = [summary.name for summary in mine if summary.name not in newest_of.values()]
-        return old[-1] if old else None
+        return _oldest_expendable(self.summaries(ring.store_id))
 
     def _delete(self, names: Sequence[str]) -> Deleted:
         """The manifests first: from then on the backups are gone, whenever the rest happens."""
@@ -276,6 +292,16 @@ class Repository:
             except BtmdError as error:
                 found.append(Summary(name, None, (), error.code))
         return found
+
+
+def _oldest_expendable(newest_first: Sequence[Summary]) -> str | None:
+    """The oldest backup that is not the newest of its kind."""
+    newest_of: dict[str, str] = {}
+    for summary in newest_first:
+        assert summary.header is not None
+        newest_of.setdefault(summary.header.backup_kind, summary.name)
+    old = [summary.name for summary in newest_first if summary.name not in newest_of.values()]
+    return old[-1] if old else None
 
 
 def copy_backup(source: BackupFolder, target: BackupFolder, name: str) -> None:

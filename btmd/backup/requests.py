@@ -9,13 +9,18 @@ import msgspec
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
-    """``folder`` holds the backups, ``keys`` is the state folder's; ``credential``: a file in place of the key file."""
+    """``folder`` holds the backups, ``keys`` is the state folder's; ``credential``: a file in place of the key file.
+
+    ``known_folders`` hold or held backups too; ``keys_made``: the log tells of backups or keys.
+    """
 
     folder: str
     keys: str
     credential: str | None = None
     store_id: str
     now_us: int
+    known_folders: tuple[str, ...] = ()
+    keys_made: bool = False
 
 
 class NamedFile(msgspec.Struct, frozen=True):
@@ -88,13 +93,14 @@ class DeleteRequest(Request, frozen=True, tag="delete"):
 
 
 class PruneRequest(Request, frozen=True, tag="prune"):
-    """Let go what the policy does not keep. Answer: DeletedAnswer."""
+    """Let go what the policy does not keep; with ``dry_run`` only name it. Answer: DeletedAnswer."""
 
     last: int
     daily: int
     weekly: int
     monthly: int
     max_size_bytes: int | None = None
+    dry_run: bool = False
 
 
 class DrillRequest(Request, frozen=True, tag="drill"):
@@ -136,10 +142,14 @@ class PassphraseRequest(Request, frozen=True, tag="passphrase"):
 
 
 class RenewKeyFileRequest(Request, frozen=True, tag="renew_key_file"):
-    """A new key file where the old one is lost; exactly one of the secrets opens the ring. Answer: KeysAnswer."""
+    """A new key file where the old one is lost; exactly one of the secrets opens the ring. Answer: KeysAnswer.
+
+    ``anew``: nothing opens it any more, so other keys are begun with.
+    """
 
     recovery_key: str = ""
     passphrase: str = ""
+    anew: bool = False
 
 
 class RecoverRequest(Request, frozen=True, tag="recover"):

@@ -53,6 +53,19 @@ def test_a_chain_above_the_cap_is_written_anew_before_it_goes(place: Place) -> N
     place.repository.verify(again.name, place.ring)
 
 
+def test_what_would_go_is_what_goes(place: Place) -> None:
+    made = chain(place, 4) + [place.backup(BackupRequest(anew=True)).name for _ in range(3)]
+    size_bytes = sum(len(data) for path, data in place.files().items() if not path.startswith("rings"))
+    for policy in (Policy(last=6), Policy(last=6, max_size_bytes=size_bytes // 2)):
+        before = place.files()
+        names, freed_bytes, over_bytes = place.repository.preview_prune(policy, place.ring)
+        assert place.files() == before
+        pruned = place.repository.prune(policy, place.ring)
+        assert {name[:16] for name in names} == set(pruned.deleted.deleted)
+        assert (freed_bytes, over_bytes) == (pruned.deleted.freed_bytes, pruned.over_bytes)
+    assert place.repository.folder.manifest_ids() != made
+
+
 def test_the_newest_of_each_kind_stays_whatever_the_cap(place: Place) -> None:
     full, config = place.backup(), place.backup(BackupRequest("config"))
     pruned = place.repository.prune(Policy(last=1, max_size_bytes=1), place.ring)

@@ -75,7 +75,13 @@ def test_parts_and_other_folders(run: Run, tmp_path: Path) -> None:
     made = create(run, "--only", "settings,models", "--to", str(tmp_path / "stick"))
     assert (made["kind"], made["components"]) == ("selective", ["settings", "models"])
     assert str(tmp_path / "stick") in run("backup", "list")[1]
-    assert run("backup", "delete", made["backup_id"])[0] == 0
+    code, _, err = run("backup", "delete", made["backup_id"])
+    assert (code, f"Delete the backup {made['backup_id']}" in err) == (6, True)
+    assert made["backup_id"] in [one["backup_id"] for one in as_json(run, "backup", "list")]
+    code, _, err = run("backup", "delete", "last", "--yes")
+    assert (code, f"{made['backup_id']} is deleted; that freed " in err, " 0.0" in err) == (0, True, False)
+    assert made["backup_id"] not in [one["backup_id"] for one in as_json(run, "backup", "list")]
+    assert run("backup", "delete", made["backup_id"])[0] == 5
 
 
 def test_what_cannot_be_is_refused(run: Run) -> None:
@@ -121,7 +127,13 @@ def test_pruning_tells_what_went(run: Run) -> None:
     run(
         "config", "set", *(f"backup.keep_{period}=0" for period in ("daily", "weekly", "monthly")), "backup.keep_last=1"
     )
+    listed = [one["backup_id"] for one in as_json(run, "backup", "list")]
     code, out, err = run("backup", "prune")
+    assert (code, out, "--yes" in err) == (6, "", True)
+    told = [one for one in listed if one in err]
+    assert [one["backup_id"] for one in as_json(run, "backup", "list")] == listed
+    code, out, err = run("backup", "prune", "--yes")
+    assert out.split() == told
     assert (code, len(out.split()) >= 1) == (0, True)
     assert "went" in err
     assert [one["kind"] for one in as_json(run, "backup", "list")].count("full") == 1
