@@ -44,7 +44,7 @@ class BackupKeys:
         self._store, self._handler, self._child, self._backups = store, handler, child, backups
 
     async def show(self) -> KeysAnswer:
-        """What opens the backups; keys are made at the first use."""
+        """What opens the backups; nothing before the first one, as looking makes no keys."""
         async with self._child.turn:
             return await self._child.ask(KeysRequest(**self._place), KeysAnswer)
 
@@ -72,10 +72,17 @@ class BackupKeys:
         request = PassphraseRequest(**self._place, passphrase=passphrase)
         return await self._change(request, "passphrase_set", asking)
 
-    async def renew_key_file(self, recovery_key: str, passphrase: str, asking: Asking) -> KeysAnswer | None:
-        """A new key file where the old one is lost or damaged. Raises RecoveryKeyMistyped, InvalidValue."""
-        if bool(recovery_key) == bool(passphrase):
-            raise InvalidValue("Give exactly one of recovery_key and passphrase.")
+    async def renew_key_file(
+        self, recovery_key: str, passphrase: str, asking: Asking, *, anew: bool = False
+    ) -> KeysAnswer | None:
+        """A new key file where the old one is lost or damaged; ``anew``: other keys, where no secret is left.
+
+        Raises RecoveryKeyMistyped, InvalidValue.
+        """
+        if [bool(recovery_key), bool(passphrase), anew].count(True) != 1:
+            raise InvalidValue("Give exactly one of recovery_key, passphrase and anew.")
+        if anew:
+            return await self._change(RenewKeyFileRequest(**self._place, anew=True), "begun_anew", asking)
         request = RenewKeyFileRequest(**self._place, recovery_key=recovery_key, passphrase=passphrase)
         return await self._change(request, "key_file_renewed", asking)
 

@@ -190,7 +190,7 @@ class Daemon:
             new_id=new_event_id,
             troubles=troubles,
         )
-        backup_child = BackupChild(config, self.store.store_id, clock_us)
+        backup_child = BackupChild(config, self.store.store_id, clock_us, self.handler)
         backups = Backups(
             config=config,
             store=self.store,

@@ -31,6 +31,7 @@ def add_verbs(noun: Noun) -> None:
     secret = key.add_mutually_exclusive_group()
     secret.add_argument("--recovery-key", action="store_true", help="renew: the recovery key is typed")
     secret.add_argument("--passphrase", action="store_true", help="renew: the passphrase is typed")
+    secret.add_argument("--anew", action="store_true", help="renew: no secret is left; begin with other keys")
 
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
@@ -71,7 +72,15 @@ def show_recovery(session: Session) -> int:
 
 
 def renew(arguments: argparse.Namespace, session: Session) -> int:
-    if arguments.recovery_key:
+    body: Document
+    if arguments.anew:
+        if not session.confirm(
+            "Backups that were made so far may never be opened again. Begin with other keys?",
+            otherwise="--yes begins with other keys.",
+        ):
+            raise Refused("The keys stay as they are.", "", "", code="declined")
+        body = {"anew": True}
+    elif arguments.recovery_key:
         body = {"recovery_key": shown_line(session, "Recovery key")}
     elif arguments.passphrase:
         body = {"passphrase": typed_secret(session, "Passphrase")}
@@ -79,7 +88,7 @@ def renew(arguments: argparse.Namespace, session: Session) -> int:
         raise UsageError(
             "A new key file needs another secret that opens the backups.",
             "Without one, nobody can open them.",
-            "btmctl backup key renew --recovery-key, or --passphrase",
+            "btmctl backup key renew --recovery-key, or --passphrase; where none is left, --anew",
         )
     return _tell(session.client.post("/backup-keys/key-file", body), session)
 
@@ -92,6 +101,8 @@ def show_all(session: Session) -> int:
         return DONE
     rows = [(one["kind"].replace("_", " "), words.moment(one["created_at"])) for one in found["slots"]]
     output.table(("what opens the backups", "since"), rows)
+    if not found["slots"]:
+        output.say("There are no keys yet; the first backup makes them.")
     if found["recovery_key"] == "shown":
         output.say("The recovery key was not typed back yet.", "yellow")
     return DONE

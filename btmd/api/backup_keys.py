@@ -39,10 +39,11 @@ class Passphrase(msgspec.Struct):
 
 
 class OtherSecret(msgspec.Struct):
-    """Exactly one of them."""
+    """Exactly one of them; ``anew``: no secret is left, so other keys are begun with."""
 
     recovery_key: Annotated[str, Meta(max_length=500)] = ""
     passphrase: Annotated[str, Meta(max_length=10_000)] = ""
+    anew: bool = False
 
 
 @operation(router, "GET", "", Permission.ADMIN, **described(EXAMPLE))
@@ -108,9 +109,11 @@ async def set_passphrase(body: Passphrase, request: Request, parts: Parts, actor
 async def renew_key_file(body: OtherSecret, request: Request, parts: Parts, actor: Actor) -> Response:
     """A new key file where the old one is lost or damaged, by the recovery key or the passphrase."""
     message = "This machine has a new key file. The old one opens nothing that comes."
+    if body.anew:
+        message = "New backups are sealed with new keys. Make a recovery key: the earlier one does not open them."
 
     async def change(asking: Asking) -> KeysAnswer | None:
-        return await parts.backup_keys.renew_key_file(body.recovery_key, body.passphrase, asking)
+        return await parts.backup_keys.renew_key_file(body.recovery_key, body.passphrase, asking, anew=body.anew)
 
     return await _done(request, parts, actor, message, change)
 

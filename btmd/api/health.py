@@ -14,6 +14,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
+from btmd.config import Config
 from btmd.hardware import probe
 from btmd.planning.machine_words import explain
 from btmd.planning.usual_models import largest_models
@@ -25,6 +26,12 @@ router = Router(tags=("machine",))
 
 FULL_BYTES = 4 * 1024 * 1024
 """With less room than this nothing can be relied on to be recorded."""
+
+
+KEYS_GONE = (
+    "{} {} gone. A lost ring comes back from a backup folder with the next backup; a lost key file by"
+    " `btmctl backup key renew --recovery-key`."
+)
 
 
 def degraded_reasons(parts: Parts) -> dict[str, str]:
@@ -42,6 +49,21 @@ def degraded_reasons(parts: Parts) -> dict[str, str]:
     return reasons
 
 
+def _keys_gone(config: Config) -> list[str]:
+    names = ["ring"] if config.backup_credential_path is not None else ["key", "ring"]
+    return [str(config.keys_dir / name) for name in names if not os.path.lexists(config.keys_dir / name)]
+
+
+async def _problems(parts: Parts) -> dict[str, str]:
+    """As ``degraded_reasons``, with keys that the log tells of and that are gone."""
+    reasons = degraded_reasons(parts)
+    if (await parts.backup_keys.state()).has_keys:
+        gone = _keys_gone(parts.config)
+        if gone:
+            reasons["backup keys"] = KEYS_GONE.format(" and ".join(gone), "is" if len(gone) == 1 else "are")
+    return reasons
+
+
 @operation(
     router,
     "GET",
@@ -51,7 +73,7 @@ def degraded_reasons(parts: Parts) -> dict[str, str]:
 )
 async def health(parts: Parts) -> Response:
     """Whether the daemon works as it should, with what does not."""
-    problems = degraded_reasons(parts)
+    problems = await _problems(parts)
     return json_answer(
         {
             "status": "degraded" if problems else "operational",
@@ -121,7 +143,7 @@ NOT_TYPED_BACK = (
 async def status(parts: Parts) -> Response:
     """The state of the whole system in a few numbers."""
     found = probe(parts.config.state_dir)
-    problems = degraded_reasons(parts)
+    problems = await _problems(parts)
     async with parts.store.session() as session:
         active = await count_active(session)
         found_backups = await backups(session)

@@ -160,7 +160,7 @@ class Creation:
         """Take over keys from rings in the folder that are not older copies of ours. Raises WrongKey."""
         mine = read_ring_head(read_private(self._keys.ring_path))
         changed = False
-        for head, data in self._folder.rings(self._ring.store_id):
+        for head, data in self._folder.readable_rings(self._ring.store_id)[0]:
             same = head.signer == mine.signer
             if head == mine or (same and head.generation < mine.generation):
                 continue

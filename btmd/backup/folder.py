@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from btmd.backup.key_ring import KeyRing, RingHead, read_head
-from btmd.backup.keys import Keys
+from btmd.backup.key_ring import RingHead, read_head
 from btmd.backup.private_files import (
     folder_errors,
     make_private_folder,
@@ -163,11 +162,21 @@ class BackupFolder:
     # --- key rings -----------------------------------------------------------------------------
 
     def place_ring(self, data: bytes) -> None:
-        """Put a copy of the ring here, unless a newer one of the same making stands there already."""
+        """Put a copy of the ring here, unless a newer one of the same making stands there already.
+
+        One that is damaged is replaced.
+        """
         head = read_head(data)
-        held = next((one for one, _ in self.rings(head.store_id) if one.signer == head.signer), None)
+        held = next((one for one, _ in self.readable_rings(head.store_id)[0] if one.signer == head.signer), None)
         if held is None or held.generation < head.generation:
             write_private(self._rings / _ring_name(head), data)
+
+    def ring_copy(self, head: RingHead) -> bytes:
+        """The copy of the ring of this making, proved by its checksum only. Raises PartMissing, Damaged, Tampered."""
+        with folder_errors(self.path):
+            data = read_private(self._rings / _ring_name(head))
+        read_head(data)
+        return data
 
     def rings(self, store_id: str | None = None) -> list[tuple[RingHead, bytes]]:
         """Every ring here (of one store) that can be read, with its file's bytes.
@@ -175,8 +184,15 @@ class BackupFolder:
         A store has several where its keys were lost and made anew. One that is damaged is passed over: raises Damaged
         only where no other is left.
         """
+        found, faults = self.readable_rings(store_id)
+        if faults and not found:
+            raise faults[-1]
+        return found
+
+    def readable_rings(self, store_id: str | None = None) -> tuple[list[tuple[RingHead, bytes]], list[BtmdError]]:
+        """As ``rings``, with what is wrong with the files that cannot be read."""
         found: list[tuple[RingHead, bytes]] = []
-        damage: BtmdError | None = None
+        faults: list[BtmdError] = []
         with folder_errors(self.path):
             for entry in os.scandir(self._rings) if self._rings.is_dir() else ():
                 if entry.name.startswith("."):
@@ -185,31 +201,11 @@ class BackupFolder:
                     data = read_private(Path(entry.path))
                     head = read_head(data)
                 except BtmdError as error:
-                    damage = error
+                    faults.append(error)
                     continue
                 if store_id in (None, head.store_id):
                     found.append((head, data))
-        if damage is not None and not found:
-            raise damage
-        return found
-
-
-def hand_out(keys: Keys, ring: KeyRing) -> list[str]:
-    """Bring the ring's copy in every known backup folder up to date; returns the folders out of reach.
-
-    One that is out of reach gets its copy with the next backup into it.
-    """
-    unreached = []
-    data = read_private(keys.ring_path)
-    for known in ring.folders:
-        folder = BackupFolder(Path(known))
-        try:
-            folder.require()
-            with folder.changing():
-                folder.place_ring(data)
-        except BtmdError:
-            unreached.append(known)
-    return unreached
+        return found, faults
 
 
 def _ring_name(head: RingHead) -> str:

@@ -7,6 +7,7 @@ secret.
 import base64
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from btmd.backup.key_ring import (
@@ -19,10 +20,12 @@ from btmd.backup.key_ring import (
     new_ring,
     open_ring,
     passphrase_secret,
+    read_head,
     write_ring,
 )
 from btmd.backup.private_files import folder_errors, make_private_folder, read_private, remove_left_overs, write_private
 from btmd.backup.recovery_key import KEY_BYTES, read_recovery_key, write_recovery_key
+from btmd.backup.ring_copies import RENEW_HINT, knows_store, open_copies
 from btmd.errors import BtmdError, Damaged, PartMissing, WrongKey
 from btmd.job_folder import sync_folder
 
@@ -32,32 +35,76 @@ _KEY_FILE_START = b"btmd-key-1:"
 class Keys:
     """Opens, makes, changes and hands out the key ring of one store."""
 
-    def __init__(self, folder: Path, *, credential: Secret | None = None) -> None:
-        """``credential`` takes the place of the key file where systemd gives one."""
+    def __init__(
+        self, folder: Path, *, credential: Secret | None = None, copies: Sequence[Path] = (), made_before: bool = False
+    ) -> None:
+        """``credential`` takes the place of the key file where systemd gives one. ``copies`` are backup folders.
+
+        ``made_before``: the log tells of backups or keys, so that keys which are not here are lost.
+        """
         self.folder = folder
         self.key_path = folder / "key"
         self.ring_path = folder / "ring"
         self._next_key_path = folder / "key.next"
         self._credential = credential
+        self._copies = tuple(copies)
+        self._made_before = made_before
 
-    def open(self, store_id: str, now_us: int) -> KeyRing:
-        """The store's ring; key and ring are made at the first use.
+    def open(self, store_id: str, now_us: int, *, make: bool = True) -> KeyRing:
+        """The store's ring; key and ring are made at the first use, where ``make`` allows it.
 
-        A rotation that was cut off is finished. Raises WrongKey, Damaged, Tampered, PartMissing where the key file is
-        gone, BackupFolderFull, BackupFolderUnusable.
+        A rotation that was cut off is finished, and a ring that is lost or damaged comes back from a backup folder.
+        Raises WrongKey, Damaged, Tampered, PartMissing where the key file is gone, BackupFolderFull,
+        BackupFolderUnusable.
         """
         with folder_errors(self.folder):
-            make_private_folder(self.folder)
-            remove_left_overs(self.folder)
-            if not self.ring_path.exists():
+            if os.path.lexists(self.folder):
+                make_private_folder(self.folder)
+                remove_left_overs(self.folder)
+            if not self.were_made(store_id):
+                if not make:
+                    raise PartMissing("There are no keys yet.", hint="`btmctl backup create` makes them.")
+                make_private_folder(self.folder)
                 return self._create(store_id, now_us)
-            ring = self._open_ring(now_us)
+            ring = self._open_ring(store_id, now_us)
             self._finish_rotation(ring)
         if ring.store_id != store_id:
             raise WrongKey(
                 f"The keys in {self.folder} belong to the store {ring.store_id}, not to {store_id}.",
                 hint="Move that folder away, or put the database back that belongs to it.",
             )
+        return ring
+
+    def were_made(self, store_id: str) -> bool:
+        """Whether the store has or had keys: here, by what the log tells, or by what the backup folders hold."""
+        return (
+            os.path.lexists(self.ring_path)
+            or self._made_before
+            or any(knows_store(folder, store_id) for folder in self._copies)
+        )
+
+    def open_with(self, secret: Secret, store_id: str, now_us: int) -> KeyRing:
+        """The ring by a secret that a person gives: the one here, else a copy in a backup folder that the secret opens.
+
+        Raises WrongKey, Damaged, Tampered, PartMissing.
+        """
+        own: BtmdError
+        signer = None
+        with folder_errors(self.folder):
+            try:
+                data = read_private(self.ring_path)
+                # An older copy of the same ring would let in a secret that was replaced.
+                signer = read_head(data).signer
+                return open_ring(data, secret)
+            except (WrongKey, Damaged, PartMissing) as error:
+                own = error
+            try:
+                ring = open_copies(self._copies, secret, store_id, not_of=signer)
+            except PartMissing:
+                raise own from None
+            except WrongKey as error:
+                raise (own if isinstance(own, WrongKey) else error) from None
+            self._join_with_own(ring, now_us)
         return ring
 
     def secret(self) -> Secret:
@@ -85,6 +132,17 @@ class Keys:
             add_slot(ring, secret, now_us)
         self.save(ring)
 
+    def begin_anew(self, store_id: str, now_us: int) -> KeyRing:
+        """New keys where nothing opens the old ones any more; a ring or key file that cannot be read is kept aside."""
+        ring = new_ring(store_id, now_us)
+        with folder_errors(self.folder):
+            make_private_folder(self.folder)
+            self._join_with_own(ring, now_us)
+            if self._credential is None and os.path.lexists(self.key_path):
+                os.replace(self.key_path, self.folder / f"key.before-{now_us}")
+        self.adopt(ring, now_us)
+        return ring
+
     def _join_with_own(self, ring: KeyRing, now_us: int) -> None:
         """Keys that only the ring which stands here knows are not lost; one of another store is kept aside."""
         if not self.ring_path.exists():
@@ -101,6 +159,7 @@ class Keys:
     def renew_key_file(self, ring: KeyRing, now_us: int) -> None:
         """A new key file for a ring that was opened without it; the one that was there, if any, opens nothing more."""
         with folder_errors(self.folder):
+            make_private_folder(self.folder)
             self.key_path.unlink(missing_ok=True)
             _write_key_file(self.key_path)
             add_slot(ring, read_key_file(self.key_path), now_us)
@@ -118,7 +177,7 @@ class Keys:
     def erase_dataset(self, ring: KeyRing, dataset_id: str) -> int:
         """Forget the dataset's keys, so that what they sealed can never be read again; returns how many there were.
 
-        Hand the ring to the backup folders afterwards (``hand_out`` in folder.py): until then their copies hold them.
+        Hand the ring to the backup folders afterwards (``hand_out``): until then their copies hold them.
         """
         gone = [key_id for key_id, held in ring.keys.items() if held.dataset_id == dataset_id]
         for key_id in gone:
@@ -179,16 +238,32 @@ class Keys:
         self.save(ring)
         return ring
 
-    def _open_ring(self, now_us: int) -> KeyRing:
-        data = read_private(self.ring_path)
+    def _open_ring(self, store_id: str, now_us: int) -> KeyRing:
+        secret = self.secret()
         try:
-            return open_ring(data, self.secret())
+            data = read_private(self.ring_path)
+            read_head(data)
+        except (PartMissing, Damaged) as error:
+            return self._ring_from_copies(error, secret, store_id)
+        try:
+            return open_ring(data, secret)
         except WrongKey:
             if self._credential is None or not self.key_path.exists():
                 raise
         # The credential is new here: the key file that opened the ring until now lets it in.
         ring = open_ring(data, read_key_file(self.key_path))
         add_slot(ring, self._credential, now_us)
+        self.save(ring)
+        return ring
+
+    def _ring_from_copies(self, fault: BtmdError, secret: Secret, store_id: str) -> KeyRing:
+        """Never a new one: with it, nothing would open what was backed up so far."""
+        what = "is damaged" if isinstance(fault, Damaged) else "is missing"
+        try:
+            ring = open_copies(self._copies, secret, store_id)
+        except (PartMissing, WrongKey) as error:
+            raise type(error)(f"The key ring {self.ring_path} {what}. {error.detail}", hint=RENEW_HINT) from error
+        make_private_folder(self.folder)
         self.save(ring)
         return ring
 
@@ -230,7 +305,9 @@ def read_key_file(path: Path) -> Secret:
         if len(value) != 35 or _checksum(value[:32]) != value[32:]:
             raise ValueError("checksum")
     except ValueError:
-        raise Damaged(f"{path} is not a whole key file.", hint="Use another copy of it, or the recovery key.") from None
+        raise Damaged(
+            f"{path} is not a whole key file.", hint=f"Put another copy of it there, or: {RENEW_HINT}"
+        ) from None
     return Secret("key_file", value[:32])
 
 

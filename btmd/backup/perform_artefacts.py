@@ -12,7 +12,7 @@ from btmd.errors import BtmdError, PartMissing
 @perform.register
 def _bring_back(request: BringBackRequest, progress: Progress) -> BroughtBackAnswer:
     repository = repository_of(request)
-    ring = keys_of(request).open(request.store_id, request.now_us)
+    ring = keys_of(request).open(request.store_id, request.now_us, make=False)
     artefacts = [one for one in repository.show(request.name, ring).artefacts if one.key_id not in ring.erased]
     if request.contents is not None:
         found = {one.content_sha256: one for one in artefacts if is_readable_dataset(one, ring)}

@@ -1,13 +1,9 @@
 """What a backup child does with keys."""
 
-from pathlib import Path
-
-from btmd.backup.folder import BackupFolder, hand_out
-from btmd.backup.key_ring import KeyRing, open_ring, passphrase_secret
+from btmd.backup.key_ring import KeyRing, passphrase_secret
 from btmd.backup.keys import Keys, recovery_secret
 from btmd.backup.perform import Progress, keys_of, perform
 from btmd.backup.private_files import read_private
-from btmd.backup.recover import open_folder_ring
 from btmd.backup.requests import (
     ConfirmRecoveryRequest,
     KeysAnswer,
@@ -19,6 +15,7 @@ from btmd.backup.requests import (
     ShownSlot,
     ShowRecoveryRequest,
 )
+from btmd.backup.ring_copies import hand_out
 
 
 def _opened(request: Request) -> tuple[Keys, KeyRing]:
@@ -28,12 +25,16 @@ def _opened(request: Request) -> tuple[Keys, KeyRing]:
 
 def _answer(keys: Keys, ring: KeyRing, *, changed: bool, recovery_key: str = "") -> KeysAnswer:
     slots = tuple(ShownSlot(slot.kind, slot.created_at_us) for slot in ring.slots)
-    return KeysAnswer(ring.current, slots, tuple(hand_out(keys, ring)) if changed else (), recovery_key)
+    unreached = hand_out(ring, read_private(keys.ring_path)) if changed else []
+    return KeysAnswer(ring.current, slots, tuple(unreached), recovery_key)
 
 
 @perform.register
 def _show(request: KeysRequest, progress: Progress) -> KeysAnswer:
-    return _answer(*_opened(request), changed=False)
+    keys = keys_of(request)
+    if not keys.were_made(request.store_id):
+        return KeysAnswer("", ())
+    return _answer(keys, keys.open(request.store_id, request.now_us, make=False), changed=False)
 
 
 @perform.register
@@ -67,10 +68,9 @@ def _passphrase(request: PassphraseRequest, progress: Progress) -> KeysAnswer:
 @perform.register
 def _renew_key_file(request: RenewKeyFileRequest, progress: Progress) -> KeysAnswer:
     keys = keys_of(request)
+    if request.anew:
+        return _answer(keys, keys.begin_anew(request.store_id, request.now_us), changed=True)
     secret = recovery_secret(request.recovery_key) if request.recovery_key else passphrase_secret(request.passphrase)
-    if keys.ring_path.exists():
-        ring = open_ring(read_private(keys.ring_path), secret)
-    else:
-        ring = open_folder_ring(BackupFolder(Path(request.folder)), secret, request.store_id)
+    ring = keys.open_with(secret, request.store_id, request.now_us)
     keys.renew_key_file(ring, request.now_us)
     return _answer(keys, ring, changed=True)

@@ -6,14 +6,15 @@ from pathlib import Path
 import msgspec
 
 from btmd.backup.folder import BackupFolder
-from btmd.backup.key_ring import KeyRing, Secret, absorb, open_ring
+from btmd.backup.key_ring import KeyRing, Secret
 from btmd.backup.keys import Keys
 from btmd.backup.manifests import ID_DIGITS, Manifest, Summary, newest, read_manifest
 from btmd.backup.private_files import folder_errors
 from btmd.backup.repository import Repository
+from btmd.backup.ring_copies import open_folder_ring
 from btmd.backup.segments import read_chain
 from btmd.domain.decider import Decider
-from btmd.errors import BackupNotFound, BtmdError, InvalidValue, PartMissing, Tampered, WrongKey
+from btmd.errors import BackupNotFound, InvalidValue, Tampered
 from btmd.store.rebuild import rebuild_database, remove_left_over
 from btmd.store.recorded import Head, genesis_hash
 from btmd.store.swap import finish_swap, swap_in
@@ -30,37 +31,6 @@ class Recovered(msgspec.Struct, frozen=True):
     manifest: Manifest
     ring: KeyRing
     kept: Path | None
-
-
-def open_folder_ring(folder: BackupFolder, secret: Secret, store_id: str | None = None) -> KeyRing:
-    """The ring of the folder that ``secret`` opens. Raises PartMissing, WrongKey, Damaged, Tampered, InvalidValue."""
-    folder.require()
-    found = folder.rings(store_id)
-    if not found:
-        raise PartMissing(
-            f"There is no key ring in {folder.path}.", hint="Look for a copy of the backup folder that has `rings`."
-        )
-    opened: list[KeyRing] = []
-    refusals: list[BtmdError] = []
-    for _, data in found:
-        try:
-            opened.append(open_ring(data, secret))
-        except BtmdError as error:
-            refusals.append(error)
-    if not opened:
-        # Tampering says more than "wrong key" about the same ring.
-        raise next((one for one in refusals if not isinstance(one, WrongKey)), refusals[0])
-    stores = sorted({ring.store_id for ring in opened})
-    if len(stores) > 1:
-        raise InvalidValue(
-            f"{folder.path} holds backups of several stores that this key opens: {', '.join(stores)}.",
-            hint="Name the store.",
-        )
-    # The ring with the newest key seals what comes; the others open what was.
-    opened.sort(key=lambda ring: ring.keys[ring.current].created_at_us, reverse=True)
-    for older in opened[1:]:
-        absorb(opened[0], older)
-    return opened[0]
 
 
 def recover(

@@ -10,7 +10,7 @@ from typing import Literal
 from btmd.domain.event import Event, event
 
 STREAM = "backups"
-KeyAction = Literal["shown", "confirmed", "rotated", "passphrase_set", "key_file_renewed"]
+KeyAction = Literal["shown", "confirmed", "rotated", "passphrase_set", "key_file_renewed", "begun_anew"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,11 @@ class KeyFileRenewed(Event):
     unreached: tuple[str, ...]
 
 
+@event("KeysBegunAnew")
+class KeysBegunAnew(Event):
+    """Nothing opened the key ring any more: other keys seal what comes, and no earlier secret opens it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordBackup:
     folder: str
@@ -255,6 +260,11 @@ class BackupsState:
         return name in self.created_at_us.get(folder, {})
 
     @property
+    def has_keys(self) -> bool:
+        """Whether keys were made: by a backup, or for their own sake."""
+        return bool(self.created_at_us) or self.recovery_key != "none" or self.passphrase
+
+    @property
     def opens_elsewhere(self) -> bool:
         """Whether the loss of this machine leaves a way to open its backups."""
         return self.passphrase or self.recovery_key == "confirmed"
@@ -325,6 +335,8 @@ def _key_event(command: RecordKeyAction) -> Event:
             return PassphraseSet(command.unreached)
         case "key_file_renewed":
             return KeyFileRenewed(command.unreached)
+        case "begun_anew":
+            return KeysBegunAnew()
 
 
 def evolve(state: BackupsState | None, happened: Event) -> BackupsState:
@@ -346,4 +358,6 @@ def evolve(state: BackupsState | None, happened: Event) -> BackupsState:
             return replace(state, recovery_key="confirmed")
         case PassphraseSet():
             return replace(state, passphrase=True)
+        case KeysBegunAnew():
+            return replace(state, recovery_key="none", passphrase=False)
     return state

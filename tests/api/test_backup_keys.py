@@ -1,5 +1,6 @@
 """Keys of the backups over the socket: shown once, typed back, changed, renewed; never written into the log."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from btmd.backup.folder import BackupFolder
 from btmd.backup.key_ring import open_ring, passphrase_secret
 from btmd.backup.keys import recovery_secret
 from btmd.errors import WrongKey
-from tests.fixtures.daemon import Client, ThreadedDaemon
+from tests.fixtures.daemon import Client, ThreadedDaemon, config_of
 
 
 def opened(daemon: ThreadedDaemon, secret: Any) -> bool:
@@ -104,6 +105,37 @@ def test_a_lost_key_file_is_made_anew_by_another_secret(client: Client, daemon: 
     client.post("/backup").ok()
     assert all(one["ok"] for one in client.post("/backups/verify").ok()["backups"])
     assert client.get("/health").ok()["problems"] == {}
+
+
+def test_keys_that_are_gone_are_never_replaced_in_silence(client: Client, daemon: ThreadedDaemon) -> None:
+    recovery_key = client.post("/backup-keys/recovery-key").ok()["recovery_key"]
+    client.post("/backup").ok()
+    keys = daemon.config.keys_dir
+    shutil.rmtree(keys)
+    assert "renew --recovery-key" in client.get("/status").ok()["problems"]["backup keys"]
+    client.post("/backup").refused(503, "part_missing")
+    client.get("/backup-keys").refused(503, "part_missing")
+    assert not keys.exists()
+    client.post("/backup-keys/key-file", {"recovery_key": recovery_key}).ok()
+    assert all(one["ok"] for one in client.post("/backups/verify").ok()["backups"])
+    client.post("/backup").ok()
+    assert client.get("/health").ok()["problems"] == {}
+    (keys / "ring").unlink()
+    client.post("/backups/last/verify").ok()
+    assert (keys / "ring").exists(), "it came back from the backup folder"
+
+
+def test_looking_at_the_keys_makes_none_and_new_ones_need_the_word(folder: Path) -> None:
+    with ThreadedDaemon(config_of(folder / "other")) as daemon:
+        client, keys = daemon.client, daemon.config.keys_dir
+        assert client.get("/backup-keys").ok()["slots"] == []
+        assert not keys.exists()
+        client.post("/backup-keys/recovery-key").ok()
+        client.post("/backup").ok()
+        shutil.rmtree(keys)
+        client.post("/backup-keys/key-file", {"anew": True}).ok()
+        assert client.post("/backup").ok()["new_events"] > 0
+        assert client.get("/backup-keys").ok()["recovery_key"] == "none"
 
 
 def test_a_folder_out_of_reach_is_named(client: Client, folder: Path) -> None:

@@ -130,7 +130,7 @@ class Place:
             self.database.write_bytes(template.read_bytes())
         self.target = root / "backups"
         self.repository = Repository(self.target, DECIDERS)
-        self.keys = Keys(self.state / "keys")
+        self.keys = Keys(self.state / "keys", copies=(self.target,))
         self._store_id = ""
         self._moments = itertools.count(NOW_US, 3_600_000_000)
 

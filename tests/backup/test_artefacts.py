@@ -9,8 +9,9 @@ import pytest
 
 from btmd.backup.artefacts import Artefact, bring_back
 from btmd.backup.create import BackupRequest
-from btmd.backup.folder import BackupFolder, hand_out
+from btmd.backup.folder import BackupFolder
 from btmd.backup.manifests import ArtefactKind, StoredArtefact
+from btmd.backup.ring_copies import hand_out
 from btmd.errors import Damaged, InvalidValue, PartMissing, Tampered, WrongKey
 from tests.backup.logs import NOW_US, Place, append
 
@@ -75,7 +76,7 @@ def test_an_erased_dataset_cannot_be_read_from_any_backup_and_the_rest_stays_who
     made = place.backup(BackupRequest(artefacts=files))
     ring = place.ring
     place.keys.erase_dataset(ring, "faq")
-    assert hand_out(place.keys, ring) == []
+    assert hand_out(ring, place.keys.ring_path.read_bytes()) == []
     verified = place.repository.verify(made.name, place.ring)
     assert (verified.artefacts, verified.erased) == (1, 1)
     with pytest.raises(WrongKey):

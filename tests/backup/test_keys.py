@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from btmd.backup import key_ring
-from btmd.backup.folder import BackupFolder, hand_out
+from btmd.backup.folder import BackupFolder
 from btmd.backup.key_ring import (
     Secret,
     add_slot,
@@ -21,6 +21,7 @@ from btmd.backup.key_ring import (
     write_ring,
 )
 from btmd.backup.keys import Keys, read_key_file, recovery_secret
+from btmd.backup.ring_copies import hand_out
 from btmd.errors import BtmdError, Damaged, InvalidValue, PartMissing, Tampered, WrongKey
 from tests.backup.logs import Place
 
@@ -207,13 +208,13 @@ def test_an_erased_dataset_key_goes_from_every_folder_within_reach(keys: Keys, t
             folder.place_ring(data)
     (tmp_path / "far").rename(tmp_path / "unplugged")
     assert keys.erase_dataset(ring, "faq") == 1
-    assert hand_out(keys, ring) == [str(tmp_path / "far")]
+    assert hand_out(ring, keys.ring_path.read_bytes()) == [str(tmp_path / "far")]
     near = open_ring(ring_in(folders[0]), keys.secret())
     assert key_id not in near.keys
     assert near.erased == {key_id: "faq"}
     assert not (tmp_path / "far").exists()
     (tmp_path / "unplugged").rename(tmp_path / "far")
-    assert hand_out(keys, ring) == []
+    assert hand_out(ring, keys.ring_path.read_bytes()) == []
     assert key_id not in open_ring(ring_in(folders[1]), keys.secret()).keys
 
 

@@ -10,7 +10,8 @@ from btmd.backup.create import BackupRequest
 from btmd.backup.drill import drill
 from btmd.backup.key_ring import credential_secret, passphrase_secret
 from btmd.backup.keys import Keys, recovery_secret
-from btmd.backup.recover import Recovered, open_folder_ring, recover
+from btmd.backup.recover import Recovered, recover
+from btmd.backup.ring_copies import open_folder_ring
 from btmd.errors import BackupNotFound, BtmdError, Damaged, InvalidValue, PartMissing, Tampered, WrongKey
 from btmd.store.connection import connect_reader
 from btmd.store.migrations import expected_schema, prepare_database
@@ -175,17 +176,70 @@ def test_with_the_ring_lost_old_and_new_backups_are_recovered_with_the_key_file(
         recovered(place, tmp_path / f"machine{number}", backup_id=made.name)
 
 
-def test_with_all_keys_lost_backups_go_on_and_the_old_ones_open_with_the_recovery_key(
+def test_with_all_keys_lost_no_new_ones_are_made_and_the_recovery_key_brings_them_back(
     place: Place, tmp_path: Path
 ) -> None:
     written_down = place.keys.new_recovery_key(place.ring, NOW_US)
     older = place.backup()
     shutil.rmtree(place.keys.folder)
+    with pytest.raises(PartMissing, match="key file") as refused:
+        place.backup()
+    assert "backup key renew --recovery-key" in refused.value.hint
+    assert not place.keys.folder.exists()
+    ring = place.keys.open_with(recovery_secret(written_down), older.manifest.store_id, NOW_US)
+    place.keys.renew_key_file(ring, NOW_US)
+    append(place.database, 20, seed=2)
     newer = place.backup()
-    assert newer.new_events == 240, "nothing is built on what cannot be read"
-    assert recovered(place, tmp_path / "new").backup_id == newer.name[:16]
-    result = recovered(place, tmp_path / "old", recovery_secret(written_down), backup_id=older.name)
-    assert result.head.seq == 240
+    assert newer.new_events == 20, "it builds on what the old keys sealed"
+    for number, made in enumerate((older, newer)):
+        recovered(place, tmp_path / f"machine{number}", recovery_secret(written_down), backup_id=made.name)
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_the_ring_here_and_the_copies_heal_each_other(place: Place, harm: str) -> None:
+    place.backup()
+    (copy,) = (place.target / "rings").iterdir()
+    for path in (place.keys.ring_path, copy):
+        if harm == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(b"no ring" * 100)
+        made = place.backup()
+        place.repository.verify(made.name, place.ring)
+        assert key_ring.read_head(path.read_bytes()).store_id == made.manifest.store_id
+    for path in (place.keys.ring_path, copy):
+        path.write_bytes(b"no ring" * 100)
+    with pytest.raises(PartMissing, match="is damaged") as refused:
+        place.backup()
+    assert "key renew" in refused.value.hint
+    store_id = made.manifest.store_id
+    place.keys.begin_anew(store_id, NOW_US)
+    place.repository.verify(place.backup().name, place.ring)
+    assert list(place.keys.folder.glob("ring.before-*")), "what nothing opens now is kept"
+
+
+def test_a_ring_that_took_the_place_of_the_old_one_learns_its_keys_by_the_recovery_key(place: Place) -> None:
+    written_down = place.keys.new_recovery_key(place.ring, NOW_US)
+    older = place.backup()
+    shutil.rmtree(place.keys.folder)
+    Keys(place.keys.folder).open(older.manifest.store_id, NOW_US + 1)
+    newer = place.backup()
+    with pytest.raises(WrongKey):
+        place.repository.verify(older.name, place.ring)
+    ring = place.keys.open_with(recovery_secret(written_down), older.manifest.store_id, NOW_US)
+    place.keys.renew_key_file(ring, NOW_US)
+    for made in (older, newer):
+        place.repository.verify(made.name, place.ring)
+
+
+def test_a_log_that_tells_of_keys_gets_no_new_ones(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys", made_before=True)
+    for make in (True, False):
+        with pytest.raises(PartMissing):
+            keys.open("store0001", NOW_US, make=make)
+    with pytest.raises(PartMissing, match="no keys yet"):
+        Keys(tmp_path / "keys").open("store0001", NOW_US, make=False)
+    assert not keys.folder.exists()
 
 
 def test_keys_put_back_from_an_old_copy_learn_what_they_missed(place: Place, tmp_path: Path) -> None:
