@@ -30,6 +30,9 @@ OPTIONAL_VALUES = (
 TOP_KEYS = (*REQUIRED_TEXTS, "recommended_for", "memory_requirements_gb", "hyperparameters")
 KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 KEY_TEXT = "small letters, digits, - and _, at most 64 of them"
+CHOOSE_KEY = "auto"
+"""Says in the setting training.preset that none is named, so no preset can be called so."""
+_CHOOSE_KEY_MEANS = "stands for the choice by model, data and machine"
 VALUE_KEYS = (*REQUIRED_NUMBERS, *OPTIONAL_VALUES, "use_mixed_precision")
 
 
@@ -95,6 +98,8 @@ def require_key(key: str) -> None:
     if not KEY.fullmatch(key):
         shown = key if len(key) <= 60 else key[:57] + "..."
         raise InvalidValue(f"{shown!r} cannot be a preset's key.", hint=f"It is made of {KEY_TEXT}.")
+    if key == CHOOSE_KEY:
+        raise InvalidValue(f"{key!r} cannot be a preset's key: it {_CHOOSE_KEY_MEANS}.", hint="Choose another key.")
 
 
 def parse_preset(text: str, source: str) -> Preset:
@@ -128,6 +133,8 @@ class _Reader:
         texts: dict[str, Any] = {key: self._text(key) for key in REQUIRED_TEXTS}
         if not KEY.fullmatch(texts["key"]):
             raise self._refuse("key", f"{KEY_TEXT} only")
+        if texts["key"] == CHOOSE_KEY:
+            raise self._refuse("key", f"{CHOOSE_KEY} {_CHOOSE_KEY_MEANS}; choose another key")
         if texts["difficulty"] not in DIFFICULTIES:
             raise self._refuse("difficulty", f"must be one of {', '.join(DIFFICULTIES)}")
         self._hyperparameter("training_type", texts["training_type"])

@@ -29,6 +29,7 @@ from btmd.naming import LONGEST_NAME, find_dataset, find_model
 from btmd.plan_request import to_token_facts
 from btmd.planning import Plan, PlanRequest, choose_preset, make_plan
 from btmd.preset_catalogue import PresetCatalogue
+from btmd.presets import CHOOSE_KEY
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
 from btmd.projections.model import ModelRow
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
@@ -213,7 +214,7 @@ class Submission:
         self, state: SettingsState, model: ModelRow, hardware: Hardware, kind: str
     ) -> tuple[Preset, str]:
         wanted = str(state.get("training.preset"))
-        if wanted != "auto":
+        if wanted != CHOOSE_KEY:
             return await self._presets.find(wanted), "The setting training.preset names it."
         return choose_preset(self._presets.built_in, model.facts, hardware, kind)
 

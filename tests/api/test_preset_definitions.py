@@ -43,6 +43,25 @@ def test_a_preset_is_made_from_another_and_found_like_it(client: Client) -> None
     assert client.get("/status").ok()["available_presets"] == 9
 
 
+def test_auto_is_the_choice_by_itself_and_no_preset(client: Client) -> None:
+    refused = put(client, "auto", made_from="quick_test").refused(422, "invalid_value")
+    assert "auto" in refused["detail"]
+    text = client.get("/preset-definitions/quick_test/file").body.decode().replace('"quick_test"', '"auto"')
+    assert "key: auto" in client.post("/preset-definitions", {"text": text}).refused(422, "preset_refused")["detail"]
+
+
+def test_the_setting_takes_no_preset_that_is_not_there(client: Client) -> None:
+    made(client)
+    refused = client.patch("/settings", {"changes": {"training.preset": "mime"}}).refused(422, "invalid_value")
+    assert "Did you mean mine?" in refused["hint"]
+    for there in ("mine", "quick_test", "auto", None, "mine"):
+        client.patch("/settings", {"changes": {"training.preset": there}}).ok()
+    # One that goes later is no obstacle to any other change.
+    client.send("DELETE", "/preset-definitions/mine").ok()
+    client.patch("/settings", {"changes": {"training.seed": 7}}).ok()
+    assert client.get("/settings/training.preset").ok()["value"] == "mine"
+
+
 def test_one_that_comes_with_btmd_is_never_changed(client: Client) -> None:
     refusals = [
         put(client, "quick_test", {"num_epochs": 2}),
