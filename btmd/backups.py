@@ -204,6 +204,15 @@ class Backups:
         path = Path(os.path.normpath(to))
         if not path.is_absolute() or "\0" in to:
             raise InvalidValue("The folder for the backup must be an absolute path.")
+        if path.resolve() == Path(self.own_folder).resolve():
+            return self.own_folder
+        for mine in (self._config.state_dir.resolve(), self._config.config_dir.resolve()):
+            if path.resolve().is_relative_to(mine):
+                # There it would lie beside its key, or among files that are looked after as something else.
+                raise InvalidValue(
+                    f"{path} is inside {mine}, which the daemon keeps for itself.",
+                    hint="Leave --to out for the daemon's own backups, or name a folder on another disk.",
+                )
         if not path.is_dir() and not path.parent.is_dir():
             # A stick that is not there must not become a folder on the disk it would have protected from.
             raise FileMissing(f"There is no folder {path.parent}.", hint="Is the disk or stick there?")

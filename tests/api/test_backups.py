@@ -241,6 +241,22 @@ def test_into_another_folder_which_holds_no_key(client: Client, folder: Path) ->
     shutil.rmtree(stick)
 
 
+@pytest.mark.parametrize("inside", ["state", "state/keys", "state/content", "state/new", "state/backups/x", "config"])
+def test_none_goes_where_the_daemon_keeps_its_own_things(client: Client, folder: Path, inside: str) -> None:
+    link = folder / "link"
+    link.symlink_to(folder / Path(inside).parent)
+    for to in (folder / inside, link / Path(inside).name, folder / "stick" / ".." / inside):
+        client.post("/backup", {"to": str(to)}).refused(422, "invalid_value")
+    link.unlink()
+
+
+def test_the_daemons_own_folder_may_be_named(client: Client, folder: Path) -> None:
+    own = folder / "state" / "backups"
+    (folder / "own").symlink_to(own)
+    for to in (own, folder / "own"):
+        assert Path(create(client, to=str(to))["backup_path"]).parent == own / "manifests"
+
+
 def test_old_ones_go_by_the_settings(client: Client) -> None:
     for _ in range(2):
         change(client)
