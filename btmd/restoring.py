@@ -147,9 +147,16 @@ class Restoring:
     ) -> Done:
         """Plan and apply. With ``expected_head``, only if nothing of it changed after that event, or with ``force``.
 
-        Raises LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things, and what
+        Raises InvalidValue, LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things, and what
         is wrong with a file that a backup was to bring back.
         """
+        head_seq = self._store.head.seq
+        if expected_head is not None and expected_head > head_seq:
+            # A number of another log, or a slip: it would let everything through.
+            raise InvalidValue(
+                f"There is no event {expected_head} yet: the log ends at {head_seq}.",
+                hint="Take the number from a preview with --dry-run.",
+            )
         for attempt in range(1, MAX_ATTEMPTS + 1):
             prepared = await self.prepare(to, manner, actor.uid)
             if expected_head is not None and prepared.newest_seq > expected_head and not force:

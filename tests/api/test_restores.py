@@ -63,6 +63,15 @@ def test_what_changed_since_the_preview_is_refused_unless_forced(client: Client)
     assert value(client, "training.evaluations") != 12
 
 
+def test_an_event_that_is_not_there_yet_cannot_be_expected(client: Client) -> None:
+    then = head(client)
+    set_value(client, "training.patience", 13)
+    asked = {"seq": then, "only": ["settings"], "expected_head": head(client) + 1}
+    client.post("/restores", asked).refused(422, "invalid_value")
+    client.post("/restores", {**asked, "force": True}).refused(422, "invalid_value")
+    assert value(client, "training.patience") == 13
+
+
 def test_what_has_nothing_to_do_with_it_does_not_hinder(client: Client) -> None:
     then = head(client)
     set_value(client, "training.patience", 17)
