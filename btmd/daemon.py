@@ -50,7 +50,7 @@ from btmd.recovery_hint import recovery_hint, require_database
 from btmd.restoring import Restoring, registered_contents
 from btmd.scheduler import Scheduler
 from btmd.settings_watcher import SettingsWatcher
-from btmd.state_folder import claim, make_folder
+from btmd.state_folder import claim, close_to_others, make_folder
 from btmd.store.event_log import Store
 from btmd.submission import Submission
 from btmd.supervisor import Supervisor
@@ -60,6 +60,7 @@ log = logging.getLogger("btmd")
 STOP_LIMIT_S = 5.0
 PROVED_S = 5.0
 """How long a daemon has to have answered before what it started with counts as good."""
+MOST_NAMED = 10
 LOG_LOOK_S = 5.0
 """How often to see whether the log failed: rarely enough to cost nothing."""
 
@@ -111,6 +112,7 @@ class Daemon:
         self.stopping = anyio.Event()
         lock = claim(config.state_dir, config.lock_path)
         self._opened.callback(os.close, lock)
+        self._close_to_others()
         require_database(config)
         self._listener = bind_socket(config.socket_path)
         self._opened.callback(self._leave_socket, config.socket_path.stat().st_ino)
@@ -262,6 +264,18 @@ class Daemon:
             activity=self.parts.activity,
             troubles=troubles,
         )
+
+    def _close_to_others(self) -> None:
+        config = self.config
+        try:
+            mended = close_to_others(config.state_dir, (config.keys_dir, config.backups_dir))
+        except OSError as problem:
+            log.error("%s may be open to others: %s", problem.filename or config.state_dir, problem.strerror)
+            return
+        if mended:
+            named = ", ".join(str(path.relative_to(config.state_dir)) for path in mended[:MOST_NAMED])
+            more = f" and {len(mended) - MOST_NAMED} more" if len(mended) > MOST_NAMED else ""
+            log.warning("others could use what is the owner's alone; they cannot any more: %s%s", named, more)
 
     async def recover(self) -> None:
         """Set the log's level, remove left-overs, note the start, find running trainers again.

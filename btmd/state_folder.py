@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
+import stat
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from btmd.errors import AlreadyRunning, BtmdError, StateFolderReadOnly, StoreFull
@@ -41,6 +43,40 @@ def claim(folder: Path, lock_path: Path) -> int:
         os.close(file)
         raise refused(folder, problem) from None
     return file
+
+
+def close_to_others(folder: Path, whole: Sequence[Path]) -> list[Path]:
+    """Take what others than the owner may do from what lies in ``folder``, and from all below the folders ``whole``.
+
+    Returns what was mended. What is not ours is left, links are not followed. Raises OSError.
+    """
+    mended = []
+    for path in _entries(folder, whole):
+        try:
+            file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # A trainer or a backup that goes on without the daemon may clear up meanwhile.
+            continue
+        try:
+            about = os.fstat(file)
+            plain = stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)
+            mode = stat.S_IMODE(about.st_mode)
+            if plain and about.st_uid == os.getuid() and mode & 0o077:
+                os.chmod(f"/proc/self/fd/{file}", mode & 0o700)
+                mended.append(path)
+        finally:
+            os.close(file)
+    return mended
+
+
+def _entries(folder: Path, whole: Sequence[Path]) -> Iterator[Path]:
+    for one in os.scandir(folder):
+        yield Path(one.path)
+    for tree in whole:
+        if tree.is_symlink():
+            continue
+        for above, folders, files in os.walk(tree):
+            yield from (Path(above, name) for name in (*folders, *files))
 
 
 def make_folder(path: Path) -> Path | None:

@@ -63,6 +63,26 @@ def test_what_is_no_file_does_not_hold_up_the_start(folder: Path, make: Callable
         daemon.client.get("/settings/training.seed").ok()
 
 
+def test_what_others_could_read_is_closed_to_them_again(folder: Path) -> None:
+    config = config_of(folder)
+    elsewhere = folder / "elsewhere"
+    elsewhere.write_text("somebody's")
+    elsewhere.chmod(0o644)
+    with DaemonProcess(config):
+        pass
+    config.keys_dir.mkdir(exist_ok=True)
+    (config.keys_dir / "key").write_bytes(b"")
+    opened = [config.database_path, config.keys_dir, config.keys_dir / "key"]
+    for path in opened:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    (config.keys_dir / "link").symlink_to(elsewhere)
+    with DaemonProcess(config) as daemon:
+        assert [stat.S_IMODE(path.stat().st_mode) for path in opened] == [0o600, 0o700, 0o600]
+        assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
+        said = daemon.log.read_text()
+        assert all(str(path.relative_to(config.state_dir)) in said for path in opened)
+
+
 def test_the_socket_of_a_dead_daemon_is_replaced(folder: Path) -> None:
     with DaemonProcess(config_of(folder)) as daemon:
         daemon.kill()
