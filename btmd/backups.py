@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from btmd.backup.requests import (
     BringBackRequest,
     BroughtBackAnswer,
@@ -347,7 +349,8 @@ class Backups:
                     for one in answer.checks
                 )
                 await self._handler.handle(RecordChecks(folder, checks), actor=actor)
-            checked += [(mine[one.name], one) for one in answer.checks]
+            # What is wrong with the folder's keys concerns every backup in it, and the fault of none.
+            checked += [(mine[one.name], one if one.code else _with_ring(one, answer.ring)) for one in answer.checks]
         return checked
 
     async def drill(self, row: BackupRow, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DrillAnswer:
@@ -411,3 +414,9 @@ class Backups:
             await self._handler.handle(RecordDeletion(self.own_folder, answer.names, "prune", anew), actor=actor)
             await self._take(self.own_folder, answer.listing)
         return answer
+
+
+def _with_ring(check: CheckAnswer, ring: CheckAnswer | None) -> CheckAnswer:
+    if ring is None:
+        return check
+    return msgspec.structs.replace(check, code=ring.code, detail=ring.detail, hint=ring.hint)

@@ -6,7 +6,7 @@ import os
 from btmctl import words
 from btmctl.client import Document
 from btmctl.commands import backup_keys
-from btmctl.errors import DONE, FAILED, Refused, exit_code_of
+from btmctl.errors import DONE, FAILED, Refused, UsageError, exit_code_of
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
@@ -81,6 +81,8 @@ def _one(parser: argparse.ArgumentParser, name: str, *, optional: str = "") -> N
 
 def create_one(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
+    if arguments.to == "":
+        raise UsageError("--to names no folder.", "It was given an empty text.", "Leave it out, or name a folder.")
     body: Document = {
         "kind": arguments.kind,
         "only": [one.strip() for one in arguments.only.split(",")] if arguments.only else None,

@@ -99,6 +99,8 @@ def _tell(done: Document, state_dir: str, output: Output) -> None:
             ("what was there", done["kept"]),
         ]
     )
+    if done["unopened"]:
+        output.say(f"Newer, but this key does not open them: {', '.join(done['unopened'])}.", "yellow")
     for problem in done["problems"]:
         output.say(f"{problem['name']} did not come back: {problem['detail']}", "yellow")
     for one in done["omissions"]:

@@ -12,6 +12,7 @@ import msgspec
 from btmd.backup.components import chosen
 from btmd.backup.create import BackupRequest
 from btmd.backup.drill import drill
+from btmd.backup.folder import BackupFolder
 from btmd.backup.inventory import sort_inventory
 from btmd.backup.key_ring import KeyRing, credential_secret
 from btmd.backup.keys import Keys
@@ -42,6 +43,7 @@ from btmd.backup.requests import (
     VerifyRequest,
 )
 from btmd.backup.retention import Policy
+from btmd.backup.ring_copies import mend_copy
 from btmd.backup.segments import read_chain
 from btmd.domain.commands import DECIDERS
 from btmd.errors import BackupNotFound, BtmdError
@@ -165,6 +167,7 @@ def _show(request: ShowRequest, progress: Progress) -> ShowAnswer:
 @perform.register
 def _verify(request: VerifyRequest, progress: Progress) -> VerifyAnswer:
     repository, ring = repository_of(request), _ring(request)
+    fault = _ring_fault(request)
     checks = []
     for number, name in enumerate(request.names):
         progress(number / len(request.names), f"Checking {name[:ID_DIGITS]}")
@@ -174,7 +177,13 @@ def _verify(request: VerifyRequest, progress: Progress) -> VerifyAnswer:
             checks.append(CheckAnswer(name, code=error.code, detail=error.detail, hint=error.hint))
         else:
             checks.append(CheckAnswer(name, found.events, found.artefacts, found.erased, found.size_bytes, found.state))
-    return VerifyAnswer(tuple(checks))
+    told = None if fault is None else CheckAnswer("", code=fault.code, detail=fault.detail, hint=fault.hint)
+    return VerifyAnswer(tuple(checks), told)
+
+
+def _ring_fault(request: Request) -> BtmdError | None:
+    keys = keys_of(request)
+    return mend_copy(BackupFolder(Path(request.folder)), read_private(keys.ring_path), keys.secret())
 
 
 @perform.register
@@ -215,6 +224,9 @@ def _drill(request: DrillRequest, progress: Progress) -> DrillAnswer:
         shutil.rmtree(left_over, ignore_errors=True)
     progress(0.0, f"Restoring {request.name[:ID_DIGITS]} into a temporary place")
     done = drill(repository_of(request), _ring(request), NOUNS, tmp, now_us=request.now_us, backup_id=request.name)
+    fault = _ring_fault(request)
+    if fault is not None and not done.code:
+        done = msgspec.structs.replace(done, proved=False, code=fault.code, detail=fault.detail)
     return DrillAnswer(request.name, done.events, done.head_seq, done.duration_us, done.state, done.code, done.detail)
 
 

@@ -65,6 +65,7 @@ def _recover(request: RecoverRequest, progress: Progress) -> RecoveredAnswer:
         kept=None if recovered.kept is None else str(recovered.kept),
         problems=tuple(problems),
         omissions=tuple(ShownOmission(one.what, one.count, one.size_bytes, one.then) for one in manifest.omissions),
+        unopened=recovered.unopened,
     )
 
 

@@ -14,7 +14,7 @@ from btmd.backup.repository import Repository
 from btmd.backup.ring_copies import open_folder_ring
 from btmd.backup.segments import read_chain
 from btmd.domain.decider import Decider
-from btmd.errors import BackupNotFound, InvalidValue, Tampered
+from btmd.errors import BackupNotFound, InvalidValue, Tampered, WrongKey
 from btmd.store.rebuild import rebuild_database, remove_left_over
 from btmd.store.recorded import Head, genesis_hash
 from btmd.store.swap import finish_swap, swap_in
@@ -23,6 +23,7 @@ from btmd.store.swap import finish_swap, swap_in
 class Recovered(msgspec.Struct, frozen=True):
     """The new database's head, and the backup it was made from. ``kept`` is the database that stood there before.
 
+    ``unopened`` are newer full backups that the given key does not open.
     What the backup could not hold is in ``manifest.omissions``; its artefacts are still to be brought back.
     """
 
@@ -31,6 +32,7 @@ class Recovered(msgspec.Struct, frozen=True):
     manifest: Manifest
     ring: KeyRing
     kept: Path | None
+    unopened: tuple[str, ...] = ()
 
 
 def recover(
@@ -54,7 +56,11 @@ def recover(
     repository = Repository(folder, deciders)
     ring = open_folder_ring(repository.folder, secret, store_id)
     summaries = repository.summaries(ring.store_id)
-    name = repository.find(backup_id) if backup_id is not None else _newest_full(repository, summaries, ring)
+    unopened: tuple[str, ...] = ()
+    if backup_id is not None:
+        name = repository.find(backup_id)
+    else:
+        name, unopened = _newest_full(repository, summaries, ring)
     manifest = read_manifest(repository.folder, name, ring.opening_keys)
     _require_full(name, manifest, ring)
     repository.verify_events(name, manifest, ring)
@@ -72,7 +78,7 @@ def recover(
             if not path.with_name(path.name + ".swap").exists():
                 remove_left_over(aside)
             raise
-    return Recovered(head, name[:ID_DIGITS], manifest, ring, kept)
+    return Recovered(head, name[:ID_DIGITS], manifest, ring, kept, unopened)
 
 
 def rebuild_backup(
@@ -97,14 +103,23 @@ def rebuild_backup(
     return head
 
 
-def _newest_full(repository: Repository, summaries: list[Summary], ring: KeyRing) -> str:
+def _newest_full(repository: Repository, summaries: list[Summary], ring: KeyRing) -> tuple[str, tuple[str, ...]]:
+    """The newest full backup that the ring opens, and the ids of newer ones that it does not open."""
     found = newest(summaries, "full")
     if not found:
         raise BackupNotFound(
             f"{repository.folder.path} holds no full backup of the store {ring.store_id}.",
             hint="Configuration backups bring settings back into a running daemon: `btmctl restore --backup ID`.",
         )
-    return found[0].name
+    unopened: list[str] = []
+    for one in found:
+        if one.header is not None and one.header.key_id in ring.keys:
+            return one.name, tuple(unopened)
+        unopened.append(one.backup_id)
+    raise WrongKey(
+        f"This key opens a key ring in {repository.folder.path}, but none of its {len(found)} full backups.",
+        hint="Give the key that belongs to them: key file, passphrase or a newer recovery key.",
+    )
 
 
 def _require_full(name: str, manifest: Manifest, ring: KeyRing) -> None:

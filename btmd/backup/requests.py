@@ -294,7 +294,10 @@ class CheckAnswer(msgspec.Struct, frozen=True):
 
 
 class VerifyAnswer(msgspec.Struct, frozen=True):
+    """``ring`` tells of the folder's copy of the key ring, where something is wrong with it."""
+
     checks: tuple[CheckAnswer, ...]
+    ring: CheckAnswer | None = None
 
 
 class DeletedAnswer(msgspec.Struct, frozen=True):
@@ -371,7 +374,7 @@ class BroughtBackAnswer(msgspec.Struct, frozen=True):
 
 
 class RecoveredAnswer(msgspec.Struct, frozen=True):
-    """``kept`` is where the database that was there stands now; ``unreached``: folders without this machine's key."""
+    """``kept``: where the database that was there stands now; ``unopened``: newer backups that need another key."""
 
     backup_id: str
     created_at_us: int
@@ -383,6 +386,7 @@ class RecoveredAnswer(msgspec.Struct, frozen=True):
     kept: str | None
     problems: tuple[ArtefactProblem, ...]
     omissions: tuple[ShownOmission, ...]
+    unopened: tuple[str, ...] = ()
 
 
 class AuditAnswer(msgspec.Struct, frozen=True):

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from btmd.backup.folder import BackupFolder
-from btmd.backup.key_ring import KeyRing, RingHead, Secret, absorb, open_ring
+from btmd.backup.key_ring import KeyRing, RingHead, Secret, absorb, open_ring, read_head
 from btmd.backup.manifests import read_summary
-from btmd.errors import BtmdError, InvalidValue, PartMissing, WrongKey
+from btmd.errors import BackupNotFound, BtmdError, Damaged, InvalidValue, PartMissing, Tampered, WrongKey
 
 RENEW_HINT = (
     "`btmctl backup key renew --recovery-key` (or --passphrase) makes this machine's keys anew from a backup folder;"
@@ -18,6 +18,10 @@ def open_folder_ring(folder: BackupFolder, secret: Secret, store_id: str | None 
     """The ring of the folder that ``secret`` opens. Raises PartMissing, WrongKey, Damaged, Tampered, InvalidValue."""
     folder.require()
     found = [data for _, data in folder.rings(store_id)]
+    if not found and store_id is not None and (others := sorted({head.store_id for head, _ in folder.rings()})):
+        raise BackupNotFound(
+            f"There is no store {store_id} in {folder.path}.", hint=f"Its backups are of: {', '.join(others)}."
+        )
     if not found:
         raise PartMissing(
             f"There is no key ring in {folder.path}.", hint="Look for a copy of the backup folder that has `rings`."
@@ -72,6 +76,28 @@ def hand_out(ring: KeyRing, data: bytes) -> list[str]:
         except BtmdError:
             unreached.append(known)
     return unreached
+
+
+def mend_copy(folder: BackupFolder, data: bytes, secret: Secret) -> BtmdError | None:
+    """What is wrong with the folder's copy of the ring ``data``, which takes its place then; None where it opens."""
+    head = read_head(data)
+    fault: BtmdError | None = None
+    try:
+        copy = folder.ring_copy(head)
+        if read_head(copy).generation >= head.generation:
+            open_ring(copy, secret)
+            return None
+    except (PartMissing, Damaged, Tampered, WrongKey) as error:
+        fault = error
+    hint = "A whole copy was put there; check again."
+    try:
+        with folder.changing():
+            folder.place_ring(data)
+    except BtmdError as error:
+        hint = f"The copy in the state folder is whole, and could not be put there: {error.detail}"
+    if fault is None:
+        return None
+    return type(fault)(f"The key ring in {folder.path} does not open its backups: {fault.detail}", hint=hint)
 
 
 def _readable(folder: Path, store_id: str) -> list[tuple[RingHead, bytes]]:

@@ -125,6 +125,18 @@ def test_keys_that_are_gone_are_never_replaced_in_silence(client: Client, daemon
     assert (keys / "ring").exists(), "it came back from the backup folder"
 
 
+def test_a_folder_without_its_key_ring_is_not_called_whole(client: Client, daemon: ThreadedDaemon) -> None:
+    client.post("/backup").ok()
+    rings = daemon.config.backups_dir / "rings"
+    for path in rings.iterdir():
+        path.write_bytes(b"no ring" * 100)
+    client.post("/backups/last/verify").refused(503, "damaged")
+    assert client.post("/backups/last/verify").ok()["ok"], "a whole copy was put there"
+    shutil.rmtree(rings)
+    client.post("/backups/last/drill").refused(503, "part_missing")
+    assert client.post("/backups/last/drill").ok()["proved"]
+
+
 def test_looking_at_the_keys_makes_none_and_new_ones_need_the_word(folder: Path) -> None:
     with ThreadedDaemon(config_of(folder / "other")) as daemon:
         client, keys = daemon.client, daemon.config.keys_dir

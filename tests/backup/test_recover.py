@@ -232,6 +232,18 @@ def test_a_ring_that_took_the_place_of_the_old_one_learns_its_keys_by_the_recove
         place.repository.verify(made.name, place.ring)
 
 
+def test_the_newest_backup_that_the_key_opens_is_taken_and_newer_ones_are_named(place: Place, tmp_path: Path) -> None:
+    written_down = place.keys.new_recovery_key(place.ring, NOW_US)
+    older = place.backup()
+    place.keys.folder.rename(tmp_path / "old keys")
+    Keys(place.keys.folder).open(older.manifest.store_id, NOW_US + 1)
+    newer = place.backup()
+    result = recovered(place, tmp_path / "machine", recovery_secret(written_down))
+    assert (result.backup_id, result.unopened) == (older.name[:16], (newer.name[:16],))
+    with pytest.raises(BackupNotFound, match="no store zz"):
+        recovered(place, tmp_path / "other", store_id="zz")
+
+
 def test_a_log_that_tells_of_keys_gets_no_new_ones(tmp_path: Path) -> None:
     keys = Keys(tmp_path / "keys", made_before=True)
     for make in (True, False):
