@@ -147,8 +147,8 @@ class Restoring:
     ) -> Done:
         """Plan and apply. With ``expected_head``, only if nothing of it changed after that event, or with ``force``.
 
-        Raises InvalidValue, LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same things, and what
-        is wrong with a file that a backup was to bring back.
+        Raises InvalidValue, LogMovedOn, RestoreConflict, VersionConflict where others never stop changing the same
+        things, and what is wrong with a file that a backup was to bring back.
         """
         head_seq = self._store.head.seq
         if expected_head is not None and expected_head > head_seq:
