@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,10 @@ def held_by_backup(inventory: Inventory) -> int:
     return total
 
 
-def not_held(inventory: Inventory, kept_contents: Iterable[Path], models_dir: Path) -> list[Part]:
+def not_held(inventory: Inventory, kept_contents: Iterable[Path], models_dir: Path, jobs_dir: Path) -> list[Part]:
     """What no backup holds and is gone for good, or lies elsewhere. ``kept_contents`` belong to no dataset any more."""
+    checkpoints = [size for size in (folder_size(job / "checkpoints") for job in _folders(jobs_dir)) if size]
+    working = [size for size in map(_working_size, _folders(jobs_dir)) if size]
     unallowed = [_size(file.path) for one in inventory.datasets if not one.allowed for file in one.files]
     whole = [Path(job.result) for job in inventory.jobs if not Path(job.result, ADAPTER_FILE).is_file()]
     whole_sizes = [size for size in map(folder_size, whole) if size]
@@ -45,10 +48,28 @@ def not_held(inventory: Inventory, kept_contents: Iterable[Path], models_dir: Pa
         Part("contents of datasets that nobody allows to use", len(unallowed), sum(unallowed), "Keep your files."),
         Part("contents of datasets that were taken away before", len(kept_sizes), sum(kept_sizes), "Keep your files."),
         Part("models trained as a whole", len(whole_sizes), sum(whole_sizes), "Copy their result folders first."),
+        Part(
+            "checkpoints of jobs",
+            len(checkpoints),
+            sum(checkpoints),
+            "A training that was ended cannot go on from them: copy those that you need first.",
+        ),
+        Part(
+            "logs and working files of jobs",
+            len(working),
+            sum(working),
+            "What the trainings measured is in the backup: `btmctl jobs logs` shows the rest only until then.",
+        ),
         Part("converted models", len(converted), sum(converted), "Add their GGUF files again."),
         Part("base models", inventory.models, inventory.models_bytes, "They stay where they lie; nothing is deleted."),
     ]
     return [part for part in parts if part.count]
+
+
+def _working_size(job: Path) -> int:
+    """The log, the spool and whatever else lies beside the checkpoints, the result and the answers of a job."""
+    apart = sum(folder_size(job / name) for name in ("checkpoints", "result"))
+    return folder_size(job) - apart - _size(job / "answers.json")
 
 
 def free_bytes(folder: Path) -> int:
@@ -97,12 +118,15 @@ def _folders(root: Path) -> list[Path]:
 
 
 def folder_size(folder: Path) -> int:
-    """The bytes of the files in a folder; links count nothing."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    """The bytes of the files in a folder; links count nothing, and neither does what goes away meanwhile."""
+    # rglob would end where a trainer at work takes a folder away.
+    return sum(_size(os.path.join(root, name)) for root, _, names in os.walk(folder) for name in names)
 
 
 def _size(path: str | Path) -> int:
+    """Raises nothing where there is no such file."""
     try:
-        return os.stat(path, follow_symlinks=False).st_size
+        found = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
         return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

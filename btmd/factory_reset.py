@@ -64,10 +64,18 @@ class JobsUnderWay(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job that a reset does not interrupt."""
+
+    job_id: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """What a reset would change, what it would take off the disk, and what the backup before it cannot hold.
 
-    ``backup_bytes`` is the most that the backup may take.
+    ``backup_bytes`` is the most that the backup may take. ``waits_for`` are the jobs that have to end before.
     """
 
     changes: list[Restored]
@@ -76,6 +84,7 @@ class Preview:
     not_held: list[Part]
     backup_bytes: int
     free_bytes: int
+    waits_for: list[Waiting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,30 +146,25 @@ class FactoryReset:
         self._turn = anyio.Lock()
 
     async def preview(self, preserve_user_data: bool, by_uid: int) -> Preview:
-        """What ``reset`` would do now. Raises JobsUnderWay."""
-        await self._require_idle(preserve_user_data)
+        """What ``reset`` would do once no job is under way."""
+        waits_for = await self._under_way(preserve_user_data)
         plan = (await self._prepare(preserve_user_data, by_uid)).plan
         inventory = await take_inventory(self._store, self._contents, self._config.jobs_dir)
         log_bytes = self._config.database_path.stat().st_size
+        free = free_bytes(self._config.backups_dir)
         if preserve_user_data:
-            return Preview(plan.changes, plan.left_alone, [], [], log_bytes, free_bytes(self._config.backups_dir))
+            return Preview(plan.changes, plan.left_alone, [], [], log_bytes, free, waits_for)
         jobs, named, _ = await self._on_disk()
         kept = {self._contents.path(one) for one in set(named) - await registered_contents(self._store)}
         held = await anyio.to_thread.run_sync(held_by_backup, inventory)
-        lost = await anyio.to_thread.run_sync(not_held, inventory, kept, self._config.models_dir)
+        lost = await anyio.to_thread.run_sync(not_held, inventory, kept, self._config.models_dir, self._config.jobs_dir)
         sizes = sum(path.stat().st_size for path in map(self._contents.path, named) if path.is_file())
         erased = [
             Part("files of datasets", len(named), sizes),
             Part("folders of jobs, with their results", len(jobs), sum(map(folder_size, map(self._job_dir, jobs)))),
         ]
-        return Preview(
-            plan.changes,
-            plan.left_alone,
-            [part for part in erased if part.count],
-            lost,
-            log_bytes + held,
-            free_bytes(self._config.backups_dir),
-        )
+        erased = [part for part in erased if part.count]
+        return Preview(plan.changes, plan.left_alone, erased, lost, log_bytes + held, free, waits_for)
 
     async def reset(
         self,
@@ -178,6 +182,7 @@ class FactoryReset:
         """
         async with self._turn:
             for _ in range(MAX_ATTEMPTS):
+                await self._require_idle(preserve_user_data)
                 preview = await self.preview(preserve_user_data, actor.uid)
                 if preview.free_bytes < preview.backup_bytes + SPARE_BYTES:
                     raise NotEnoughDisk(
@@ -359,11 +364,14 @@ class FactoryReset:
         contents = sorted(sha256 for sha256 in named if self._contents.has(sha256))
         return _names(self._config.jobs_dir), contents, _names(self._config.models_dir)
 
-    async def _require_idle(self, preserve_user_data: bool) -> None:
+    async def _under_way(self, preserve_user_data: bool) -> list[Waiting]:
         async with self._store.session() as session:
             found = await unfinished_jobs(session)
         stopping = ("queued", *WORKING)
-        under_way = [job for job in found if not preserve_user_data or job.state in stopping]
+        return [Waiting(job.job_id, job.state) for job in found if not preserve_user_data or job.state in stopping]
+
+    async def _require_idle(self, preserve_user_data: bool) -> None:
+        under_way = await self._under_way(preserve_user_data)
         if under_way:
             named = ", ".join(f"{job.job_id} ({job.state})" for job in under_way[:5])
             raise JobsUnderWay(

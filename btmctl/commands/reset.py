@@ -52,8 +52,14 @@ def reset(arguments: argparse.Namespace, session: Session) -> int:
         return DONE
     if not output.as_json:
         show(preview, output)
+    waits_for = ", ".join(f"{job['job_id']} ({job['state']})" for job in preview["waits_for"])
+    hint = f"btmctl jobs cancel {preview['waits_for'][0]['job_id']} ends it." if waits_for else ""
     if arguments.dry_run:
+        if waits_for:
+            output.say(f"It would be refused now, as these trainings are under way: {waits_for}. {hint}", "yellow")
         return DONE
+    if waits_for:
+        raise Refused("Trainings are under way, and a reset waits for none.", waits_for, hint, code="jobs_under_way")
     if not session.confirm("Reset?", otherwise="--yes resets; --dry-run only tells what would go."):
         raise Refused("Nothing was reset.", "", "", code="declined")
     done = session.client.run("/reset", body, output.progress)

@@ -37,6 +37,9 @@ class Place:
             client.add_dataset(rows(20))
             self.job_id = client.start(overrides={"num_epochs": 1000, "max_steps": 20_000})
             self.refusal = client.post("/reset").refused(409, "jobs_under_way")
+            self.preview = client.post("/reset", {"dry_run": True, "preserve_user_data": False}).ok()
+            self.asked = main(["reset", "--yes", "--socket", str(daemon.config.socket_path)])
+            self.seed = client.get("/settings/training.seed").ok()["value"]
             client.post(f"/jobs/{self.job_id}/cancel").ok()
             client.wait_for(self.job_id, lambda job: job["state"] == "cancelled")
         end_trainers(daemon.config.jobs_dir)
@@ -85,6 +88,32 @@ def test_a_reset_waits_for_no_training_and_names_it(made: Place) -> None:
     assert made.job_id in made.refusal["hint"]
 
 
+def test_what_would_go_is_told_while_a_training_runs_too(made: Place) -> None:
+    assert [one["job_id"] for one in made.preview["waits_for"]] == [made.job_id]
+    assert "training.seed" in [one["subject"] for one in made.preview["changes"]]
+    assert (made.asked, made.seed) == (6, 4711)
+
+
+def test_files_of_ended_jobs_that_no_backup_holds_are_named(folder: Path, made: Place) -> None:
+    job = folder / "state" / "jobs" / made.job_id
+    shutil.rmtree(job / "checkpoints", ignore_errors=True)
+    (job / "checkpoints" / "step-1").mkdir(parents=True)
+    (job / "checkpoints" / "step-1" / "weights").write_bytes(b"x" * 1234)
+    files = [path for path in job.rglob("*") if path.is_file() and not path.is_symlink()]
+    apart = sum(len(content) for content in RESULT.values()) + 1234
+    with ThreadedDaemon(config_of(folder)) as daemon:
+        told = {one["what"]: one for one in ask_for_erasure(daemon.client)["not_held"]}
+        in_backup = daemon.client.post("/backup", {"with_artefacts": True}).ok()["artefacts"]
+    assert (told["checkpoints of jobs"]["count"], told["checkpoints of jobs"]["size_bytes"]) == (1, 1234)
+    working = told["logs and working files of jobs"]
+    assert working["size_bytes"] == sum(path.stat().st_size for path in files) - apart > 0
+    assert in_backup >= len(RESULT)
+
+
+def ask_for_erasure(client: Client) -> dict[str, Any]:
+    return dict(client.post("/reset", {"preserve_user_data": False, "dry_run": True}).ok())
+
+
 def test_with_user_data_kept_only_the_settings_go_back_and_it_can_be_undone(made: Place, folder: Path) -> None:
     with ThreadedDaemon(config_of(folder)) as daemon:
         client = daemon.client
@@ -122,7 +151,8 @@ def test_with_user_data_erased_nothing_of_it_stays_and_all_comes_back_from_the_b
         before, files = state_of(client), contents(folder)
         assert files
         preview = client.post("/reset", {"preserve_user_data": False, "dry_run": True}).ok()
-        assert [part["what"] for part in preview["not_held"]] == ["base models"]
+        not_held = {part["what"] for part in preview["not_held"]}
+        assert not_held - {"checkpoints of jobs"} == {"logs and working files of jobs", "base models"}
         assert {part["what"] for part in preview["erased"]} == {
             "files of datasets",
             "folders of jobs, with their results",
