@@ -22,7 +22,7 @@ from btmd.job_report import read_report, result_folder
 router = Router(prefix="/jobs", tags=("chat",))
 
 
-class ChatMessage(msgspec.Struct):
+class ChatMessage(msgspec.Struct, forbid_unknown_fields=True):
     role: Literal["system", "user", "assistant"]
     content: Annotated[str, Meta(max_length=100_000)]
 

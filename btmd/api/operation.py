@@ -9,6 +9,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -25,6 +26,8 @@ Handler = Callable[..., Awaitable[Response]]
 HINT = "/openapi.json describes every request."
 _IN_PATH = re.compile(r"{(\w+)(?::\w+)?}")
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
+_UNKNOWN = "Object contains unknown field"
+_ONLY_READING = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Arguments:
             elif name in named:
                 in_path.append((name, kind))
             elif struct := _struct_in(kind):
-                body = {"body_name": name, "body": struct, "body_needed": needed}
+                body = {"body_name": name, "body": _strict(struct), "body_needed": needed}
             else:
                 in_query.append((name, kind) if needed else (name, kind, parameter.default))
                 if any(get_origin(one) is list for one in _alternatives(kind)):
@@ -73,13 +76,22 @@ class Arguments:
         bound: dict[str, Any] = {name: at_hand[kind] for name, kind in self.given.items()}
         if self.path is not None:
             bound |= _values(request.path_params, self.path)
+        asked = request.query_params
+        if request.method not in _ONLY_READING:
+            self._require_known(asked)
         if self.query is not None:
-            asked = request.query_params
             values = {key: asked.getlist(key) if key in self.several else asked[key] for key in asked}
             bound |= _values(values, self.query)
         if self.body is not None:
             bound[self.body_name] = await self._body(request)
         return bound
+
+    def _require_known(self, asked: Iterable[str]) -> None:
+        """A slip in a name (``dryrun``) must not change what was only to be looked at. Raises InvalidValue."""
+        known = () if self.query is None else self.query.__struct_encode_fields__
+        for name in asked:
+            if name not in known:
+                raise InvalidValue(f"There is no parameter `{name}` here.", hint=_taken(known))
 
     async def _body(self, request: Request) -> msgspec.Struct | None:
         raw = await request.body()
@@ -93,7 +105,8 @@ class Arguments:
         try:
             return msgspec.json.decode(raw, type=self.body)
         except msgspec.ValidationError as error:
-            raise _invalid(error) from None
+            assert self.body is not None
+            raise _invalid(error, self.body.__struct_encode_fields__) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BadRequest("The body is not JSON.", hint=HINT) from None
 
@@ -183,10 +196,32 @@ def _values(given: Mapping[str, Any], struct: type[msgspec.Struct]) -> dict[str,
         raise _invalid(error) from None
 
 
-def _invalid(error: msgspec.ValidationError) -> BtmdError:
+def _invalid(error: msgspec.ValidationError, fields: Iterable[str] = ()) -> BtmdError:
     """``Expected `int`, got `str` - at `$.seed` `` as ``seed: expected `int`, got `str`.``"""
     text = str(error)
     where = _WHERE.search(text)
     what = text[: where.start()] if where else text
+    hint = HINT
+    if what.startswith(_UNKNOWN):
+        what = f"There is no field{what.removeprefix(_UNKNOWN)} here"
+        hint = HINT if where else _taken(fields)
     named = f"{where[1]}: {what[:1].lower()}{what[1:]}" if where and where[1] else what
-    return InvalidValue(named if named.endswith(".") else named + ".", hint=HINT)
+    return InvalidValue(named if named.endswith(".") else named + ".", hint=hint)
+
+
+def _taken(names: Iterable[str]) -> str:
+    return f"What can be given: {', '.join(names) or 'nothing'}."
+
+
+@cache
+def _strict(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The same body, with unknown fields refused: a slip in a name must not be taken for a default."""
+    namespace = {"__doc__": struct.__doc__}
+    return msgspec.defstruct(
+        struct.__name__,
+        [],
+        bases=(struct,),
+        module=struct.__module__,
+        namespace=namespace,
+        forbid_unknown_fields=True,
+    )

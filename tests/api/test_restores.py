@@ -72,6 +72,17 @@ def test_an_event_that_is_not_there_yet_cannot_be_expected(client: Client) -> No
     assert value(client, "training.patience") == 13
 
 
+def test_a_slip_in_a_name_changes_nothing(client: Client) -> None:
+    then = head(client)
+    set_value(client, "training.patience", 14)
+    refusal = client.post("/restores", {"seq": then, "dryrun": True}).refused(422, "invalid_value")
+    assert "`dryrun`" in refusal["detail"]
+    assert "dry_run" in refusal["hint"]
+    refusal = client.send("DELETE", "/backup/last?dryrun=true").refused(422, "invalid_value")
+    assert "`dryrun`" in refusal["detail"]
+    assert value(client, "training.patience") == 14
+
+
 def test_what_has_nothing_to_do_with_it_does_not_hinder(client: Client) -> None:
     then = head(client)
     set_value(client, "training.patience", 17)
