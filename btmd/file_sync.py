@@ -13,7 +13,7 @@ import msgspec
 
 from btmd.domain.event import Actor
 from btmd.errors import BtmdError
-from btmd.watched_file import Content, FileWrong, read_content, remove_content, replace_content
+from btmd.watched_file import ENCODING, Content, FileWrong, read_content, remove_content, replace_content
 
 log = logging.getLogger("btmd.files")
 
@@ -45,13 +45,14 @@ class Memory(msgspec.Struct, frozen=True):
 class Mirror(ABC):
     """One file and what it stands for in the log.
 
-    ``about`` names it among the troubles, ``stays`` says what a wrong content does not touch. ``removable``: whether
-    taking the file away is a wish.
+    ``about`` names it among the troubles, ``stays`` says what a wrong content does not touch, ``none_yet`` that there
+    is no such thing. ``removable``: whether taking the file away is a wish.
     """
 
     path: Path
     about: str
     stays: str
+    none_yet: str = ""
     removable: bool
 
     @abstractmethod
@@ -148,7 +149,8 @@ class FileSync:
                 await self._mirror.reject(sha256, error, actor)
                 self._remember(Memory(self._memory.known, sha256))
             where = f"{self._path}, line {error.line}: " if error.line is not None else f"{self._path}: "
-            self._tell(f"{where}{error.detail} {self._mirror.stays}")
+            stays = self._mirror.none_yet if await self._mirror.current() is None else self._mirror.stays
+            self._tell(f"{where}{error.detail} {stays}")
             return
         # Only what the person changed: what came to the log meanwhile is not in their copy.
         changes = {
@@ -168,7 +170,7 @@ class FileSync:
         known = self._memory.known[-1].values if content is not None and self._memory.known else None
         if known is not None and not any(_differ(known.get(key), values.get(key)) for key in known | values):
             return
-        data = self._mirror.write(None if content is None else content.data.decode(), values).encode()
+        data = self._mirror.write(None if content is None else content.data.decode(ENCODING), values).encode()
         if content is not None and data == content.data:
             self._remember(Memory((Synced(_sha256(content), values),)))
             return

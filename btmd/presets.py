@@ -106,6 +106,8 @@ def parse_preset(text: str, source: str) -> Preset:
     """Read and check one preset; ``source`` is the file's name for messages. Raises PresetRefused."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_PRESET_BYTES:
         raise PresetRefused(source, "", 0, f"larger than {MAX_PRESET_BYTES // 1024} kB")
+    # The mark that some editors put before the text.
+    text = text.removeprefix("\ufeff")
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

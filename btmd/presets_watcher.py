@@ -31,7 +31,7 @@ from btmd.preset_history import changes_of_preset
 from btmd.preset_text import written
 from btmd.presets import PresetRefused, parse_preset
 from btmd.store.event_log import Store
-from btmd.watched_file import FileWrong, read_own
+from btmd.watched_file import ENCODING, FileWrong, read_own
 
 log = logging.getLogger("btmd.presets")
 
@@ -136,6 +136,7 @@ class PresetMirror(Mirror):
     """One file of the folder; taking it away deletes the preset."""
 
     stays = "The last good preset stays."
+    none_yet = "There is no such preset yet."
     removable = True
 
     def __init__(
@@ -153,7 +154,7 @@ class PresetMirror(Mirror):
 
     def read(self, data: bytes) -> Values:
         try:
-            text = data.decode()
+            text = data.decode(ENCODING)
         except UnicodeDecodeError as error:
             raise FileWrong("The file is not UTF-8 text.", data.count(b"\n", 0, error.start) + 1) from None
         if not text.strip():

@@ -8,7 +8,7 @@ from typing import Any
 from btmd.domain.settings import SCHEMA, Setting, Value, setting
 from btmd.errors import BtmdError
 from btmd.toml_text import put, remove, toml
-from btmd.watched_file import FileWrong
+from btmd.watched_file import ENCODING, FileWrong
 
 _HEAD = """\
 # Settings of btmd. Edit and save: the daemon takes the change at once and keeps it in its history.
@@ -23,7 +23,7 @@ class SettingsFileWrong(FileWrong):
 def read_values(data: bytes) -> dict[str, Value]:
     """The values that the text sets. Raises SettingsFileWrong, also for an empty text: that is no wish for defaults."""
     try:
-        text = data.decode()
+        text = data.decode(ENCODING)
         parsed = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise SettingsFileWrong("The file is not UTF-8 text.", data.count(b"\n", 0, error.start) + 1) from None

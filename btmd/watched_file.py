@@ -12,6 +12,8 @@ from typing import Any
 from btmd.errors import InvalidValue
 from btmd.job_folder import sync_folder
 
+ENCODING = "utf-8-sig"
+"""UTF-8; the mark that some editors put before the text is taken, and not written back."""
 LARGEST_BYTES = 1024 * 1024
 LARGEST_OWN_BYTES = 256 * 1024 * 1024
 _RENAME_EXCHANGE = 2

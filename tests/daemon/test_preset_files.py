@@ -268,3 +268,20 @@ def test_a_daemon_that_died_while_it_took_a_file_away_does_not_take_it_for_a_new
         with edited(folder) as it:
             it.wait(lambda: not path.exists())
             assert [what for what, _, _ in it.told()] == ["created", "deleted"]
+
+
+def test_a_mark_before_the_text_is_taken_and_not_written_back(it: Edited) -> None:
+    it.path.write_text("\ufeff# ours\n" + it.path.read_text().replace("num_epochs = 3", "num_epochs = 2"))
+    it.wait(lambda: it.value("num_epochs") == 2)
+    assert it.put(num_epochs=4).status == 200
+    it.wait(lambda: "num_epochs = 4" in it.path.read_text())
+    assert it.path.read_text().startswith("# ours")
+
+
+def test_a_file_that_never_was_a_preset_promises_none(it: Edited) -> None:
+    (it.folder / "other.toml").write_text("key = ")
+    it.wait(lambda: "preset file other.toml" in it.troubles())
+    assert it.troubles()["preset file other.toml"].endswith("There is no such preset yet.")
+    it.path.write_text("key = ")
+    it.wait(lambda: "preset file mine.toml" in it.troubles())
+    assert it.troubles()["preset file mine.toml"].endswith("The last good preset stays.")

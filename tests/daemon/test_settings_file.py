@@ -96,6 +96,14 @@ def test_both_ways_lead_to_the_same(it: Edited) -> None:
     it.wait_for_file(seed=8, patience=2)
 
 
+def test_a_mark_before_the_text_is_taken_and_not_written_back(it: Edited) -> None:
+    it.path.write_text("\ufeff# ours\n[training]\nseed = 7\n")
+    it.wait_for_value("training.seed", 7)
+    it.set("training.seed", 8)
+    it.wait(lambda: "seed = 8" in it.path.read_text())
+    assert it.path.read_text() == "# ours\n[training]\nseed = 8\n"
+
+
 def test_a_line_taken_out_gives_the_default_again(it: Edited) -> None:
     it.set("training.seed", 7)
     it.wait_for_file(seed=7)
