@@ -48,9 +48,9 @@ class Setting:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.minimum is not None and self.maximum is not None:
-            return f"a {self.type_name} from {self.minimum:g} to {self.maximum:g}{unit}"
+            return f"a {self.type_name} from {_in_full(self.minimum)} to {_in_full(self.maximum)}{unit}"
         if self.minimum is not None:
-            return f"a {self.type_name} of at least {self.minimum:g}{unit}"
+            return f"a {self.type_name} of at least {_in_full(self.minimum)}{unit}"
         return f"a {self.type_name}{unit}"
 
     def _typed(self, given: object) -> Value:
@@ -90,6 +90,10 @@ class Setting:
                 raise wrong
             whole = int(number)
         return whole
+
+
+def _in_full(number: float) -> str:
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 SCHEMA: tuple[Setting, ...] = (

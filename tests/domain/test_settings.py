@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from btmd.domain.settings import SCHEMA, ChangeSettings, SettingChanged, SettingsState, decide, evolve
+from btmd.domain.settings import SCHEMA, ChangeSettings, SettingChanged, SettingsState, decide, evolve, setting
 from btmd.errors import BtmdError, InvalidValue, UnknownKey
 from tests.domain.given import given
 
@@ -19,6 +19,11 @@ def test_a_change_records_what_was_before() -> None:
 
 def test_the_same_value_again_changes_nothing() -> None:
     given(SettingChanged("checkpoints.keep", None, 3)).when(ChangeSettings({"checkpoints.keep": 3})).then_nothing()
+
+
+def test_the_range_is_told_in_full() -> None:
+    assert setting("training.seed").range_text() == "a whole number from 0 to 2147483647"
+    assert setting("uploads.max_gb").range_text() == "a number from 0.001 to 10000 GB"
 
 
 def test_none_takes_the_default_again() -> None:
