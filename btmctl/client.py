@@ -157,7 +157,10 @@ class Client:
         content = b""
         if body is not None:
             headers["Content-Type"] = "application/json"
-            content = json.dumps(body).encode()
+            try:
+                content = json.dumps(body, allow_nan=False).encode()
+            except ValueError:
+                raise UsageError("A value cannot be sent.", "It is no finite number.", "btmctl --help") from None
         try:
             response = request(self.socket_path, method, target, headers=headers, body=content, timeout_s=timeout_s)
         except OSError as error:

@@ -1,5 +1,6 @@
 """Numbers, times and sizes as people read them."""
 
+import math
 from typing import Any
 
 
@@ -145,5 +146,10 @@ def pairs(assignments: list[str], option: str) -> dict[str, Any]:
             raise UsageError(
                 f"{option} needs the form key=value.", f"{one!r} has no key or no =.", f"{option} num_epochs=2"
             )
-        found[key.strip()] = given(text)
+        value = given(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(
+                f"{key.strip()} cannot be {text.strip()}.", "It takes a finite number.", f"{option} KEY=0.5"
+            )
+        found[key.strip()] = value
     return found

@@ -83,7 +83,10 @@ class History:
         if not found and moment_us > now_us:
             raise InvalidValue("This time is yet to come.", hint="`now` is the newest there is.")
         if not found:
-            raise InvalidValue("At this time there was no log yet.", hint="`--seq 0` is the state before everything.")
+            raise InvalidValue(
+                "At this time there was no log yet.",
+                hint="Give 0 in place of the time: that is the state before everything.",
+            )
         if len(found) > 1:
             listed = "; ".join(f"event {one.seq}, recorded {_shown(one.recorded_at_us)}" for one in found[:MOST_LISTED])
             raise MomentAmbiguous(

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import stat
 import sys
 
 from btmctl import words
@@ -130,6 +131,8 @@ def edit_one(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def delete_one(arguments: argparse.Namespace, session: Session) -> int:
+    # Asked for first: it refuses one that comes with btmd before anybody has answered anything.
+    session.client.get(f"{_address(arguments.key)}/history")
     if not session.confirm(f"Delete the preset {arguments.key}?", otherwise="--yes deletes it; undo brings it back."):
         raise Refused("Nothing was deleted.", "", "", code="declined")
     answer = session.client.delete(_address(arguments.key), why=arguments.why or None)
@@ -183,7 +186,7 @@ def import_one(arguments: argparse.Namespace, session: Session) -> int:
     except ServerRefused as refused:
         if refused.code != "preset_exists":
             raise
-        if not session.confirm(f"{refused.what} Put this one in its place?", otherwise="--yes puts it in its place."):
+        if not session.confirm(f"{refused.what}. Put this one in its place?", otherwise="--yes puts it in its place."):
             raise Refused("Nothing was imported.", "", "", code="declined") from None
         answer = session.client.post("/preset-definitions", {**body, "replace": True})
     if session.output.as_json or answer["number"] is None or answer["preset"]["version"] > 1:
@@ -194,7 +197,10 @@ def import_one(arguments: argparse.Namespace, session: Session) -> int:
 
 def _read(path: str) -> str:
     try:
-        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
+        # A pipe that nobody writes to would be waited for without end.
+        with sys.stdin.buffer if path == "-" else open(path, "rb", opener=_without_waiting) as file:
+            if path != "-" and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(f"{path} is no preset.", "It is no regular file.", "- reads from standard input.")
             data = file.read(LARGEST_BYTES + 1)
         if len(data) > LARGEST_BYTES:
             raise UsageError(f"{path} is no preset.", f"It is larger than {LARGEST_BYTES // 1024} kB.", "")
@@ -206,6 +212,10 @@ def _read(path: str) -> str:
     except OSError as problem:
         hint = "btmctl presets export KEY --out FILE writes one."
         raise UsageError(f"{path} cannot be read.", problem.strerror or "", hint) from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def show_history(arguments: argparse.Namespace, session: Session) -> int:

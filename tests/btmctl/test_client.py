@@ -9,7 +9,7 @@ import pytest
 
 import btmctl.client as client_module
 from btmctl.client import Client
-from btmctl.errors import ConnectionLost, ServerRefused, Unreachable
+from btmctl.errors import ConnectionLost, ServerRefused, Unreachable, UsageError
 from tests.btmctl.small_server import ROOT, Request, SmallServer, chunked, reply
 
 
@@ -152,6 +152,12 @@ def test_short_requests_have_a_short_limit(
     ask(Client(server.socket_path))
     assert asked[0] is not None
     assert asked[0] <= 60
+
+
+def test_what_json_has_no_word_for_is_not_sent(server: SmallServer) -> None:
+    with pytest.raises(UsageError):
+        Client(server.socket_path).post("/start", {"overrides": {"learning_rate": float("nan")}})
+    assert server.seen == []
 
 
 def test_nobody_there() -> None:

@@ -1,6 +1,7 @@
 """btmctl presets against a real daemon: own presets made, changed, given away, taken back."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -82,6 +83,17 @@ def test_an_import_writes_nothing_outside(run: Run, folder: Path, tmp_path: Path
     assert [*folder.rglob("*evil*"), *tmp_path.rglob("*evil*")] == []
 
 
+def test_an_import_waits_for_no_pipe_and_asks_in_whole_sentences(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    code, _, err = run("presets", "import", str(tmp_path / "pipe"))
+    assert (code, "no regular file" in err) == (2, True)
+    file = tmp_path / "given.toml"
+    file.write_text("\ufeff" + run("presets", "export", "mine")[1])
+    code, _, err = run("presets", "import", str(file))
+    assert (code, "already. Put this one" in err) == (6, True)
+    assert run("presets", "import", str(file), "--yes")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "helps"),
     [
@@ -94,6 +106,14 @@ def test_an_import_writes_nothing_outside(run: Run, folder: Path, tmp_path: Path
         (("presets", "history", "none"), 5, "btmctl presets list --all"),
         (("presets", "undo", "mine", "99999"), 5, "btmctl presets history mine"),
         (("presets", "import", "/no/such/file"), 2, "btmctl presets export"),
+        (
+            ("presets", "create", "more", "--from", "quick_test", "--set", "learning_rate=nan"),
+            2,
+            "learning_rate cannot",
+        ),
+        (("presets", "create", "more", "--from", "quick_test", "--set", "learning_rate=1e999"), 2, "finite number"),
+        (("presets", "delete", "quick_test"), 6, "presets create KEY --from quick_test"),
+        (("config", "diff", "--from", "2001-01-01"), 2, "Give 0 in place of the time"),
     ],
 )
 def test_refusals_say_what_helps(run: Run, arguments: tuple[str, ...], code: int, helps: str) -> None:
