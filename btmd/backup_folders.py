@@ -7,7 +7,7 @@ import msgspec
 
 from btmd.backup.requests import ListedBackup
 from btmd.domain.backup import BackupFacts
-from btmd.errors import BackupNotFound, BtmdError, all_errors
+from btmd.errors import BackupNotFound, BtmdError, PartMissing, all_errors
 from btmd.projections.backup import BackupRow
 
 MANIFEST_NAME = re.compile(r"[0-9a-f]{64}")
@@ -42,3 +42,11 @@ def require_reach(row: BackupRow) -> None:
         raise BackupNotFound(
             f"The backup {row.backup_id} is in {row.folder}, which is out of reach.", hint="Is the disk or stick there?"
         )
+
+
+def gone(row: BackupRow) -> PartMissing:
+    """The error for a backup that vanished."""
+    return PartMissing(
+        f"The backup {row.backup_id} is gone from {row.folder}, and nobody deleted it through btmd.",
+        hint=f"Put its files back from a copy; `btmctl backup delete {row.backup_id}` strikes it off the list.",
+    )

@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import anyio
@@ -16,7 +16,7 @@ from btmd.domain.event import Actor
 from btmd.domain.settings import SettingChanged, SettingsState
 from btmd.domain.units import format_bytes
 from btmd.errors import BackupNotFound, BtmdError
-from btmd.projections.backup import backups, last_drill
+from btmd.projections.backup import BackupRow, DrillRow, backups, last_drill
 from btmd.store.event_log import Store
 from btmd.subscriptions import subscribe
 
@@ -73,6 +73,10 @@ class BackupSchedule:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow, self._store.head.seq)
             wait_s = START_WAIT_S
+            try:
+                await self._backups.look_at_start()
+            except BtmdError as error:
+                log.error("the backup folders cannot be looked at: %s", error.detail)
             while True:
                 with anyio.move_on_after(wait_s):
                     await self._woken.wait()
@@ -170,16 +174,27 @@ class BackupSchedule:
         again_us = min(round(DRILL_AGAIN_S * 1e6), every_us)
         async with self._store.session() as session:
             proved, failed = await last_drill(session, proved=True), await last_drill(session, proved=False)
+            found = await backups(session)
+        self._tell_failed_drill(failed, found)
         if failed is not None and (proved is None or failed.seq > proved.seq):
-            self._troubles.setdefault(
-                "restore drill", f"The backup {failed.name[:16]} could not be restored: {failed.detail}"
-            )
             tried_us = self._since(failed.at_us, self._drilled_s, again_us)
         else:
             tried_us = again_us
         if not every_us or tried_us < again_us or self._elapsed() < self._drill_not_before_s:
             return False
         return proved is None or self._since(proved.at_us, self._drilled_s, every_us) >= every_us
+
+    def _tell_failed_drill(self, failed: DrillRow | None, found: Sequence[BackupRow]) -> None:
+        """Told until that backup is proved, read through and found whole, or gone."""
+        at_fault = failed is not None and any(
+            row.fault for row in found if (row.folder, row.name) == (failed.folder, failed.name)
+        )
+        if failed is not None and at_fault:
+            self._troubles.setdefault(
+                "restore drill", f"The backup {failed.name[:16]} could not be restored: {failed.detail}"
+            )
+        elif "could not be restored" in self._troubles.get("restore drill", ""):
+            del self._troubles["restore drill"]
 
     async def _drill(self, every_us: int) -> None:
         try:

@@ -31,7 +31,7 @@ from btmd.backup.requests import (
     VerifyRequest,
 )
 from btmd.backup_child import BackupChild, Result
-from btmd.backup_folders import facts_of, fault_of, manifests_in, require_reach
+from btmd.backup_folders import facts_of, fault_of, gone, manifests_in, require_reach
 from btmd.backup_inventory import take_inventory
 from btmd.child.caller import OnProgress, ignore_progress
 from btmd.command_handler import CommandHandler
@@ -235,7 +235,8 @@ class Backups:
     async def look(self) -> None:
         """Compare what the folders hold with what is known, where anything changed since the last look."""
         async with self._store.session() as session:
-            known = {row.folder for row in await backups(session)}
+            # A folder that lost all it had is looked at too: what comes back is found again.
+            known = {row.folder for lost in (False, True) for row in await backups(session, lost=lost)}
         for folder in sorted(known | {self.own_folder}):
             names = manifests_in(folder)
             if names is None:
@@ -278,11 +279,32 @@ class Backups:
         async with self._store.session() as session:
             return [(row, self._freed.get((row.folder, row.name))) for row in await backups(session)]
 
-    async def find(self, text: str) -> BackupRow:
-        """The backup with this id, beginning of an id, or ``last``. Raises BackupNotFound, Ambiguous."""
+    async def look_at_start(self) -> None:
+        """As ``look``, only where a folder does not hold what is known: after a recovery, or when files were moved."""
+        async with self._store.session() as session:
+            rows = await backups(session)
+        for folder in {row.folder for row in rows} | {self.own_folder}:
+            names = manifests_in(folder)
+            if names is not None and names != {row.name for row in rows if row.folder == folder}:
+                return await self.look()
+
+    async def find(self, text: str, *, also_lost: bool = False) -> BackupRow:
+        """The backup with this id, beginning of an id, or ``last``.
+
+        Raises BackupNotFound, Ambiguous, and PartMissing for one that is gone, unless ``also_lost``.
+        """
         await self.look()
         async with self._store.session() as session:
-            return find_backup(await backups(session), text, self.own_folder)
+            here, lost = await backups(session), await backups(session, lost=True)
+        try:
+            return find_backup(here, text, self.own_folder)
+        except BackupNotFound:
+            if not lost or text == "last":
+                raise
+            row = find_backup(lost, text, self.own_folder)
+        if also_lost:
+            return row
+        raise gone(row)
 
     async def newest_full(self) -> BackupRow:
         """The newest backup that a database can be made from. Raises BackupNotFound."""
@@ -349,9 +371,33 @@ class Backups:
                     for one in answer.checks
                 )
                 await self._handler.handle(RecordChecks(folder, checks), actor=actor)
+            for one in checks:
+                if not one.code:
+                    self._settle(mine[one.name])
             # What is wrong with the folder's keys concerns every backup in it, and the fault of none.
             checked += [(mine[one.name], one if one.code else _with_ring(one, answer.ring)) for one in answer.checks]
         return checked
+
+    def _settle(self, row: BackupRow) -> None:
+        """A backup that is whole or gone is not told of as one that could not be restored."""
+        if row.backup_id in self._troubles.get("restore drill", ""):
+            del self._troubles["restore drill"]
+
+    async def verify_all(
+        self, *, actor: Actor, on_progress: OnProgress = ignore_progress
+    ) -> tuple[list[tuple[BackupRow, CheckAnswer]], list[str]]:
+        """Every backup within reach read through, those that are gone named; and the folders out of reach."""
+        rows = [row for row, _ in await self.listed()]
+        away = {row.folder for row in rows if manifests_in(row.folder) is None}
+        checked = await self.verify(
+            [row for row in rows if row.folder not in away], actor=actor, on_progress=on_progress
+        )
+        async with self._store.session() as session:
+            lost = [(row, gone(row)) for row in await backups(session, lost=True)]
+        checked += [
+            (row, CheckAnswer(row.name, code=error.code, detail=error.detail, hint=error.hint)) for row, error in lost
+        ]
+        return checked, sorted(away)
 
     async def drill(self, row: BackupRow, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DrillAnswer:
         """Restore a backup into a temporary place, replay it, compare the state; a failure is told and recorded."""
@@ -380,6 +426,10 @@ class Backups:
 
     async def delete(self, row: BackupRow, *, actor: Actor) -> int:
         """Delete one backup; returns how many bytes that freed. No other backup needs what goes."""
+        self._settle(row)
+        if row.lost:
+            await self._handler.handle(RecordDeletion(row.folder, (row.name,), "asked"), actor=actor)
+            return 0
         require_reach(row)
         async with self._child.turn:
             request = DeleteRequest(**self._child.place(row.folder), names=(row.name,))

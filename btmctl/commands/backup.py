@@ -195,11 +195,13 @@ def _show_contents(found: Document, output: Output) -> None:
 
 def verify(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
+    away: list[str] = []
     if arguments.backup is not None:
         one = session.client.run(f"/backups/{arguments.backup}/verify", {}, output.progress)
         checks = [one]
     else:
-        checks = session.client.run("/backups/verify", {}, output.progress)["backups"]
+        answer = session.client.run("/backups/verify", {}, output.progress)
+        checks, away = answer["backups"], answer["out_of_reach"]
     output.end_progress()
     if output.as_json:
         output.document(checks[0] if arguments.backup is not None else checks)
@@ -208,6 +210,8 @@ def verify(arguments: argparse.Namespace, session: Session) -> int:
             _say_check(check, output)
         if not checks:
             output.say("There is no backup yet.")
+    for folder in away:
+        output.say(f"{folder} is out of reach; the backups in it were not checked.", "yellow")
     return next((exit_code_of(check["code"], 503) for check in checks if not check["ok"]), DONE)
 
 

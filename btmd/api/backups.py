@@ -157,7 +157,7 @@ async def list_backups(parts: Parts) -> Response:
 @operation(router, "DELETE", "/backup/{backup_id}", Permission.ADMIN, **described({"message": "..."}, errors=(404,)))
 async def delete_backup(backup_id: str, parts: Parts, actor: Actor, dry_run: bool = False) -> Response:
     """Delete one backup; every other one stays whole. With `dry_run`, only say which one it would be."""
-    row = await parts.backups.find(backup_id)
+    row = await parts.backups.find(backup_id, also_lost=True)
     if dry_run:
         shown = row_json(row, parts.backups.freed_bytes(row))
         return json_answer({"message": f"The backup {row.backup_id} would go.", "dry_run": True, **shown})
@@ -207,15 +207,16 @@ async def prune_backups(request: Request, parts: Parts, actor: Actor, body: Prun
     return await working_answer(request, work, parts.stopping)
 
 
-@operation(router, "POST", "/backups/verify", Permission.ADMIN, **described({"backups": [CHECK_EXAMPLE]}))
+@operation(
+    router, "POST", "/backups/verify", Permission.ADMIN, **described({"backups": [CHECK_EXAMPLE], "out_of_reach": []})
+)
 async def verify_backups(request: Request, parts: Parts, actor: Actor) -> Response:
-    """Read every backup within reach through; what is wrong with one stands in its entry."""
+    """Read every backup within reach through; what is wrong with one, or that it is gone, stands in its entry."""
 
     async def work(progress: Progress) -> dict[str, Any]:
-        rows = [row for row, freed_bytes in await parts.backups.listed() if freed_bytes is not None or row.fault]
         async with heard(progress) as on_progress:
-            checked = await parts.backups.verify(rows, actor=actor, on_progress=on_progress)
-        return {"backups": [check_json(row, check) for row, check in checked]}
+            checked, away = await parts.backups.verify_all(actor=actor, on_progress=on_progress)
+        return {"backups": [check_json(row, check) for row, check in checked], "out_of_reach": away}
 
     return await working_answer(request, work, parts.stopping)
 

@@ -147,6 +147,7 @@ async def status(parts: Parts) -> Response:
     async with parts.store.session() as session:
         active = await count_active(session)
         found_backups = await backups(session)
+        lost = len(await backups(session, lost=True))
         proved = await last_drill(session, proved=True)
     body: dict[str, Any] = {
         "status": "degraded" if problems else "operational",
@@ -163,7 +164,7 @@ async def status(parts: Parts) -> Response:
         "system_backups": len(found_backups),
         "last_backup_at": rfc3339(found_backups[0].created_us) if found_backups else None,
         "last_proved_restore_at": None if proved is None else rfc3339(proved.at_us),
-        "reminders": [*parts.notices, *await _reminders(parts, any_backup=bool(found_backups))],
+        "reminders": [*parts.notices, *await _reminders(parts, any_backup=bool(found_backups), lost=lost)],
         "problems": problems,
         "version": __version__,
         "pid": os.getpid(),
@@ -173,9 +174,15 @@ async def status(parts: Parts) -> Response:
     return json_answer(body)
 
 
-async def _reminders(parts: Parts, *, any_backup: bool) -> list[str]:
+async def _reminders(parts: Parts, *, any_backup: bool, lost: int) -> list[str]:
     """What a person should do some time, in words."""
     state = await parts.backup_keys.state()
+    found = []
+    if lost:
+        count = "1 backup is" if lost == 1 else f"{lost} backups are"
+        found.append(f"{count} gone, and nobody deleted them through btmd: `btmctl backup verify` names them.")
     if state.recovery_key == "shown":
-        return [NOT_TYPED_BACK]
-    return [NO_RECOVERY_KEY] if any_backup and state.recovery_key == "none" else []
+        found.append(NOT_TYPED_BACK)
+    elif any_backup and state.recovery_key == "none":
+        found.append(NO_RECOVERY_KEY)
+    return found

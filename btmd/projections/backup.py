@@ -46,6 +46,8 @@ class BackupRow(SQLModel, table=True):
     verified_us: int | None = None
     fault: str = ""
     drilled_us: int | None = None
+    lost: bool = False
+    """It is not in its folder any more, and nobody deleted it through us."""
 
     @property
     def backup_id(self) -> str:
@@ -107,6 +109,7 @@ def _put(connection: sqlite3.Connection, folder: str, backup: BackupFacts, writt
         verified_us=None,
         fault="",
         drilled_us=None,
+        lost=False,
     )
 
 
@@ -118,7 +121,13 @@ def _found(connection: sqlite3.Connection, recorded: Recorded, happened: BackupF
     _put(connection, happened.folder, happened.backup, None)
 
 
-def _gone(connection: sqlite3.Connection, recorded: Recorded, happened: BackupDeleted | BackupLost) -> None:
+def _lost(connection: sqlite3.Connection, recorded: Recorded, happened: BackupLost) -> None:
+    connection.execute(
+        f"UPDATE {BackupRow.__tablename__} SET lost = 1 WHERE folder = ? AND name = ?", (happened.folder, happened.name)
+    )
+
+
+def _deleted(connection: sqlite3.Connection, recorded: Recorded, happened: BackupDeleted) -> None:
     connection.execute(
         f"DELETE FROM {BackupRow.__tablename__} WHERE folder = ? AND name = ?", (happened.folder, happened.name)
     )
@@ -173,13 +182,13 @@ def _drill(
 
 BACKUPS_VIEW = View(
     "backups",
-    1,
+    2,
     (BackupRow, DrillRow),
     {
         BackupCreated: _created,
         BackupFound: _found,
-        BackupDeleted: _gone,
-        BackupLost: _gone,
+        BackupDeleted: _deleted,
+        BackupLost: _lost,
         BackupVerified: _verified,
         BackupFaulty: _faulty,
         DrillPassed: _drill_passed,
@@ -188,9 +197,10 @@ BACKUPS_VIEW = View(
 )
 
 
-async def backups(session: AsyncSession, folder: str | None = None) -> Sequence[BackupRow]:
-    """The backups in one folder (None: in all), newest first."""
-    found = select(BackupRow).order_by(col(BackupRow.created_us).desc(), col(BackupRow.head_seq).desc())
+async def backups(session: AsyncSession, folder: str | None = None, *, lost: bool = False) -> Sequence[BackupRow]:
+    """The backups in one folder (None: in all), newest first; or those that are ``lost`` instead."""
+    newest_first = (col(BackupRow.created_us).desc(), col(BackupRow.head_seq).desc())
+    found = select(BackupRow).where(col(BackupRow.lost) == lost).order_by(*newest_first)
     if folder is not None:
         found = found.where(BackupRow.folder == folder)
     return (await session.exec(found)).all()

@@ -181,6 +181,7 @@ def test_what_is_wrong_is_named_recorded_and_seen(
     assert {name for name, found in every.items() if found} == {made["backup_id"]}
     part.write_bytes(whole)
     assert client.post(f"{path}/verify").ok()["ok"]
+    assert "restore drill" not in client.get("/health").ok()["problems"]
     assert client.post(f"{path}/drill").ok()["proved"]
     assert client.get("/backups").ok()[0]["fault"] == ""
     assert client.get("/health").ok()["problems"] == {}
@@ -216,10 +217,25 @@ def test_one_that_vanished_or_came_is_noticed(client: Client) -> None:
     held, before = path.read_bytes(), head(client)
     path.unlink()
     assert made["backup_id"] not in [one["backup_id"] for one in client.get("/backups").ok()]
+    client.post(f"/backups/{made['backup_id']}/verify").refused(503, "part_missing")
+    client.post("/restores", {"backup_id": made["backup_id"]}).refused(503, "part_missing")
+    checks = client.post("/backups/verify").ok()["backups"]
+    assert [one["code"] for one in checks if one["backup_id"] == made["backup_id"]] == ["part_missing"]
+    assert "1 backup is gone" in " ".join(client.get("/status").ok()["reminders"])
     path.write_bytes(held)
     again = client.get("/backups").ok()[0]
     assert (again["backup_id"], again["description"]) == (made["backup_id"], "comes and goes")
-    assert types(client, before) == ["BackupLost", "BackupFound"]
+    told = [one for one in types(client, before) if one != "BackupVerified"]
+    assert told == ["BackupLost", "BackupFound"]
+
+
+def test_one_that_is_gone_is_struck_off_by_deleting_it(client: Client) -> None:
+    made = create(client)
+    Path(made["backup_path"]).unlink()
+    client.post(f"/backups/{made['backup_id']}/verify").refused(503, "part_missing")
+    client.send("DELETE", f"/backup/{made['backup_id']}").ok()
+    client.post(f"/backups/{made['backup_id']}/verify").refused(404, "backup_not_found")
+    assert "gone" not in " ".join(client.get("/status").ok()["reminders"])
 
 
 def test_into_another_folder_which_holds_no_key(client: Client, folder: Path) -> None:
@@ -233,6 +249,7 @@ def test_into_another_folder_which_holds_no_key(client: Client, folder: Path) ->
     (away,) = [one for one in client.get("/backups").ok() if one["backup_id"] == made["backup_id"]]
     assert (away["reachable"], away["frees_mb"]) == (False, None)
     client.post(f"/backups/{made['backup_id']}/verify").refused(404, "backup_not_found")
+    assert client.post("/backups/verify").ok()["out_of_reach"] == [str(stick)]
     (folder / "taken away").rename(stick)
     assert client.post(f"/backups/{made['backup_id']}/verify").ok()["ok"]
     client.post("/backup", {"to": "relative"}).refused(422, "invalid_value")

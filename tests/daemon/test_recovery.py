@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,14 @@ def require_all(client: Client, made: Place) -> None:
     assert client.post("/datasets/facts/check", {}).status == 200
 
 
+def wait_for_a_backup(client: Client) -> None:
+    """Nobody asks for them: the daemon looks at its folder by itself."""
+    deadline_s = time.monotonic() + 60
+    while not client.get("/status").ok()["system_backups"]:
+        assert time.monotonic() < deadline_s, "no backup was found"
+        time.sleep(0.05)
+
+
 def lose(state: Path) -> None:
     for path in state.glob("btmd.db*"):
         path.unlink()
@@ -107,6 +116,7 @@ def test_the_daemon_says_so_and_one_command_brings_everything_back(
     assert len(kept) == (1 if harm is damage else 0)
     with ThreadedDaemon(config_of(folder)) as daemon:
         require_all(daemon.client, made)
+        wait_for_a_backup(daemon.client)
         assert daemon.client.post("/backup").ok()["epoch"] == 2
         assert all(one["ok"] for one in daemon.client.post("/backups/verify").ok()["backups"])
 
