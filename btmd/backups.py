@@ -113,6 +113,8 @@ class Backups:
         self._looked_at: dict[str, frozenset[str]] = {}
         """By folder, the manifests' names when a child last looked: nothing is new while they are the same."""
         self._freed: dict[tuple[str, str], int] = {}
+        self._unrecorded: list[RecordDeletion] = []
+        """What was deleted while the log took nothing: it must not count as lost."""
 
     # --- making --------------------------------------------------------------------------------
 
@@ -262,6 +264,9 @@ class Backups:
         self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
         self._freed |= {(folder, one.name): one.freed_bytes for one in listing.backups}
         there = tuple(facts_of(one) for one in listing.backups)
+        while self._unrecorded:
+            await self._handler.handle(self._unrecorded[0], actor=self._daemon)
+            self._unrecorded.pop(0)
         await self._handler.handle(CompareFolder(folder, there, tuple(listing.unreadable)), actor=self._daemon)
         async with self._store.session() as session:
             rows = {row.name: row for row in await backups(session, folder)}
@@ -434,9 +439,16 @@ class Backups:
         async with self._child.turn:
             request = DeleteRequest(**self._child.place(row.folder), names=(row.name,))
             answer = await self._child.ask(request, DeletedAnswer)
-            await self._handler.handle(RecordDeletion(row.folder, answer.names, "asked"), actor=actor)
+            await self._record_deletion(RecordDeletion(row.folder, answer.names, "asked"), actor)
             await self._take(row.folder, answer.listing)
         return answer.freed_bytes
+
+    async def _record_deletion(self, command: RecordDeletion, actor: Actor) -> None:
+        try:
+            await self._handler.handle(command, actor=actor)
+        except BtmdError:
+            self._unrecorded.append(command)
+            raise
 
     async def prune(
         self, *, actor: Actor, dry_run: bool = False, on_progress: OnProgress = ignore_progress
@@ -461,7 +473,7 @@ class Backups:
             if dry_run:
                 return answer
             anew = next((facts_of(one) for one in answer.listing.backups if one.name == answer.made_anew), None)
-            await self._handler.handle(RecordDeletion(self.own_folder, answer.names, "prune", anew), actor=actor)
+            await self._record_deletion(RecordDeletion(self.own_folder, answer.names, "prune", anew), actor)
             await self._take(self.own_folder, answer.listing)
         return answer
 
