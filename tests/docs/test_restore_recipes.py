@@ -278,6 +278,11 @@ def lose_the_key_file(place: Place) -> None:
     (place.state / "keys" / "key").unlink()
 
 
+def lose_every_key(place: Place) -> None:
+    place.btmctl("backup", "create")
+    shutil.rmtree(place.state / "keys")
+
+
 def backups_are_made_again(place: Place) -> None:
     place.btmctl("backup", "create")
     place.btmctl("backup", "drill")
@@ -332,6 +337,7 @@ RECIPES: dict[str, tuple[Callable[[Place], None], Callable[[Place], None]]] = {
     "The database is gone or damaged": (delete_the_database, all_is_there),
     "The disk is gone; there are backups on a stick, and the recovery key on paper": (lose_the_machine, all_is_there),
     "The key file is lost": (lose_the_key_file, backups_are_made_again),
+    "Every key is lost": (lose_every_key, backups_are_made_again),
     "Somebody may know a key": (make_a_backup, backups_are_made_again),
     "A backup is damaged": (damage_a_backup, newest_backup_is_good),
     "Somebody may have changed the log": (tamper, event_is_named),
