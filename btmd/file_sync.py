@@ -111,11 +111,13 @@ class FileSync:
 
     async def sync(self) -> None:
         """Take what a person saved, then write what the log says. Raises OSError, and what the log refuses with."""
+        # Before the file: what comes to the log while it is watched to stand still is no change by the file.
+        current = await self._mirror.current()
         content = await anyio.to_thread.run_sync(read_content, self._path)
         if not self._is_known(content):
             content = await self._still(content)
             if not self._is_known(content):
-                await self._take(content)
+                await self._take(content, current or {})
                 if content is not None and _sha256(content) == self._memory.rejected:
                     # What a person is still mending is not written over.
                     return
@@ -131,9 +133,11 @@ class FileSync:
                 return again
             content = again
 
-    async def _take(self, content: Content | None) -> None:
-        """Record what a person saved, as changes or as rejected; the same once only."""
-        base = self._memory.known[-1].values if self._memory.known else {}
+    async def _take(self, content: Content | None, current: Values) -> None:
+        """Record what a person saved, as changes or as rejected; the same once only.
+
+        ``current`` is what the log had when the file was read: without a memory, the file is compared with that.
+        """
         if content is None:
             # Where the folder went too, nobody has taken this file out of it.
             owner = self._path.parent.stat()
@@ -152,13 +156,17 @@ class FileSync:
             stays = self._mirror.none_yet if await self._mirror.current() is None else self._mirror.stays
             self._tell(f"{where}{error.detail} {stays}")
             return
+        known = self._memory.known
+        # Without a memory nobody can tell whether a value that is only in the log was taken out of the file: it stays.
+        base = known[-1].values if known else {key: current[key] for key in current.keys() & values.keys()}
         # Only what the person changed: what came to the log meanwhile is not in their copy.
         changes = {
             key: values.get(key)
             for key in sorted(base.keys() | values.keys())
             if _differ(base.get(key), values.get(key))
         }
-        await self._mirror.take(values, changes, sha256, actor)
+        if changes or known:
+            await self._mirror.take(values, changes, sha256, actor)
         self._remember(Memory((Synced(sha256, values),)))
 
     async def _write(self, content: Content | None) -> None:

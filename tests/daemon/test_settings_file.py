@@ -261,6 +261,23 @@ def test_edits_and_left_overs_of_while_the_daemon_was_away() -> None:
         assert read_values(path.read_bytes()) == read_values(new)
 
 
+def test_without_a_memory_an_unchanged_file_takes_nothing_back() -> None:
+    with short_folder() as folder:
+        with edited(folder) as it:
+            it.set("training.seed", 7)
+            it.set("training.patience", 5)
+            it.wait_for_file(seed=7, patience=5)
+        (folder / "state" / "settings-file.json").unlink()
+        path = folder / "config" / "settings.toml"
+        path.write_text(path.read_text().replace("patience = 5\n", ""))
+        with edited(folder) as it:
+            # While the daemon still looks whether the file stands still.
+            it.set("training.seed", 9)
+            it.wait_for_file(seed=9, patience=5)
+            assert [event["data"]["after"] for event in it.events("SettingChanged")] == [7, 5, 9]
+            assert not it.events("SettingsFileSaved")
+
+
 def _both(memory: bytes, old: bytes) -> bytes:
     """The memory as it is around a write: the content that comes and the one that goes."""
     import hashlib
