@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.errors import TemplateMismatch
 from tests.fixtures.tiny_model import make_tiny_llama
 

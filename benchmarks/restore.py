@@ -20,7 +20,6 @@ import msgspec
 from benchmarks.condensing import tick
 from benchmarks.results import Figure, Topic, record
 from btmd.command_handler import SNAPSHOT_VERSIONS, CommandHandler, state_version
-from btmd.content import ContentStore
 from btmd.domain import settings
 from btmd.domain.commands import DECIDERS, SETTINGS
 from btmd.domain.dataset import ConsentGranted, DatasetAdded
@@ -31,7 +30,8 @@ from btmd.domain.restore import COMPONENTS, Manner
 from btmd.domain.settings import SCHEMA, Setting, SettingsState, Value
 from btmd.history import History
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.restoring import Restoring
+from btmd.registry.content import ContentStore
+from btmd.restoring.restore import Restoring
 from btmd.store.event_log import SnapshotOf, Store, StreamAppend
 
 SMALL, LARGE = 10_000, 1_000_000

@@ -18,42 +18,42 @@ from btmd.api.application import build_application
 from btmd.api.parts import Parts
 from btmd.api.peer import own_actor
 from btmd.api.server import HttpServer, bind_socket
-from btmd.backup_before_migration import back_up_before_migration
-from btmd.backup_child import BackupChild
-from btmd.backup_keys import BackupKeys
-from btmd.backup_schedule import BackupSchedule
-from btmd.backups import Backups
+from btmd.backups.child import BackupChild
+from btmd.backups.keeper import Backups
+from btmd.backups.keys import BackupKeys
+from btmd.backups.schedule import BackupSchedule
 from btmd.chat import Chats
 from btmd.command_handler import CommandHandler
 from btmd.condensing import Condensing
 from btmd.config import Config
-from btmd.confirmations import Confirmations
-from btmd.content import ContentStore
-from btmd.datasets import DatasetAdding
 from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
 from btmd.errors import BtmdError, Damaged, ViewWrong
-from btmd.factory_reset import FactoryReset
-from btmd.falling_back import FallingBack
 from btmd.history import History
-from btmd.inspector import Inspector
-from btmd.models import ModelAdding
+from btmd.jobs.scheduler import Scheduler
+from btmd.jobs.submission import Submission
+from btmd.jobs.supervisor import Supervisor
 from btmd.notify import Notifier
-from btmd.preset_catalogue import PresetCatalogue
-from btmd.presets import load_builtin_presets
-from btmd.presets_watcher import PresetsWatcher
+from btmd.presets.catalogue import PresetCatalogue
+from btmd.presets.reading import load_builtin_presets
+from btmd.presets.watcher import PresetsWatcher
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.recovery_hint import recovery_hint, require_database
-from btmd.restoring import Restoring, registered_contents
-from btmd.scheduler import Scheduler
-from btmd.settings_watcher import SettingsWatcher
+from btmd.registry.content import ContentStore
+from btmd.registry.datasets import DatasetAdding
+from btmd.registry.inspector import Inspector
+from btmd.registry.models import ModelAdding
+from btmd.restoring.before_migration import back_up_before_migration
+from btmd.restoring.factory_reset import FactoryReset
+from btmd.restoring.falling_back import FallingBack
+from btmd.restoring.recovery_hint import recovery_hint, require_database
+from btmd.restoring.restore import Restoring, registered_contents
+from btmd.settings.confirmations import Confirmations
+from btmd.settings.watcher import SettingsWatcher
 from btmd.state_folder import claim, close_to_others, make_folder
 from btmd.store.event_log import Store
-from btmd.submission import Submission
-from btmd.supervisor import Supervisor
 
 log = logging.getLogger("btmd")
 

@@ -1,1 +1,1 @@
-"""The built-in presets, one TOML file each; see btmd/presets.py."""
+"""The built-in presets, one TOML file each; see btmd/presets/reading.py."""

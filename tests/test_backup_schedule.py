@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from btmd.api.parts import Activity
-from btmd.backup_child import BackupChild
-from btmd.backup_schedule import LOOK_AGAIN_S, BackupSchedule
-from btmd.backups import Backups
+from btmd.activity import Activity
+from btmd.backups.child import BackupChild
+from btmd.backups.keeper import Backups
+from btmd.backups.schedule import LOOK_AGAIN_S, BackupSchedule
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
-from btmd.content import ContentStore
 from btmd.domain.backup import BackupCreated, BackupDeleted, BackupFailed, DrillFailed, DrillPassed
 from btmd.domain.commands import DECIDERS
 from btmd.domain.event import Event
 from btmd.domain.settings import ChangeSettings
 from btmd.projections.views import ALL_PROJECTIONS
+from btmd.registry.content import ContentStore
 from btmd.store.event_log import Store
 from tests.fixtures.daemon import PATIENCE_S, ThreadedDaemon, config_of
 from tests.fixtures.short_folder import short_folder

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from btmd.encoding import Encoded, Encoder
+from btmd.data.encoding import Encoded, Encoder
+from btmd.data.rows import Message, Row
 from btmd.errors import BadTemplate, NotAModel, TemplateMismatch, TokenizerMissing
-from btmd.rows import Message, Row
 from tests.fixtures.tiny_model import CHATML_TEMPLATE, make_tokenizer
 
 LLAMA_3 = """{{- bos_token }}
@@ -303,5 +303,5 @@ def test_tokens_named_only_in_the_configuration_are_marks_as_in_transformers(tmp
 
 
 def test_importing_it_loads_neither_torch_nor_transformers() -> None:
-    code = "import sys, btmd.encoding; print(int('torch' in sys.modules or 'transformers' in sys.modules))"
+    code = "import sys, btmd.data.encoding; print(int('torch' in sys.modules or 'transformers' in sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code]).strip() == b"0"

@@ -21,8 +21,7 @@ from hypothesis.stateful import invariant, precondition, rule, run_state_machine
 
 import btmd.daemon
 from benchmarks.results import Figure, ProofState, Topic, record
-from btmd import file_sync
-from btmd.backups import Wish
+from btmd.backups.keeper import Wish
 from btmd.child.caller import ignore_progress
 from btmd.config import Config
 from btmd.daemon import Daemon
@@ -30,9 +29,10 @@ from btmd.domain.commands import PRESETS
 from btmd.domain.preset_definition import DeletePreset, SavePreset, UndoPreset, stream_name
 from btmd.domain.restore import Manner, RestoreConflict
 from btmd.errors import MomentAmbiguous
-from btmd.preset_history import change_of_preset
+from btmd.mirroring import sync as file_sync
+from btmd.presets.history import change_of_preset
 from btmd.projections.backup import BackupRow
-from btmd.restore_target import target_in_backup
+from btmd.restoring.target import target_in_backup
 from btmd.store import condensing
 from btmd.store.condensing import CondenseRule
 from btmd.store.event_log import StreamAppend

@@ -9,7 +9,7 @@ import pytest
 
 from btmd.errors import ChildFailed, DatasetEmpty, ModelDamaged, PickledWeights
 from btmd.inspection.requests import ConvertGgufRequest, DatasetRequest, ModelRequest, TokensRequest, aside
-from btmd.inspector import Inspector
+from btmd.registry.inspector import Inspector
 from tests.fixtures.tiny_model import make_tiny_llama
 
 

@@ -15,21 +15,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from btmd import file_sync
 from btmd.command_handler import CommandHandler
-from btmd.content import ContentStore
 from btmd.domain.commands import DECIDERS, PRESETS
 from btmd.domain.preset import Preset
 from btmd.domain.preset_definition import DeletePreset, SavePreset, UndoPreset, stream_name
 from btmd.domain.restore import Manner, RestoreConflict
+from btmd.mirroring import sync as file_sync
 from btmd.history import History
-from btmd.preset_catalogue import PresetCatalogue
-from btmd.preset_history import change_of_preset
-from btmd.preset_text import rendered, written
-from btmd.presets import load_builtin_presets, parse_preset
-from btmd.presets_watcher import PresetsWatcher
+from btmd.presets.catalogue import PresetCatalogue
+from btmd.presets.history import change_of_preset
+from btmd.presets.reading import load_builtin_presets, parse_preset
+from btmd.presets.text import rendered, written
+from btmd.presets.watcher import PresetsWatcher
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.restoring import Restoring
+from btmd.registry.content import ContentStore
+from btmd.restoring.restore import Restoring
 from btmd.store.event_log import Store
 from tests.store.given import ACTOR, Clocks
 

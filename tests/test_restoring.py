@@ -7,9 +7,8 @@ from typing import cast
 import pytest
 
 from btmd.backup.requests import PastEvent, StatesAnswer
-from btmd.backups import Backups
+from btmd.backups.keeper import Backups
 from btmd.command_handler import CommandHandler
-from btmd.content import ContentStore
 from btmd.domain.commands import DECIDERS
 from btmd.domain.dataset import ConsentGranted, ConsentRevoked, DatasetAdded, DatasetRemoved
 from btmd.domain.restore import Manner
@@ -18,8 +17,9 @@ from btmd.errors import InvalidValue
 from btmd.history import History
 from btmd.projections.backup import BackupRow
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.restore_target import Archive, BackupTarget
-from btmd.restoring import Restoring
+from btmd.registry.content import ContentStore
+from btmd.restoring.restore import Restoring
+from btmd.restoring.target import Archive, BackupTarget
 from btmd.store.codec import encode_event
 from btmd.store.event_log import StreamAppend
 from tests.store.given import ACTOR, Clocks, opened

@@ -14,19 +14,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from btmd import file_sync
 from btmd.command_handler import CommandHandler
-from btmd.confirmations import Confirmations
-from btmd.content import ContentStore
 from btmd.domain.commands import DECIDERS
 from btmd.domain.restore import Manner, RestoreConflict
 from btmd.domain.settings import ChangeSettings, ConfirmChange, UndoChange
 from btmd.errors import Conflict, LogMovedOn
+from btmd.mirroring import sync as file_sync
 from btmd.history import History
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.restoring import Restoring
-from btmd.settings_file import read_values, written
-from btmd.settings_watcher import SettingsWatcher
+from btmd.registry.content import ContentStore
+from btmd.restoring.restore import Restoring
+from btmd.settings.confirmations import Confirmations
+from btmd.settings.file import read_values, written
+from btmd.settings.watcher import SettingsWatcher
 from btmd.store.event_log import Store
 from tests.store.given import ACTOR, Clocks
 

@@ -13,7 +13,7 @@ from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.backup.requests import AuditAnswer, AuditHead, AuditRequest
-from btmd.backup_child import BackupChild
+from btmd.backups.child import BackupChild
 from btmd.domain.machine import OperationRefused
 from btmd.errors import InvalidValue
 from btmd.projections.backup import backups

@@ -15,7 +15,7 @@ from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.backup.requests import KeysAnswer
-from btmd.backup_keys import Asking
+from btmd.backups.keys import Asking
 from btmd.domain.event import Actor
 from btmd.errors import Conflict
 

@@ -16,8 +16,8 @@ from btmd.api.permission import Permission
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.api.work import heard
 from btmd.backup.requests import CheckAnswer
-from btmd.backup_folders import fault_of
-from btmd.backups import Made, Wish
+from btmd.backups.folders import fault_of
+from btmd.backups.keeper import Made, Wish
 from btmd.domain.backup import STREAM, BackupFacts, BackupsState
 from btmd.domain.event import Actor
 from btmd.projections.backup import BackupRow

@@ -17,7 +17,7 @@ from btmd.chat import ChatModel
 from btmd.domain import settings
 from btmd.domain.settings import SettingsState
 from btmd.errors import BtmdError, Conflict, FileMissing
-from btmd.job_report import read_report, result_folder
+from btmd.jobs.report import read_report, result_folder
 
 router = Router(prefix="/jobs", tags=("chat",))
 

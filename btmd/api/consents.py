@@ -14,13 +14,13 @@ from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import optional_rfc3339
-from btmd.datasets import LONGEST_PURPOSE
 from btmd.domain.dataset import GrantConsent, RevokeConsent
 from btmd.domain.event import Actor
 from btmd.domain.job import ENDED
 from btmd.naming import find_dataset
 from btmd.projections.dataset import DatasetRow, datasets
 from btmd.projections.job import JobRow, jobs_on_dataset
+from btmd.registry.datasets import LONGEST_PURPOSE
 
 router = Router(prefix="/consents", tags=("datasets",))
 

@@ -20,7 +20,7 @@ from btmd.domain.job import STATES, CancelJob, JobCommand, JobState, PauseJob, R
 from btmd.domain.job_events import TrainingProgressed
 from btmd.errors import InvalidValue, NotFound
 from btmd.job_folder import JobFolder
-from btmd.job_report import read_report, result_folder
+from btmd.jobs.report import read_report, result_folder
 from btmd.monitoring.texts import STATUS
 from btmd.naming import find_job
 from btmd.projections import job as view

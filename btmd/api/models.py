@@ -21,11 +21,11 @@ from btmd.domain.model import ModelFacts
 from btmd.hardware import probe
 from btmd.inspection.facts import DatasetFacts
 from btmd.inspection.facts import ModelFacts as InspectedFacts
-from btmd.model_fitness import USUAL_ROWS, compatibility, estimated_tokens, judge
-from btmd.models import domain_facts
 from btmd.naming import find_dataset, find_model
 from btmd.projections.dataset import version
 from btmd.projections.model import ModelRow, models
+from btmd.registry.model_fitness import USUAL_ROWS, compatibility, estimated_tokens, judge
+from btmd.registry.models import domain_facts
 
 router = Router(prefix="/models", tags=("models",))
 

@@ -6,31 +6,24 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from btmd.activity import Activity
 from btmd.config import Config
 from btmd.domain.event import Actor
 
 if TYPE_CHECKING:
-    from btmd.backup_keys import BackupKeys
-    from btmd.backups import Backups
+    from btmd.backups.keeper import Backups
+    from btmd.backups.keys import BackupKeys
     from btmd.chat import Chats
     from btmd.command_handler import CommandHandler
-    from btmd.content import ContentStore
-    from btmd.datasets import DatasetAdding
-    from btmd.factory_reset import FactoryReset
     from btmd.history import History
-    from btmd.models import ModelAdding
-    from btmd.preset_catalogue import PresetCatalogue
-    from btmd.restoring import Restoring
+    from btmd.jobs.submission import Submission
+    from btmd.presets.catalogue import PresetCatalogue
+    from btmd.registry.content import ContentStore
+    from btmd.registry.datasets import DatasetAdding
+    from btmd.registry.models import ModelAdding
+    from btmd.restoring.factory_reset import FactoryReset
+    from btmd.restoring.restore import Restoring
     from btmd.store.event_log import Store
-    from btmd.submission import Submission
-
-
-@dataclass
-class Activity:
-    """When somebody last asked for something, so that a daemon nobody needs can end."""
-
-    under_way: int = 0
-    last_us: int = 0
 
 
 @dataclass

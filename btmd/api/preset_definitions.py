@@ -27,10 +27,10 @@ from btmd.domain.preset_definition import (
     values_of,
 )
 from btmd.errors import InvalidValue
-from btmd.preset_catalogue import OWN
-from btmd.preset_history import PresetChange, change_of_preset, changes_of_preset
-from btmd.preset_text import rendered
-from btmd.presets import MAX_PRESET_BYTES, parse_preset, preset_of, require_key
+from btmd.presets.catalogue import OWN
+from btmd.presets.history import PresetChange, change_of_preset, changes_of_preset
+from btmd.presets.reading import MAX_PRESET_BYTES, parse_preset, preset_of, require_key
+from btmd.presets.text import rendered
 from btmd.store.recorded import Recorded
 
 router = Router(prefix="/preset-definitions", tags=("presets",))

@@ -16,7 +16,7 @@ from btmd.api.permission import Permission
 from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.domain.restore import COMPONENTS
-from btmd.factory_reset import Reset
+from btmd.restoring.factory_reset import Reset
 
 router = Router(prefix="/reset", tags=("backups",))
 

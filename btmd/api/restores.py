@@ -19,8 +19,8 @@ from btmd.child.caller import OnProgress, ignore_progress
 from btmd.domain.event import Actor
 from btmd.domain.restore import STREAM, Manner, Mode, Prefer, Restored, components
 from btmd.errors import InvalidValue
-from btmd.restore_target import LogTarget, RestoreTarget, target_in_backup
-from btmd.restoring import Done, Prepared, in_words
+from btmd.restoring.restore import Done, Prepared, in_words
+from btmd.restoring.target import LogTarget, RestoreTarget, target_in_backup
 from btmd.store.event_log import IdempotencyKey
 from btmd.store.past import Position, newest_rows
 

@@ -18,7 +18,7 @@ from btmd.domain import settings
 from btmd.domain.event import Actor
 from btmd.domain.settings import ChangeSettings, ConfirmChange, SettingChanged, SettingsState
 from btmd.errors import InvalidValue, UnknownPreset
-from btmd.presets import CHOOSE_KEY
+from btmd.presets.reading import CHOOSE_KEY
 from btmd.store.recorded import Recorded
 
 router = Router(prefix="/settings", tags=("settings",))

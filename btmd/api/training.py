@@ -17,10 +17,10 @@ from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
 from btmd.domain.forecast import texts
 from btmd.domain.job import JobState
-from btmd.job_report import job_progress, job_result
+from btmd.jobs.report import job_progress, job_result
+from btmd.jobs.submission import Submission, Wish
 from btmd.monitoring.texts import STATUS
 from btmd.store.event_log import Recorded
-from btmd.submission import Submission, Wish
 
 router = Router(tags=("training",))
 

@@ -31,7 +31,7 @@ from btmd.backup.private_files import (
 )
 from btmd.backup.sealed_file import Sealed, check_whole, seal_into
 from btmd.errors import BackupFolderUnusable, BtmdError, Damaged, PartMissing
-from btmd.job_folder import sync_folder
+from btmd.files.durable import sync_folder
 
 LOCK_WAIT_S = 30.0
 COPY_BYTES = 1 << 20

@@ -27,7 +27,7 @@ from btmd.backup.private_files import folder_errors, make_private_folder, read_p
 from btmd.backup.recovery_key import KEY_BYTES, read_recovery_key, write_recovery_key
 from btmd.backup.ring_copies import RENEW_HINT, knows_store, open_copies
 from btmd.errors import BtmdError, Damaged, PartMissing, WrongKey
-from btmd.job_folder import sync_folder
+from btmd.files.durable import sync_folder
 
 _KEY_FILE_START = b"btmd-key-1:"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from btmd.errors import BackupFolderFull, BackupFolderUnusable, PartMissing, Tampered
-from btmd.job_folder import sync_folder
+from btmd.files.durable import sync_folder
 
 Result = TypeVar("Result")
 

@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 import msgspec
 import numpy as np
 
+from btmd.data.rows import Row, content_key, shared_turns
 from btmd.errors import DatasetEmpty, DatasetRefused, FileMissing, UnknownLayout
 from btmd.inspection.characters import Scanned, scan
 from btmd.inspection.facts import BrokenRow, DatasetFacts
@@ -19,7 +20,6 @@ from btmd.inspection.layouts import Layout, detect_layout, mapped_layout
 from btmd.inspection.requests import aside
 from btmd.inspection.sources import Opened, Record, detect, read_records
 from btmd.inspection.turns import Blank, Broken
-from btmd.rows import Row, content_key, shared_turns
 
 _SAMPLE_ROWS: Final = 100
 _LISTED: Final = 100

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from btmd.data.rows import Message, Row, Side
 from btmd.errors import InvalidValue, UnknownLayout
 from btmd.inspection.pairs import pair_of
 from btmd.inspection.turns import Blank, needed, require_answer, text_of, turns_of
-from btmd.rows import Message, Row, Side
 
 _SIDES: Final[dict[str, Side]] = {
     "train": "train",

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.errors import (
     FileMissing,
     ModelDamaged,

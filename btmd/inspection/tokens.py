@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from btmd.encoding import Encoded, EncodedPair, Encoder
+from btmd.data.encoding import Encoded, EncodedPair, Encoder
+from btmd.data.rows import Row, read_rows
 from btmd.errors import NothingToLearn, TemplateMismatch
 from btmd.inspection.facts import LengthCount, TokenFacts
-from btmd.rows import Row, read_rows
 
 _LISTED: Final = 100
 _CANDIDATE_LENGTHS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192)

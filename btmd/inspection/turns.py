@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from btmd.rows import Message
+from btmd.data.rows import Message
 
 ROLES: Final = {
     "system": "system",

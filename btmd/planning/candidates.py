@@ -15,7 +15,7 @@ from btmd.planning.length import LengthOption, asked_length, length_options
 from btmd.planning.memory import Shape
 from btmd.planning.request import PlanRequest
 from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE, packed_tokens, refuse_unfit_rows
-from btmd.planning.speed import seconds_per_step
+from btmd.planning.time_estimate import StepWork, usual_step_seconds
 from btmd.planning.training_types import TypeOption, training_type_of, type_options
 
 CPU_MICRO_BATCH = 4
@@ -141,17 +141,16 @@ def _candidate(
 
 def _row_seconds(option: TypeOption, device: Device, again: bool, request: PlanRequest) -> float:
     """About how long a usual row takes; ``again`` where activations are computed twice."""
-    return seconds_per_step(
-        request.model,
-        request.hardware,
-        device=device.name,
+    model, tokens = request.model, request.tokens
+    work = StepWork(
+        model=model,
+        trained=0 if option.lora_r > 0 else model.parameters,
         precision=device.precision,
-        adapter=option.lora_r > 0,
-        threads=request.hardware.cpu.usable_cores,
-        batch_size=1,
-        mean_length=request.tokens.mean_length,
         gradient_checkpointing=again,
+        batch_size=1,
+        mean_length=max(1.0, tokens.mean_length),
     )
+    return usual_step_seconds(work, request.hardware, device=device.name, threads=request.hardware.cpu.usable_cores)
 
 
 def micro_batches(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], device: Device) -> list[int]:

@@ -4,7 +4,7 @@ from btmd.domain.units import format_duration
 from btmd.planning.choices import Choices
 from btmd.planning.fit import Fit
 from btmd.planning.memory import FUSED_ARCHITECTURES
-from btmd.planning.speed import seconds_per_step
+from btmd.planning.pace import planned_step_seconds
 
 COMPILE_S = {"cpu": 360.0, "gpu": 120.0}
 """What compiling the passes for training and for measuring takes."""
@@ -26,17 +26,7 @@ def choose_compile(choices: Choices, fit: Fit, total_steps: int) -> None:
         choices.choose("compile", False, "hardware", text)
         return
     cost_s = COMPILE_S["cpu" if fit.device == "cpu" else "gpu"]
-    run_s = total_steps * seconds_per_step(
-        request.model,
-        request.hardware,
-        device=fit.device,
-        precision=fit.precision,
-        adapter=fit.adapter,
-        threads=choices.integer("threads"),
-        batch_size=choices.integer("batch_size"),
-        mean_length=min(request.tokens.mean_length, fit.length.max_length),
-        gradient_checkpointing=fit.gradient_checkpointing,
-    )
+    run_s = total_steps * planned_step_seconds(choices, fit)
     saved_s = run_s * (1 - 1 / SPEED_UP)
     repays = saved_s > DOUBT * cost_s
     text = (

@@ -11,7 +11,7 @@ from btmd.planning.calibration import Factors, History, factors, standard_quanti
 from btmd.planning.memory import CPU_PROCESS_BYTES, MemoryEstimate, Shape, estimate_memory
 from btmd.planning.plan import Plan
 from btmd.planning.request import TokenFacts
-from btmd.planning.time_estimate import MachineRates, Work, step_seconds, total_seconds, usual_rates
+from btmd.planning.time_estimate import MachineRates, StepWork, Work, step_seconds, total_seconds, usual_rates
 
 TRIAL_FROM_S = 20.0
 """A training that is expected to take less than this is over before a trial would have told anything."""
@@ -54,7 +54,7 @@ def forecast_plan(
         memory_bytes=memory_factors.applied(peak, process),
         process_bytes=process,
         disk_bytes=_disk(plan, factors(history, DISK, FORMULA), work),
-        step_s=time_factors.applied(step_seconds(work, known)),
+        step_s=time_factors.applied(step_seconds(work.step, known)),
         total_s=time_factors.applied(total_seconds(work, known)),
         gpu_memory_bytes=gpu,
         rates_known=known.measured,
@@ -135,15 +135,16 @@ def work_of(plan: Plan, model: ModelFacts, tokens: TokenFacts) -> Work:
     measured = min(plan.held_out_rows, limit) if limit else plan.held_out_rows
     trained = plan.memory.trained_parameters
     return Work(
-        model=model,
-        trained=trained,
-        number_bytes=4 if plan.text("precision") == "fp32" else 2,
-        gradient_checkpointing=plan.flag("gradient_checkpointing"),
-        batch_size=min(plan.integer("batch_size"), max(1, plan.train_rows)),
-        micro_batch_size=plan.integer("micro_batch_size"),
+        StepWork(
+            model=model,
+            trained=trained,
+            precision=plan.text("precision"),
+            gradient_checkpointing=plan.flag("gradient_checkpointing"),
+            batch_size=min(plan.integer("batch_size"), max(1, plan.train_rows)),
+            mean_length=max(1.0, min(tokens.mean_length, plan.integer("max_length"))),
+            learned_share=min(1.0, tokens.learned_tokens / max(1, tokens.total_tokens)),
+        ),
         total_steps=plan.total_steps,
-        mean_length=max(1.0, min(tokens.mean_length, plan.integer("max_length"))),
-        learned_share=min(1.0, tokens.learned_tokens / max(1, tokens.total_tokens)),
         rows=tokens.rows,
         measured_rows=measured,
         evaluations=during + 2 if measured else 0,
@@ -165,4 +166,4 @@ def _disk(plan: Plan, spread: Factors, work: Work) -> Range:
 
 
 def _result_bytes(work: Work) -> int:
-    return (4 if work.adapter else 2) * work.trained
+    return (4 if work.step.adapter else 2) * work.step.trained

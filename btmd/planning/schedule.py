@@ -4,7 +4,7 @@ from btmd.domain.units import format_count
 from btmd.planning.choices import Choices
 from btmd.planning.data import DataShare
 from btmd.planning.fit import Fit
-from btmd.planning.speed import seconds_per_step
+from btmd.planning.pace import planned_step_seconds
 
 EVALUATION_SHARE = 0.1
 """Measurements beyond one an epoch may cost about this share of the training."""
@@ -51,17 +51,7 @@ def _choose_eval_every(choices: Choices, share: DataShare, total_steps: int, ste
 
 def _choose_save_every(choices: Choices, fit: Fit, total_steps: int) -> None:
     minutes = choices.setting("checkpoints.every_minutes", 10.0)
-    step_s = seconds_per_step(
-        choices.request.model,
-        choices.request.hardware,
-        device=fit.device,
-        precision=fit.precision,
-        adapter=fit.adapter,
-        threads=choices.integer("threads"),
-        batch_size=choices.integer("batch_size"),
-        mean_length=min(choices.request.tokens.mean_length, fit.length.max_length),
-        gradient_checkpointing=fit.gradient_checkpointing,
-    )
+    step_s = planned_step_seconds(choices, fit)
     every = max(1, min(total_steps, int(minutes * 60 / step_s) if step_s > 0 else total_steps))
     text = f"About every {minutes:g} minutes, so little is lost by a power cut (setting checkpoints.every_minutes)."
     if (measured := choices.integer("eval_every")) and measured <= every:

@@ -41,18 +41,35 @@ class MachineRates:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a training does. Lengths in tokens, counts of rows; ``trained`` weights of ``model``."""
+class StepWork:
+    """What one optimizer step computes: ``batch_size`` rows of ``mean_length`` tokens, a share of them learned.
+
+    ``trained`` weights of ``model``; 0 for an adapter whose size is not known yet, which is small beside the model.
+    """
 
     model: ModelFacts
     trained: int
-    number_bytes: int
+    precision: str
     gradient_checkpointing: bool
     batch_size: int
-    micro_batch_size: int
-    total_steps: int
     mean_length: float
-    learned_share: float
+    learned_share: float = 1.0
+
+    @property
+    def adapter(self) -> bool:
+        return self.trained < self.model.parameters
+
+    @property
+    def number_bytes(self) -> int:
+        return 4 if self.precision == "fp32" else 2
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a training does: its steps, and the rest in counts of rows, files and tokens."""
+
+    step: StepWork
+    total_steps: int
     rows: int
     measured_rows: int
     evaluations: int
@@ -60,10 +77,6 @@ class Work:
     checkpoint_bytes: int
     result_bytes: int
     generated_tokens: int
-
-    @property
-    def adapter(self) -> bool:
-        return self.trained < self.model.parameters
 
 
 def usual_rates(hardware: Hardware, *, device: str, precision: str, threads: int) -> MachineRates:
@@ -75,29 +88,35 @@ def usual_rates(hardware: Hardware, *, device: str, precision: str, threads: int
     return MachineRates(a_core * max(1, threads), CPU_COPIED_BYTES_S)
 
 
-def step_seconds(work: Work, rates: MachineRates) -> float:
+def step_seconds(work: StepWork, rates: MachineRates) -> float:
     """Seconds of one optimizer step."""
     each = _token_seconds(work, rates, training=True)
     optimizer = 48 * work.trained / rates.copied_bytes_s
     return work.batch_size * work.mean_length * each + optimizer
 
 
+def usual_step_seconds(work: StepWork, hardware: Hardware, *, device: str, threads: int) -> float:
+    """Seconds of one optimizer step on a machine of this kind, within a factor of about three."""
+    return step_seconds(work, usual_rates(hardware, device=device, precision=work.precision, threads=threads))
+
+
 def total_seconds(work: Work, rates: MachineRates) -> float:
     """Seconds from the start of the trainer to its result."""
-    measuring = work.measured_rows * work.mean_length * _token_seconds(work, rates, training=False)
-    token_s = work.number_bytes * work.model.parameters / rates.copied_bytes_s + work.model.layers * ANSWER_LAYER_S
+    step, model = work.step, work.step.model
+    measuring = work.measured_rows * step.mean_length * _token_seconds(step, rates, training=False)
+    token_s = step.number_bytes * model.parameters / rates.copied_bytes_s + model.layers * ANSWER_LAYER_S
     return (
         START_S
-        + work.model.size_bytes / READ_BYTES_S
-        + work.rows * work.mean_length / TOKENISED_S
-        + work.total_steps * step_seconds(work, rates)
+        + model.size_bytes / READ_BYTES_S
+        + work.rows * step.mean_length / TOKENISED_S
+        + work.total_steps * step_seconds(step, rates)
         + work.evaluations * measuring
         + (work.saves * work.checkpoint_bytes + work.result_bytes) / SAVED_BYTES_S
         + work.generated_tokens * token_s
     )
 
 
-def _token_seconds(work: Work, rates: MachineRates, *, training: bool) -> float:
+def _token_seconds(work: StepWork, rates: MachineRates, *, training: bool) -> float:
     model = work.model
     vocabulary = model.vocab_size * model.hidden_size
     blocks = max(0, model.parameters - (1 if model.tied_embeddings else 2) * vocabulary)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
 from btmd.planning.memory import Shape, estimate_memory, usable_bytes
-from btmd.planning.speed import seconds_per_step
+from btmd.planning.time_estimate import StepWork, usual_step_seconds
 from btmd.planning.training_types import FULL, LORA, QLORA
 
 ROWS, ROW_TOKENS, BATCH_ROWS = 1000, 256, 8
@@ -83,17 +83,9 @@ def _largest(hardware: Hardware, training_type: str) -> LargestModel:
         if estimate_memory(model, shape).total_bytes > usable_bytes(free):
             break
         in_memory = model.parameters
-        step_s = seconds_per_step(
-            model,
-            hardware,
-            device=device,
-            precision=precision,
-            adapter=adapter,
-            threads=hardware.cpu.usable_cores,
-            batch_size=BATCH_ROWS,
-            mean_length=ROW_TOKENS,
-            gradient_checkpointing=False,
-        )
+        trained = 0 if adapter else model.parameters
+        work = StepWork(model, trained, precision, False, BATCH_ROWS, ROW_TOKENS)
+        step_s = usual_step_seconds(work, hardware, device=device, threads=hardware.cpu.usable_cores)
         if step_s * ROWS / BATCH_ROWS <= REASONABLE_HOURS * 3600:
             in_time = model.parameters
     return LargestModel(in_time, in_memory)

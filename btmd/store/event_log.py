@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from btmd.domain.event import Actor
 from btmd.domain.event_log import STREAM
 from btmd.errors import StoreFailed
-from btmd.projections.engine import Projection, ProjectionEngine
-from btmd.projections.rebuild import Rebuild, follow, rebuild_now
 from btmd.store.batch import (
     Appended,
     AppendRequest,
@@ -28,6 +26,8 @@ from btmd.store.batch import (
 from btmd.store.condensing import Condensed, CondenseRule, next_segment
 from btmd.store.connection import Connect, connect_reader, connect_writer, opening_error, unreadable
 from btmd.store.migrations import Unmigrated, expected_schema, prepare_database, released_migrations
+from btmd.store.projection_engine import Projection, ProjectionEngine
+from btmd.store.projection_rebuild import Rebuild, follow, rebuild_now
 from btmd.store.reader import read_log, read_stream
 from btmd.store.readers import Readers
 from btmd.store.recorded import Head, Recorded, encode_actor

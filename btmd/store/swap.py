@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from btmd.errors import Damaged
-from btmd.job_folder import sync_folder, write_atomically
+from btmd.files.durable import sync_folder, write_atomically
 
 
 class _Swap(msgspec.Struct, frozen=True):

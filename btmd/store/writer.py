@@ -18,11 +18,11 @@ from btmd.domain.event import Actor
 from btmd.domain.machine import STREAM as MACHINE_STREAM
 from btmd.domain.machine import ClockJumped
 from btmd.errors import BtmdError, StoreFailed, StoreFull
-from btmd.projections.engine import ProjectionEngine
 from btmd.store.batch import Appended, AppendRequest, Batch, EncodedAppend, Outcome, Tail
 from btmd.store.codec import encode_event
 from btmd.store.connection import Connect, is_storage_failure, storage_error
 from btmd.store.errors import StoreBusy
+from btmd.store.projection_engine import ProjectionEngine
 from btmd.store.recorded import Head, Recorded, encode_actor
 
 MAX_BATCH_REQUESTS = 256

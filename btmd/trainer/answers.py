@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from btmd.encoding import Encoder
-from btmd.job_folder import write_atomically
-from btmd.rows import Message
+from btmd.data.encoding import Encoder
+from btmd.data.rows import Message
+from btmd.files.durable import write_atomically
 from btmd.trainer.data import Rows, read_row_at
 from btmd.trainer.model import TrainableModel
 

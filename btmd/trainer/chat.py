@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import msgspec
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
+from btmd.data.rows import Message
 from btmd.errors import BadRequest, BtmdError, Conflict
-from btmd.rows import Message
 from btmd.trainer.process import number_devices_as_the_driver_does, share_processors
 
 if TYPE_CHECKING:

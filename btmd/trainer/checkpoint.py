@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from btmd.errors import Damaged
-from btmd.job_folder import sync_folder
+from btmd.files.durable import sync_folder
 from btmd.trainer.state import TensorFiles
 
 _ASIDE = ".tmp-"

@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from btmd.encoding import Encoded, Encoder
+from btmd.data.encoding import Encoded, Encoder
+from btmd.data.rows import Row, Side, row_key, split_rows
 from btmd.errors import TemplateMismatch
-from btmd.rows import Row, Side, row_key, split_rows
 from btmd.trainer.failures import TrainingFailed
 
 _ROWS_AT_A_TIME = 64

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.model_fingerprint import fingerprint_now
 from btmd.trainer.data import Dataset, load_dataset, prompt_date

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from btmd.job_folder import TrainerPlan, write_atomically
+from btmd.files.durable import write_atomically
+from btmd.job_folder import TrainerPlan
 from btmd.trainer.data import Dataset, Rows
 from btmd.trainer.model import TrainableModel
 from btmd.trainer.objective import reference_losses

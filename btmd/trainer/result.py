@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from btmd.job_folder import JobFolder, TrainerPlan, sync_folder
+from btmd.files.durable import sync_folder
+from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.trainer.model import TrainableModel
 from btmd.trainer.state import HeldOutLoss, Progress
 

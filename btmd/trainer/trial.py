@@ -12,8 +12,9 @@ from contextlib import contextmanager
 import msgspec
 import torch
 
+from btmd.files.durable import write_atomically
 from btmd.frames import MachineRate
-from btmd.job_folder import JobFolder, TrainerPlan, TrialPlan, write_atomically
+from btmd.job_folder import JobFolder, TrainerPlan, TrialPlan
 from btmd.trainer.cost import Sample, fitted
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.machine_rates import measure_rates

@@ -3,7 +3,7 @@
 import pytest
 
 from btmd.api import permission
-from btmd.backups import Backups
+from btmd.backups.keeper import Backups
 from btmd.errors import WrongKey
 from tests.fixtures.daemon import ROOT, Client
 

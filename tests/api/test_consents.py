@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from btmd.submission import Submission
+from btmd.jobs.submission import Submission
 from tests.fixtures.daemon import Answer, Client, ThreadedDaemon, end_trainers, rows
 
 

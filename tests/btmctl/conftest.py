@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,10 @@ from btmctl.__main__ import main
 from tests.btmctl.small_server import SmallServer, small_server
 
 Btmctl = Callable[..., tuple[int, str, str]]
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts what is put into the background deaf to Ctrl-C, and the programs tested here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from btmd.backup_before_migration import BackupNeeded
+from btmd.restoring.before_migration import BackupNeeded
 from btmd.store import migrations
 from btmd.store.migrations import Migration, released_migrations
 from tests.fixtures.daemon import ThreadedDaemon, config_of, rows

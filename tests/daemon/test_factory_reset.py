@@ -185,7 +185,7 @@ def test_without_room_for_the_backup_nothing_is_reset(folder: Path, monkeypatch:
     with ThreadedDaemon(config_of(folder)) as daemon:
         before, head = state_of(daemon.client), len(types(daemon.client))
         with monkeypatch.context() as full:
-            full.setattr("btmd.factory_reset.free_bytes", lambda folder: 1000)
+            full.setattr("btmd.restoring.factory_reset.free_bytes", lambda folder: 1000)
             refusal = daemon.client.post("/reset", {"preserve_user_data": False}).refused(409, "not_enough_disk")
             assert "MB" in refusal["detail"]
         assert (state_of(daemon.client), len(types(daemon.client))) == (before, head)
@@ -210,7 +210,7 @@ def test_an_erasure_that_the_disk_refuses_is_told_and_finished_at_the_next_start
     with ThreadedDaemon(config_of(folder)) as daemon:
         files = contents(folder)
         with monkeypatch.context() as read_only:
-            read_only.setattr("btmd.factory_reset.erase", refuse)
+            read_only.setattr("btmd.restoring.factory_reset.erase", refuse)
             daemon.client.post("/reset", {"preserve_user_data": False}).refused(503, "state_read_only")
         assert contents(folder) == files
         assert "next start" in daemon.client.get("/health").ok()["problems"]["factory reset"]

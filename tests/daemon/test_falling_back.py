@@ -358,7 +358,7 @@ def test_an_error_that_ends_the_daemon_soon_after_its_start_leaves_word_once(
         raise ValueError("the scheduler cannot work with this")
 
     with monkeypatch.context() as broken:
-        broken.setattr("btmd.scheduler.Scheduler.run", fail)
+        broken.setattr("btmd.jobs.scheduler.Scheduler.run", fail)
         with pytest.raises(BaseExceptionGroup):
             anyio.run(run_daemon, config_of(folder))
     with daemon_of(folder) as daemon:
@@ -375,7 +375,7 @@ def test_a_failing_disk_is_not_blamed_on_the_configuration(
         raise StoreFailed("The event log cannot be written.")
 
     with monkeypatch.context() as broken:
-        broken.setattr("btmd.scheduler.Scheduler.run", fail)
+        broken.setattr("btmd.jobs.scheduler.Scheduler.run", fail)
         with pytest.raises(BaseExceptionGroup):
             anyio.run(run_daemon, config_of(folder))
     with daemon_of(folder) as daemon:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from btmd.presets import parse_preset
+from btmd.presets.reading import parse_preset
 from tests.fixtures.daemon import PATIENCE_S, Answer, ThreadedDaemon, config_of
 from tests.fixtures.short_folder import short_folder
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from btmd import folder_follower
-from btmd.settings_file import read_values
+from btmd.mirroring import follower as folder_follower
+from btmd.settings.file import read_values
 from tests.fixtures.daemon import PATIENCE_S, ThreadedDaemon, config_of
 from tests.fixtures.short_folder import short_folder
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from btmd import demo
+from btmd.data.rows import read_rows
 from btmd.inspection.dataset import inspect_dataset
-from btmd.rows import read_rows
 
 
 def rows() -> list[dict[str, Any]]:

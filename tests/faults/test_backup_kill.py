@@ -17,12 +17,12 @@ import pytest
 from benchmarks.results import Figure, Topic, record
 from btmd.backup import key_ring
 from btmd.command_handler import CommandHandler
-from btmd.content import ContentStore
 from btmd.domain.commands import DECIDERS
 from btmd.domain.restore import Manner
 from btmd.history import History
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.restoring import Restoring
+from btmd.registry.content import ContentStore
+from btmd.restoring.restore import Restoring
 from btmd.store.connection import connect_reader
 from btmd.store.event_log import Store
 from btmd.store.verification import verify_log

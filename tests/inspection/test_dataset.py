@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from btmd.data.rows import Row, read_rows
 from btmd.errors import (
     BtmdError,
     DatasetBinary,
@@ -26,7 +27,6 @@ from btmd.errors import (
 )
 from btmd.inspection.dataset import inspect_dataset
 from btmd.inspection.facts import DatasetFacts
-from btmd.rows import Row, read_rows
 
 SECRET = "zebra-in-pyjamas"
 

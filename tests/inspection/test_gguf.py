@@ -12,7 +12,7 @@ import pytest
 from gguf.constants import GGMLQuantizationType
 from safetensors.numpy import load_file, save_file
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.errors import BtmdError, Conflict, FileMissing, ModelDamaged, NotAModel, NotEnoughDisk, WrongArchitecture
 from btmd.inspection import gguf as conversion
 from btmd.inspection.facts import ConversionFacts

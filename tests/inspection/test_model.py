@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.errors import (
     BadTemplate,
     FileMissing,

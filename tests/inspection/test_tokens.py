@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
+from btmd.data.rows import Row
 from btmd.errors import NothingToLearn, TokenizerMissing
 from btmd.inspection.facts import TokenFacts
 from btmd.inspection.tokens import measure
-from btmd.rows import Row
 from tests.fixtures.tiny_model import CHATML_TEMPLATE, make_tokenizer
 
 ALTERNATING = (

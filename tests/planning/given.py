@@ -7,7 +7,7 @@ from btmd.domain.hardware import Cpu, Disk, Gpu, Hardware, Memory
 from btmd.domain.model import ModelFacts
 from btmd.planning import Plan, PlanRequest, TokenFacts, make_plan
 from btmd.planning.plan import Value
-from btmd.presets import load_builtin_presets
+from btmd.presets.reading import load_builtin_presets
 
 GB = 1024**3
 PRESETS = load_builtin_presets()

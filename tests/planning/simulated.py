@@ -11,7 +11,7 @@ from btmd.planning.forecast import GPU_HOST_BYTES
 from btmd.planning.length import bucket
 from btmd.planning.memory import Shape, estimate_memory, usable_bytes
 from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE
-from btmd.planning.speed import seconds_per_step
+from btmd.planning.time_estimate import StepWork, usual_step_seconds
 from btmd.planning.training_types import FULL, LORA, QLORA
 from btmd.planning.usual_models import USUAL_MODELS
 from tests.planning.given import GB, PRESETS, SMALL
@@ -221,17 +221,15 @@ def adapter_rank(made: Plan) -> int:
 
 def pace(request: PlanRequest, made: Plan) -> tuple[float, int]:
     """Seconds a step by formula, and rows not computed at once: less is faster in both."""
-    step_s = seconds_per_step(
-        request.model,
-        request.hardware,
-        device=made.text("device"),
+    work = StepWork(
+        model=request.model,
+        trained=0 if adapter_rank(made) else request.model.parameters,
         precision=made.text("precision"),
-        adapter=adapter_rank(made) > 0,
-        threads=made.integer("threads"),
+        gradient_checkpointing=made.flag("gradient_checkpointing"),
         batch_size=made.integer("batch_size"),
         mean_length=256.0,
-        gradient_checkpointing=made.flag("gradient_checkpointing"),
     )
+    step_s = usual_step_seconds(work, request.hardware, device=made.text("device"), threads=made.integer("threads"))
     return step_s, -made.integer("micro_batch_size")
 
 

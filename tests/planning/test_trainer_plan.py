@@ -8,9 +8,9 @@ import msgspec
 from btmd.inspection.facts import DatasetFacts, LengthCount
 from btmd.inspection.facts import TokenFacts as MeasuredTokens
 from btmd.job_folder import JobFolder
-from btmd.plan_request import to_token_facts
+from btmd.jobs.plan_request import to_token_facts
+from btmd.jobs.trainer_plan import to_trainer_plan
 from btmd.planning import Plan
-from btmd.trainer_plan import to_trainer_plan
 from tests.planning.given import plan
 
 NAMES: dict[str, Any] = {"job_id": "abcdefghij", "store_id": "s", "epoch": 1, "rows_sha256": "0" * 64}

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from btmd.domain.preset import DIFFICULTIES, TRAINING_TYPES, Preset
 from btmd.domain.preset_definition import values_of
-from btmd.preset_text import rendered, written
-from btmd.presets import load_builtin_presets, parse_preset, preset_of
+from btmd.presets.reading import load_builtin_presets, parse_preset, preset_of
+from btmd.presets.text import rendered, written
 
 QUICK = load_builtin_presets()["quick_test"]
 BY_HAND = """\

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from btmd.domain.preset import Preset
 from btmd.errors import UnknownPreset
-from btmd.presets import PresetRefused, find_preset, load_builtin_presets, parse_preset
+from btmd.presets.reading import PresetRefused, find_preset, load_builtin_presets, parse_preset
 
 CATALOGUE: dict[str, tuple[Any, ...]] = {
     "quick_test": (

@@ -10,9 +10,9 @@ from pathlib import Path
 from btmd.domain.event import Actor, Event
 from btmd.domain.job_events import TrainingProgressed
 from btmd.domain.machine import OperationRefused
-from btmd.projections.engine import Projection
 from btmd.store.connection import Connect, connect_writer
 from btmd.store.event_log import Recorded, Store, StreamAppend
+from btmd.store.projection_engine import Projection
 from btmd.store.reader import last_version
 from btmd.store.recorded import COLUMNS, encode_actor, row_hash
 

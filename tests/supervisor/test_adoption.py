@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from btmd.job_folder import JobFolder, TrainerPlan
-from btmd.running_trainer import RunningTrainer
+from btmd.jobs.running_trainer import RunningTrainer
 from tests.fixtures.daemon import QUICK, DaemonProcess, config_of, rows, trainer_pid
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from btmd import attempt
+from btmd.jobs import attempt
 from tests.fixtures.daemon import QUICK, ThreadedDaemon, config_of, end_trainers, rows, trainer_pid
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.trainer.chat import pieces
 from tests.trainer.here import train_here
 from tests.trainer.job import full_fine_tune, make_job

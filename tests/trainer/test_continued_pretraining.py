@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.frames import HeldOutEvaluated, TrainingShape
 from btmd.job_folder import JobFolder, LoraPlan
 from btmd.trainer.data import Dataset, cut_text, load_dataset
@@ -98,7 +98,7 @@ def test_blocks_hold_whole_pieces_up_to_the_length(tmp_path: Path) -> None:
 
 
 def test_a_text_is_cut_without_losing_a_token() -> None:
-    from btmd.encoding import Encoded
+    from btmd.data.encoding import Encoded
 
     ids = list(range(10))
     for length in (2, 3, 4, 9, 10, 11):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.trainer.data import (
     Dataset,
     count_steps,

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.errors import NothingToLearn, WrongArchitecture
 from btmd.frames import Finished, Tick, TrainingShape
 from btmd.inspection.model import inspect_model
 from btmd.inspection.tokens import measure
 from btmd.job_folder import JobFolder
-from btmd.models import domain_facts
+from btmd.jobs.trainer_plan import to_trainer_plan
 from btmd.planning import TokenFacts
-from btmd.trainer_plan import to_trainer_plan
+from btmd.registry.models import domain_facts
 from tests.fixtures.tiny_families import FAMILIES, make_family, make_roberta
 from tests.planning.given import plan
 from tests.trainer.here import only, train_here

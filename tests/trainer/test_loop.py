@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from btmd.encoding import Encoder
+from btmd.data.encoding import Encoder
 from btmd.frames import (
     CheckpointRejected,
     CheckpointSaved,

@@ -1,0 +1,484 @@
+"""The daemon's side of backups: a child does the work, what came of it is recorded, the folders are looked after."""
+
+import logging
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from btmd.backup.requests import (
+    BringBackRequest,
+    BroughtBackAnswer,
+    CheckAnswer,
+    CreatedAnswer,
+    CreateRequest,
+    DeletedAnswer,
+    DeleteRequest,
+    DrillAnswer,
+    DrillRequest,
+    ListAnswer,
+    ListRequest,
+    PruneRequest,
+    Request,
+    ShowAnswer,
+    ShowRequest,
+    StatesAnswer,
+    StatesRequest,
+    VerifyAnswer,
+    VerifyRequest,
+)
+from btmd.backups.child import BackupChild, Result
+from btmd.backups.folders import facts_of, fault_of, gone, manifests_in, require_reach
+from btmd.backups.inventory import take_inventory
+from btmd.child.caller import OnProgress, ignore_progress
+from btmd.command_handler import CommandHandler
+from btmd.config import Config
+from btmd.domain import settings
+from btmd.domain.backup import (
+    BackupFacts,
+    BackupsState,
+    CheckedBackup,
+    CompareFolder,
+    RecordBackup,
+    RecordBackupFailure,
+    RecordChecks,
+    RecordDeletion,
+    RecordDrill,
+)
+from btmd.domain.event import Actor
+from btmd.domain.settings import SettingsState
+from btmd.domain.units import GIB
+from btmd.errors import (
+    BackupNotFound,
+    BtmdError,
+    Damaged,
+    FileMissing,
+    InvalidValue,
+    NotPermitted,
+    PartMissing,
+    Tampered,
+    WrongKey,
+)
+from btmd.naming import find_backup
+from btmd.projections.backup import BackupRow, backups
+from btmd.registry.content import ContentStore
+from btmd.store.event_log import IdempotencyKey, Store
+
+log = logging.getLogger("btmd.backups")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A backup to make; ``to`` names a folder other than the state folder's own."""
+
+    kind: Literal["config", "full", "selective"] = "full"
+    only: tuple[str, ...] = ()
+    description: str = "Manual backup"
+    cause: str = "manual"
+    with_artefacts: bool = False
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A backup that was made. ``freed_bytes``: by deleting it now."""
+
+    folder: str
+    facts: BackupFacts
+    new_events: int
+    written_bytes: int
+    freed_bytes: int
+
+
+class Backups:
+    """Makes, lists, checks, proves and deletes backups; one child at a time changes or reads through a folder."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        handler: CommandHandler,
+        contents: ContentStore,
+        child: BackupChild,
+        daemon: Actor,
+        troubles: dict[str, str],
+    ) -> None:
+        self._config, self._store, self._handler, self._contents = config, store, handler, contents
+        self._child, self._daemon, self._troubles = child, daemon, troubles
+        self.own_folder = str(config.backups_dir)
+        self._looked_at: dict[str, frozenset[str]] = {}
+        """By folder, the manifests' names when a child last looked: nothing is new while they are the same."""
+        self._freed: dict[tuple[str, str], int] = {}
+        self._unrecorded: list[RecordDeletion] = []
+        """What was deleted while the log took nothing: it must not count as lost."""
+
+    # --- making --------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        wish: Wish,
+        *,
+        actor: Actor,
+        on_progress: OnProgress = ignore_progress,
+        idempotency: IdempotencyKey | None = None,
+        respond: Callable[[Made, BackupsState], bytes] | None = None,
+    ) -> Made | None:
+        """Make a backup; None where an earlier request with the same idempotency key made it.
+
+        Raises NotPermitted, FileMissing, InvalidValue, IdempotencyMismatch, and what the library raises.
+        """
+        async with self._child.turn:
+            if idempotency is not None and await self._store.earlier(idempotency) is not None:
+                return None
+            folder = self._target(wish.to, actor)
+            try:
+                answer = await self._made(wish, folder, on_progress)
+            except BtmdError as error:
+                await self._note_failure(wish, folder, error, actor)
+                raise
+            listed = next(one for one in answer.listing.backups if one.name == answer.name)
+            made = Made(folder, facts_of(listed), answer.new_events, answer.written_bytes, listed.freed_bytes)
+            command = RecordBackup(folder, made.facts, made.new_events, made.written_bytes, answer.rewritten_log)
+            await self._handler.handle(
+                command,
+                actor=actor,
+                idempotency=idempotency,
+                respond=None if respond is None else lambda state, rows: respond(made, state),
+            )
+            self._troubles.pop("backup", None)
+            await self._take(folder, answer.listing)
+            return made
+
+    async def create_before(
+        self,
+        cause: str,
+        *,
+        actor: Actor,
+        with_artefacts: bool = False,
+        on_progress: OnProgress = ignore_progress,
+    ) -> BackupRow:
+        """Make a full backup before something that cannot be taken back otherwise, and read it through again.
+
+        ``cause`` names that. Raises what ``create`` does, and what is wrong with the backup where it cannot be read:
+        then nothing may follow.
+        """
+        wish = Wish(description=f"Before: {cause}", cause=cause, with_artefacts=with_artefacts)
+        for last_try in (False, True):
+            made = await self.create(wish, actor=actor, on_progress=on_progress)
+            assert made is not None, "there was no key that an earlier request could have had"
+            row = await self._row(made.folder, made.facts.name)
+            ((_, check),) = await self.verify([row], actor=actor, on_progress=on_progress)
+            if not check.code:
+                return await self._row(row.folder, row.name)
+            # The fault may be in what an earlier one left; the next one builds on none.
+            if last_try:
+                raise fault_of(check.code, check.detail, check.hint)
+        raise AssertionError("not reached")
+
+    async def _row(self, folder: str, name: str) -> BackupRow:
+        async with self._store.session() as session:
+            return next(row for row in await backups(session, folder) if row.name == name)
+
+    async def _made(self, wish: Wish, folder: str, on_progress: OnProgress) -> CreatedAnswer:
+        async with self._store.session() as session:
+            same = [row for row in await backups(session, folder) if row.kind == wish.kind]
+        request = CreateRequest(
+            **self._child.place(folder),
+            database=str(self._config.database_path),
+            kind=wish.kind,
+            only=wish.only,
+            description=wish.description,
+            cause=wish.cause,
+            with_artefacts=wish.with_artefacts,
+            # What a check found in the newest one would go on in every one that builds on it.
+            anew=bool(same) and bool(same[0].fault),
+            inventory=await take_inventory(self._store, self._contents, self._config.jobs_dir),
+        )
+        return await self._child.ask(request, CreatedAnswer, on_progress)
+
+    def _target(self, to: str | None, actor: Actor) -> str:
+        if to is None:
+            return self.own_folder
+        if actor.uid != os.getuid():
+            raise NotPermitted("The daemon writes to a path only for the user that it runs as.")
+        path = Path(os.path.normpath(to))
+        if not path.is_absolute() or "\0" in to:
+            raise InvalidValue("The folder for the backup must be an absolute path.")
+        if path.resolve() == Path(self.own_folder).resolve():
+            return self.own_folder
+        for mine in (self._config.state_dir.resolve(), self._config.config_dir.resolve()):
+            if path.resolve().is_relative_to(mine):
+                # There it would lie beside its key, or among files that are looked after as something else.
+                raise InvalidValue(
+                    f"{path} is inside {mine}, which the daemon keeps for itself.",
+                    hint="Leave --to out for the daemon's own backups, or name a folder on another disk.",
+                )
+        if not path.is_dir() and not path.parent.is_dir():
+            # A stick that is not there must not become a folder on the disk it would have protected from.
+            raise FileMissing(f"There is no folder {path.parent}.", hint="Is the disk or stick there?")
+        return str(path)
+
+    async def _note_failure(self, wish: Wish, folder: str, error: BtmdError, actor: Actor) -> None:
+        if isinstance(error, InvalidValue):
+            return
+        self._troubles["backup"] = f"The last backup failed: {error.detail}"
+        try:
+            await self._handler.handle(RecordBackupFailure(folder, wish.cause, error.code, error.detail), actor=actor)
+        except BtmdError as problem:
+            # The first failure is the one to tell.
+            log.error("a failed backup could not be recorded: %s", problem.detail)
+
+    # --- looking -------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Compare what the folders hold with what is known, where anything changed since the last look."""
+        async with self._store.session() as session:
+            # A folder that lost all it had is looked at too: what comes back is found again.
+            known = {row.folder for lost in (False, True) for row in await backups(session, lost=lost)}
+        for folder in sorted(known | {self.own_folder}):
+            names = manifests_in(folder)
+            if names is None:
+                self._looked_at.pop(folder, None)
+                self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
+            if names is None or self._looked_at.get(folder) == names:
+                continue
+            async with self._child.turn:
+                try:
+                    answer = await self._child.ask(ListRequest(**self._child.place(folder)), ListAnswer)
+                except BtmdError as error:
+                    # One folder that cannot be read hides nothing of the others.
+                    self._troubles[f"backup folder {folder}"] = error.detail
+                    continue
+                self._troubles.pop(f"backup folder {folder}", None)
+                await self._take(folder, answer)
+
+    async def _take(self, folder: str, listing: ListAnswer) -> None:
+        """Record what a listing shows to be new, gone or unreadable."""
+        # Only what was recorded counts as looked at: a log that was full meanwhile must not hide a backup.
+        self._looked_at.pop(folder, None)
+        names = manifests_in(folder) or frozenset()
+        self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
+        self._freed |= {(folder, one.name): one.freed_bytes for one in listing.backups}
+        there = tuple(facts_of(one) for one in listing.backups)
+        while self._unrecorded:
+            await self._handler.handle(self._unrecorded[0], actor=self._daemon)
+            self._unrecorded.pop(0)
+        await self._handler.handle(CompareFolder(folder, there, tuple(listing.unreadable)), actor=self._daemon)
+        async with self._store.session() as session:
+            rows = {row.name: row for row in await backups(session, folder)}
+        faulty = tuple(
+            CheckedBackup(name, code=code, detail="Its manifest cannot be read.")
+            for name, code in listing.unreadable.items()
+            if name in rows and not rows[name].fault
+        )
+        await self._handler.handle(RecordChecks(folder, faulty), actor=self._daemon)
+        self._looked_at[folder] = names
+
+    async def listed(self) -> list[tuple[BackupRow, int | None]]:
+        """Every known backup, newest first, with what deleting it would free; None where its folder is out of reach."""
+        await self.look()
+        async with self._store.session() as session:
+            return [(row, self._freed.get((row.folder, row.name))) for row in await backups(session)]
+
+    async def look_at_start(self) -> None:
+        """As ``look``, only where a folder does not hold what is known: after a recovery, or when files were moved."""
+        async with self._store.session() as session:
+            rows = await backups(session)
+        for folder in {row.folder for row in rows} | {self.own_folder}:
+            names = manifests_in(folder)
+            if names is not None and names != {row.name for row in rows if row.folder == folder}:
+                return await self.look()
+
+    async def find(self, text: str, *, also_lost: bool = False) -> BackupRow:
+        """The backup with this id, beginning of an id, or ``last``.
+
+        Raises BackupNotFound, Ambiguous, and PartMissing for one that is gone, unless ``also_lost``.
+        """
+        await self.look()
+        async with self._store.session() as session:
+            here, lost = await backups(session), await backups(session, lost=True)
+        try:
+            return find_backup(here, text, self.own_folder)
+        except BackupNotFound:
+            if not lost or text == "last":
+                raise
+            row = find_backup(lost, text, self.own_folder)
+        if also_lost:
+            return row
+        raise gone(row)
+
+    async def newest_full(self) -> BackupRow:
+        """The newest backup that a database can be made from. Raises BackupNotFound."""
+        for row, freed_bytes in await self.listed():
+            if row.kind == "full" and freed_bytes is not None:
+                return row
+        raise BackupNotFound("There is no full backup within reach.", hint="`btmctl backup create` makes one.")
+
+    def freed_bytes(self, row: BackupRow) -> int | None:
+        return self._freed.get((row.folder, row.name))
+
+    async def show(self, row: BackupRow) -> ShowAnswer:
+        """What is in a backup, and what is not. Raises PartMissing, Damaged, Tampered, WrongKey."""
+        require_reach(row)
+        return await self._child.ask(ShowRequest(**self._child.place(row.folder), name=row.name), ShowAnswer)
+
+    async def states(
+        self, row: BackupRow, prefixes: Sequence[str], on_progress: OnProgress = ignore_progress
+    ) -> StatesAnswer:
+        """The events of a backup's streams whose names begin with one of ``prefixes``; all of it is checked before.
+
+        Raises BackupNotFound, PartMissing, Damaged, Tampered, WrongKey; what is wrong with it is recorded too.
+        """
+        request = StatesRequest(**self._child.place(row.folder), name=row.name, prefixes=tuple(prefixes))
+        return await self._read(row, request, StatesAnswer, on_progress)
+
+    async def bring_back(self, row: BackupRow, contents: Collection[str]) -> BroughtBackAnswer:
+        """Put contents that a backup holds, by their hashes, back into the content store. Raises as ``states``."""
+        request = BringBackRequest(
+            **self._child.place(row.folder),
+            name=row.name,
+            state_dir=str(self._config.state_dir),
+            contents=tuple(contents),
+        )
+        return await self._read(row, request, BroughtBackAnswer)
+
+    async def _read(
+        self, row: BackupRow, request: Request, kind: type[Result], on_progress: OnProgress = ignore_progress
+    ) -> Result:
+        require_reach(row)
+        async with self._child.turn:
+            try:
+                return await self._child.ask(request, kind, on_progress)
+            except (PartMissing, Damaged, Tampered, WrongKey) as error:
+                fault = CheckedBackup(row.name, code=error.code, detail=error.detail)
+                await self._handler.handle(RecordChecks(row.folder, (fault,)), actor=self._daemon)
+                raise
+
+    # --- proving -------------------------------------------------------------------------------
+
+    async def verify(
+        self, rows: Sequence[BackupRow], *, actor: Actor, on_progress: OnProgress = ignore_progress
+    ) -> list[tuple[BackupRow, CheckAnswer]]:
+        """Read backups through; what is wrong with one is told in its answer and recorded."""
+        checked: list[tuple[BackupRow, CheckAnswer]] = []
+        for folder in dict.fromkeys(row.folder for row in rows):
+            mine = {row.name: row for row in rows if row.folder == folder}
+            require_reach(next(iter(mine.values())))
+            request = VerifyRequest(**self._child.place(folder), names=tuple(mine))
+            async with self._child.turn:
+                answer = await self._child.ask(request, VerifyAnswer, on_progress)
+                checks = tuple(
+                    CheckedBackup(one.name, one.events, one.artefacts, one.state, one.code, one.detail)
+                    for one in answer.checks
+                )
+                await self._handler.handle(RecordChecks(folder, checks), actor=actor)
+            for one in checks:
+                if not one.code:
+                    self._settle(mine[one.name])
+            # What is wrong with the folder's keys concerns every backup in it, and the fault of none.
+            checked += [(mine[one.name], one if one.code else _with_ring(one, answer.ring)) for one in answer.checks]
+        return checked
+
+    def _settle(self, row: BackupRow) -> None:
+        """A backup that is whole or gone is not told of as one that could not be restored."""
+        if row.backup_id in self._troubles.get("restore drill", ""):
+            del self._troubles["restore drill"]
+
+    async def verify_all(
+        self, *, actor: Actor, on_progress: OnProgress = ignore_progress
+    ) -> tuple[list[tuple[BackupRow, CheckAnswer]], list[str]]:
+        """Every backup within reach read through, those that are gone named; and the folders out of reach."""
+        rows = [row for row, _ in await self.listed()]
+        away = {row.folder for row in rows if manifests_in(row.folder) is None}
+        checked = await self.verify(
+            [row for row in rows if row.folder not in away], actor=actor, on_progress=on_progress
+        )
+        async with self._store.session() as session:
+            lost = [(row, gone(row)) for row in await backups(session, lost=True)]
+        checked += [
+            (row, CheckAnswer(row.name, code=error.code, detail=error.detail, hint=error.hint)) for row, error in lost
+        ]
+        return checked, sorted(away)
+
+    async def drill(self, row: BackupRow, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DrillAnswer:
+        """Restore a backup into a temporary place, replay it, compare the state; a failure is told and recorded."""
+        require_reach(row)
+        request = DrillRequest(**self._child.place(row.folder), name=row.name, tmp=str(self._config.cache_dir))
+        async with self._child.turn:
+            answer = await self._child.ask(request, DrillAnswer, on_progress)
+            command = RecordDrill(
+                row.folder,
+                row.name,
+                answer.events,
+                answer.head_seq,
+                answer.duration_us,
+                answer.state,
+                answer.code,
+                answer.detail,
+            )
+            await self._handler.handle(command, actor=actor)
+        if answer.code:
+            self._troubles["restore drill"] = f"The backup {row.backup_id} could not be restored: {answer.detail}"
+        else:
+            self._troubles.pop("restore drill", None)
+        return answer
+
+    # --- taking away ---------------------------------------------------------------------------
+
+    async def delete(self, row: BackupRow, *, actor: Actor) -> int:
+        """Delete one backup; returns how many bytes that freed. No other backup needs what goes."""
+        self._settle(row)
+        if row.lost:
+            await self._handler.handle(RecordDeletion(row.folder, (row.name,), "asked"), actor=actor)
+            return 0
+        require_reach(row)
+        async with self._child.turn:
+            request = DeleteRequest(**self._child.place(row.folder), names=(row.name,))
+            answer = await self._child.ask(request, DeletedAnswer)
+            await self._record_deletion(RecordDeletion(row.folder, answer.names, "asked"), actor)
+            await self._take(row.folder, answer.listing)
+        return answer.freed_bytes
+
+    async def _record_deletion(self, command: RecordDeletion, actor: Actor) -> None:
+        try:
+            await self._handler.handle(command, actor=actor)
+        except BtmdError:
+            self._unrecorded.append(command)
+            raise
+
+    async def prune(
+        self, *, actor: Actor, dry_run: bool = False, on_progress: OnProgress = ignore_progress
+    ) -> DeletedAnswer:
+        """Let go what the settings do not keep, in the state folder's own backups; with ``dry_run`` only name it."""
+        if manifests_in(self.own_folder) is None:
+            return DeletedAnswer((), 0, True, ListAnswer(()))
+        state, _ = await self._handler.state(settings.STREAM)
+        value = (state or SettingsState()).get
+        max_gb = float(value("backup.max_gb"))
+        request = PruneRequest(
+            **self._child.place(self.own_folder),
+            last=int(value("backup.keep_last")),
+            daily=int(value("backup.keep_daily")),
+            weekly=int(value("backup.keep_weekly")),
+            monthly=int(value("backup.keep_monthly")),
+            max_size_bytes=int(max_gb * GIB) if max_gb else None,
+            dry_run=dry_run,
+        )
+        async with self._child.turn:
+            answer = await self._child.ask(request, DeletedAnswer, on_progress)
+            if dry_run:
+                return answer
+            anew = next((facts_of(one) for one in answer.listing.backups if one.name == answer.made_anew), None)
+            await self._record_deletion(RecordDeletion(self.own_folder, answer.names, "prune", anew), actor)
+            await self._take(self.own_folder, answer.listing)
+        return answer
+
+
+def _with_ring(check: CheckAnswer, ring: CheckAnswer | None) -> CheckAnswer:
+    if ring is None:
+        return check
+    return msgspec.structs.replace(check, code=ring.code, detail=ring.detail, hint=ring.hint)

@@ -1,0 +1,1 @@
+"""Rows and their tokens: what daemon, inspection and trainer share about text."""

@@ -1,0 +1,140 @@
+"""A file that a person and the daemon both write: read without following links, replaced without losing a save."""
+
+import ctypes
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from btmd.errors import InvalidValue
+from btmd.files.durable import sync_folder
+
+ENCODING = "utf-8-sig"
+"""UTF-8; the mark that some editors put before the text is taken, and not written back."""
+LARGEST_BYTES = 1024 * 1024
+LARGEST_OWN_BYTES = 256 * 1024 * 1024
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+class FileWrong(InvalidValue):
+    """What stands in a file is not usable; ``line`` counts from 1, None where no line is to blame."""
+
+    code, title = "file_wrong", "The file cannot be used"
+
+    def __init__(self, detail: str, line: int | None = None) -> None:
+        super().__init__(detail, hint="What was there before stays in force.")
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file's bytes and whose it is."""
+
+    data: bytes
+    uid: int
+    gid: int
+    mode: int
+
+
+def read_content(path: Path, at_most_bytes: int = LARGEST_BYTES) -> Content | None:
+    """What stands in the file, None where there is none. Raises FileWrong for no plain file, OSError."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise FileWrong(f"{path} is a link; links are not followed.") from None
+        raise
+    with os.fdopen(file, "rb") as opened:
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > at_most_bytes:
+            raise FileWrong(f"{path} is no file of at most {at_most_bytes // 1024} kB.")
+        return Content(opened.read(at_most_bytes + 1), about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode))
+
+
+def read_own(path: Path) -> bytes | None:
+    """What the daemon left for itself; None for no file, and for what is in its place but cannot be one of ours."""
+    try:
+        content = read_content(path, LARGEST_OWN_BYTES)
+    except (FileWrong, OSError):
+        return None
+    return None if content is None else content.data
+
+
+def replace_content(path: Path, expected: Content | None, data: bytes) -> bool:
+    """Put ``data`` in the place of ``expected`` (None: of no file); False where something else stands there by now.
+
+    The two are exchanged and what comes out is looked at, so that a save between look and write is not lost.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    aside.unlink(missing_ok=True)
+    mode = 0o600 if expected is None else expected.mode
+    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(file, "wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(file)
+        if expected is None:
+            try:
+                os.link(aside, path)
+            except FileExistsError:
+                return False
+        elif not _exchange(aside, path, expected):
+            return False
+        sync_folder(path.parent)
+        return True
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _exchange(aside: Path, path: Path, expected: Content) -> bool:
+    if not _swap(aside, path):
+        # A file system that cannot exchange: look as late as possible.
+        found = read_content(path)
+        if found is None or found.data != expected.data:
+            return False
+        os.replace(aside, path)
+        return True
+    if aside.is_symlink() or not aside.is_file() or aside.read_bytes() != expected.data:
+        _swap(aside, path)
+        return False
+    return True
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two files; False where the file system cannot. Raises OSError."""
+    exchange = _renameat2()
+    if exchange is None:
+        return False
+    if exchange(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+@cache
+def _renameat2() -> Any:
+    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
+def remove_content(path: Path, expected: Content) -> bool:
+    """Take the file away if it still holds what is ``expected``; False where something else stands there by now."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return False
+    if aside.is_symlink() or not aside.is_file() or aside.read_bytes() != expected.data:
+        os.rename(aside, path)
+        return False
+    aside.unlink()
+    sync_folder(path.parent)
+    return True

@@ -1,0 +1,1 @@
+"""Jobs from the wish to the report: submission, turn, trainer, progress."""

@@ -1,0 +1,246 @@
+"""One attempt of a job, from start or adoption to its end: frames into the log, requests to the trainer."""
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from btmd.command_handler import CommandHandler
+from btmd.domain import settings
+from btmd.domain.commands import JOBS
+from btmd.domain.event import Actor, Event
+from btmd.domain.job import RecordEnd, RecordFrames, RecordTrainerGone, stream_name
+from btmd.errors import StoreFailed, StoreFull
+from btmd.files.folder_watch import FolderWatch
+from btmd.frames import FoundFrame, SpoolDamaged, read_frames
+from btmd.job_folder import JobFolder
+from btmd.jobs.observations import LastWord, event_id, observe
+from btmd.jobs.running_trainer import RunningTrainer
+from btmd.projections.spool import spool_position
+from btmd.store.batch import StreamAppend
+from btmd.store.errors import DuplicateEvent, VersionConflict
+from btmd.store.event_log import Store
+
+log = logging.getLogger("btmd.supervisor")
+
+BATCH_S = 0.45
+"""Frames that arrive within this time share one transaction."""
+LOOK_AGAIN_S = 5.0
+"""How long to wait for news before looking whether the trainer still lives."""
+LOOK_SOON_S = 1.0
+FULL_DISK_S = 2.0
+LEAVE_S = 20.0
+"""How long a trainer may take to leave after its last word."""
+
+Value = TypeVar("Value")
+
+
+class Attempt:
+    """Follows one trainer. ``asked`` may be changed from outside; call :meth:`wake` then."""
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        attempt: int,
+        asked: str,
+        folder: JobFolder,
+        process: RunningTrainer | None,
+        store: Store,
+        handler: CommandHandler,
+        actor: Actor,
+        boot_id: str,
+        troubles: MutableMapping[str, str],
+    ) -> None:
+        self.job_id, self.number, self.asked = job_id, attempt, asked
+        self._folder, self._process = folder, process
+        self._store, self._handler, self._actor, self._boot_id = store, handler, actor, boot_id
+        self._troubles = troubles
+        self._spool: Path = folder.spool_path(attempt)
+        self._position = 0
+        self._offset = 0
+        self._sent = ""
+        self._kill_at: float | None = None
+        self._damaged = ""
+        self._is_watched = False
+        self._news = anyio.Event()
+
+    def wake(self) -> None:
+        """There is something to look at."""
+        self._news.set()
+
+    async def follow(self) -> None:
+        """Return when the attempt has ended and its end is in the log."""
+        async with self._store.session() as session:
+            self._position = await spool_position(session, self.job_id, self.number)
+        watch = self._watch()
+        try:
+            async with anyio.create_task_group() as tasks:
+                if watch is not None:
+                    tasks.start_soon(self._wake_on_frames, watch)
+                if self._process is not None:
+                    tasks.start_soon(self._wake_on_end, self._process)
+                last = await self._until_ended(tasks)
+                tasks.cancel_scope.cancel()
+        finally:
+            self._is_watched = False
+            if watch is not None:
+                watch.close()
+        await self._leave(last)
+
+    def _watch(self) -> FolderWatch | None:
+        try:
+            watch = FolderWatch(self._spool.parent)
+        except OSError as problem:
+            # Other programs may hold all the watches a user is granted: then it is looked at once a second.
+            log.warning("job %s: %s", self.job_id, problem)
+            return None
+        self._is_watched = True
+        return watch
+
+    async def _until_ended(self, tasks: anyio.abc.TaskGroup) -> LastWord | None:
+        """The trainer's last word, recorded; None when it ended without one."""
+        while True:
+            self._news = anyio.Event()
+            # Asked before the frames are read: what was written before the end is then not missed.
+            alive = self._folder.is_alive()
+            last = await self._take_frames()
+            if last is not None:
+                return last
+            if not alive:
+                return None
+            if self._process is None and (found := RunningTrainer.find(self._folder)) is not None:
+                self._process = found
+                tasks.start_soon(self._wake_on_end, found)
+            await self._pass_on_request()
+            with anyio.move_on_after(self._patience_s()):
+                await self._news.wait()
+
+    def _patience_s(self) -> float:
+        if self._process is None or not self._is_watched:
+            return LOOK_SOON_S
+        if self._kill_at is None:
+            return LOOK_AGAIN_S
+        return max(0.05, min(LOOK_AGAIN_S, self._kill_at - anyio.current_time()))
+
+    async def _take_frames(self) -> LastWord | None:
+        """Record what is new in the spool; returns the last word if it is there."""
+        found: list[FoundFrame] = []
+        try:
+            for one in read_frames(self._spool, self._offset):
+                found.append(one)
+        except SpoolDamaged as damage:
+            self._damaged = f"Its report is damaged ({damage}), so it was stopped."
+            log.error("job %s: %s", self.job_id, damage)
+            if self._process is not None:
+                self._process.kill_group()
+        events: list[Event] = []
+        last: LastWord | None = None
+        for one in found:
+            seen = observe(self.job_id, self.number, one)
+            if isinstance(seen, LastWord):
+                last = seen
+            elif one.number > self._position:
+                events.append(seen)
+        if events:
+            await self._persist(lambda: self._append(events))
+        if found:
+            self._offset, self._position = found[-1].end, max(self._position, found[-1].number)
+        if last is not None:
+            command = RecordEnd(self.job_id, self.number, last.kind, last.end)
+            await self._persist(lambda: self._handler.handle(command, actor=self._actor))
+        return last
+
+    async def _append(self, events: Sequence[Event]) -> None:
+        """Events of the job and ticks, in one transaction, each under the id that its frame has for ever."""
+        stream = stream_name(self.job_id)
+        while True:
+            decided, version = events, 0
+            # Ticks alone change no state and conflict with nothing: most batches need no look at the job's own stream.
+            if not all(one.IS_TICK for one in events):
+                state, version = await self._handler.state(stream)
+                decided = JOBS.decide(RecordFrames(self.job_id, self.number, tuple(events)), state)
+            appends = []
+            for name, expected, is_tick in ((stream, version, False), (f"ticks-{self.job_id}", None, True)):
+                chosen = tuple(one for one in decided if one.IS_TICK is is_tick)
+                if chosen:
+                    ids = tuple(event_id(self.job_id, self.number, one.number) for one in chosen)  # type: ignore[attr-defined]
+                    appends.append(StreamAppend(name, chosen, expected_version=expected, event_ids=ids))
+            try:
+                if appends:
+                    await self._store.append(appends, actor=self._actor)
+                return
+            except VersionConflict:
+                continue
+            except DuplicateEvent as known:
+                # The log is ahead of the view that holds the position: that event needs no second record.
+                log.warning("job %s: %s", self.job_id, known.detail)
+                events = [
+                    one
+                    for one in events
+                    if event_id(self.job_id, self.number, one.number) != known.event_id  # type: ignore[attr-defined]
+                ]
+
+    async def _persist(self, record: Callable[[], Awaitable[Value]]) -> Value:
+        """Record something, waiting for room as long as the disk is full: the frames stay in the spool."""
+        while True:
+            try:
+                recorded = await record()
+            except (StoreFull, StoreFailed) as error:
+                if self._troubles.get("log") != error.detail:
+                    log.error("job %s: %s", self.job_id, error.detail)
+                self._troubles["log"] = error.detail
+                await anyio.sleep(FULL_DISK_S)
+                continue
+            self._troubles.pop("log", None)
+            return recorded
+
+    async def _pass_on_request(self) -> None:
+        """Tell the trainer what was asked; end one that does not follow a cancel in time."""
+        if self._process is None:
+            return
+        if self.asked and self.asked != self._sent:
+            self._folder.write_control(self.asked)
+            self._process.terminate()
+            self._sent = self.asked
+            if self.asked == "cancel":
+                state, _ = await self._handler.state(settings.STREAM)
+                grace_s = float((state or settings.SettingsState()).get("jobs.cancel_grace_s"))
+                self._kill_at = anyio.current_time() + grace_s
+        if self._kill_at is not None and anyio.current_time() >= self._kill_at:
+            log.info("job %s: the trainer did not end by itself and is killed", self.job_id)
+            self._process.kill_group()
+
+    async def _leave(self, last: LastWord | None) -> None:
+        """See the process off; record an end that it could not tell itself."""
+        process = self._process
+        if last is None and not self._folder.path.is_dir():
+            # It still computes, but nothing it writes can reach anybody any more.
+            self._damaged = "Its folder was removed while it was training."
+            if process is not None:
+                process.kill_group()
+        if process is not None:
+            with anyio.move_on_after(LEAVE_S):
+                await process.gone()
+            process.kill_group()
+            await process.gone()
+        if last is None:
+            text = self._damaged or (process.exit_text if process is not None else "")
+            state, _ = await self._handler.state(settings.STREAM)
+            resumes = int((state or settings.SettingsState()).get("jobs.crash_resumes"))
+            command = RecordTrainerGone(self.job_id, self.number, self._boot_id, resumes, text)
+            await self._persist(lambda: self._handler.handle(command, actor=self._actor))
+        if process is not None:
+            process.close()
+
+    async def _wake_on_frames(self, watch: FolderWatch) -> None:
+        while True:
+            await watch.changed()
+            self.wake()
+            await anyio.sleep(BATCH_S)
+
+    async def _wake_on_end(self, process: RunningTrainer) -> None:
+        await process.gone()
+        self.wake()

@@ -1,0 +1,226 @@
+"""From a wish to a job: resolve, measure, plan, and freeze the plan into the job's first event."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from btmd.command_handler import CommandHandler, Handled
+from btmd.domain import settings
+from btmd.domain.dataset import GrantConsent, stream_name
+from btmd.domain.event import Actor
+from btmd.domain.forecast import texts
+from btmd.domain.hardware import Hardware
+from btmd.domain.job import JobState, SubmitJob
+from btmd.domain.job_events import JobSubmitted
+from btmd.domain.preset import Preset
+from btmd.domain.settings import SettingsState
+from btmd.errors import ConsentMissing, InvalidValue
+from btmd.hardware import probe
+from btmd.inspection.facts import DatasetFacts
+from btmd.jobs.forecasting import Foretold, foretell
+from btmd.jobs.plan_request import to_token_facts
+from btmd.jobs.trainer_plan import to_trainer_plan
+from btmd.naming import LONGEST_NAME, find_dataset, find_model
+from btmd.planning import Plan, PlanRequest, choose_preset, make_plan
+from btmd.presets.catalogue import PresetCatalogue
+from btmd.presets.reading import CHOOSE_KEY
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
+from btmd.projections.model import ModelRow
+from btmd.registry.datasets import DatasetAdding
+from btmd.registry.model_settings import beginning_with, told_as_settings
+from btmd.registry.models import require_unchanged
+from btmd.store.event_log import IdempotencyKey, Recorded, Store
+
+OnProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asks for; ids, names or unique prefixes."""
+
+    model: str
+    dataset: str
+    preset: str | None = None
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
+    consent: bool = False
+    """Grant the consent that is missing, for training."""
+    purpose: str = ""
+    """What the data may be used for; goes with a consent that is granted here."""
+    name: str = ""
+    custom_description: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan that could start now, with what it was made from."""
+
+    wish: Wish
+    plan: Plan
+    preset: Preset
+    preset_reason: str
+    model: ModelRow
+    dataset: DatasetRow
+    version: DatasetVersionRow
+    rows_path: Path
+    tick_every_s: float
+    grants_consent: bool
+    foretold: Foretold
+
+    def as_values(self) -> dict[str, Any]:
+        """The plan with its reasons, as plain JSON values."""
+        values: dict[str, Any] = msgspec.to_builtins(self.plan, str_keys=True)
+        return {
+            "model_id": self.model.model_id,
+            "dataset_id": self.dataset.dataset_id,
+            "dataset_version": self.version.version_id,
+            "preset_name": self.preset.name,
+            "preset_reason": self.preset_reason,
+            **values,
+            "forecast": msgspec.to_builtins(self.foretold.forecast),
+            "forecast_texts": texts(self.foretold.forecast),
+        }
+
+
+class Submission:
+    """Plans and submits jobs. ``new_job_id`` and ``clock`` (microseconds UTC) come from outside."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        handler: CommandHandler,
+        datasets: DatasetAdding,
+        presets: PresetCatalogue,
+        state_dir: Path,
+        new_job_id: Callable[[], str],
+        clock: Callable[[], int],
+    ) -> None:
+        self._store, self._handler, self._datasets = store, handler, datasets
+        self._presets = presets
+        self._state_dir = state_dir
+        self._new_job_id, self._clock = new_job_id, clock
+
+    async def prepare(self, wish: Wish, on_progress: OnProgress) -> Prepared:
+        """The plan for a wish, or the refusal of what cannot succeed; changes nothing.
+
+        Raises what is wrong with the model, the data, the preset, a value, the consent, the memory or the disk.
+        """
+        if len(wish.name) > LONGEST_NAME:
+            raise InvalidValue(f"A job's name has at most {LONGEST_NAME} characters.")
+        preset = None if wish.preset is None else await self._presets.find(wish.preset)
+        async with self._store.session() as session:
+            model = await find_model(session, wish.model)
+            dataset = await find_dataset(session, wish.dataset)
+            chosen = await version(session, dataset.dataset_id, dataset.newest_version)
+        assert chosen is not None
+        grants_consent = "train" not in dataset.scopes
+        if grants_consent and not wish.consent:
+            raise _not_allowed(dataset.name)
+        rows_path = self._datasets.rows_path(chosen)
+        await anyio.to_thread.run_sync(require_unchanged, model)
+        hardware = await anyio.to_thread.run_sync(probe, self._state_dir)
+        state, _ = await self._handler.state(settings.STREAM)
+        state = state or SettingsState()
+        facts = msgspec.convert(chosen.facts, DatasetFacts)
+        reason = "It was asked for."
+        if preset is None:
+            preset, reason = await self._usual_preset(state, model, hardware, facts.row_kind)
+        measured = await self._datasets.measure(chosen, model, on_progress)
+        tokens = to_token_facts(measured, facts)
+        plan = make_plan(
+            PlanRequest(
+                preset=preset,
+                model=model.facts,
+                tokens=tokens,
+                hardware=hardware,
+                settings=state.all(),
+                overrides=beginning_with(model.settings, wish.overrides, preset, wish.allow),
+                allow=wish.allow,
+            )
+        )
+        plan = told_as_settings(plan, model.settings, wish.overrides, model.model_id)
+        return Prepared(
+            wish,
+            plan,
+            preset,
+            reason,
+            model,
+            dataset,
+            chosen,
+            rows_path,
+            float(state.get("training.tick_every_s")),
+            grants_consent,
+            await foretell(self._store, plan, model.facts, tokens, hardware),
+        )
+
+    async def submit(
+        self,
+        prepared: Prepared,
+        *,
+        actor: Actor,
+        idempotency: IdempotencyKey | None = None,
+        respond: Callable[[JobState, list[Recorded]], bytes] | None = None,
+    ) -> Handled:
+        """Make the job. Raises ConsentMissing, StoreFull, StoreFailed."""
+        wish, job_id = prepared.wish, self._new_job_id()
+        trainer_plan = msgspec.structs.replace(
+            to_trainer_plan(
+                prepared.plan,
+                job_id=job_id,
+                store_id=self._store.store_id,
+                epoch=self._store.head.epoch,
+                model_folder=Path(prepared.model.folder),
+                rows_path=prepared.rows_path,
+                rows_sha256=prepared.version.rows_sha256,
+                tick_every_s=prepared.tick_every_s,
+            ),
+            submitted_us=self._clock(),
+            trial=prepared.foretold.trial,
+            model_fingerprint=prepared.model.facts.fingerprint,
+        )
+        if prepared.grants_consent:
+            granted = GrantConsent(prepared.dataset.dataset_id, actor.uid, wish.purpose)
+            await self._handler.handle(granted, actor=actor)
+        else:
+            # Since the plan was made it may have been taken back.
+            state, _ = await self._handler.state(stream_name(prepared.dataset.dataset_id))
+            if state is None or "train" not in state.consent_scopes:
+                raise _not_allowed(prepared.dataset.name)
+        submitted = JobSubmitted(
+            job_id=job_id,
+            name=wish.name,
+            owner_uid=actor.uid,
+            model_id=prepared.model.model_id,
+            dataset_id=prepared.dataset.dataset_id,
+            dataset_version=prepared.version.version_id,
+            preset=prepared.preset.key,
+            plan=prepared.as_values(),
+            trainer_plan=msgspec.to_builtins(trainer_plan),
+            overrides=dict(wish.overrides),
+            allow=tuple(sorted(wish.allow)),
+            priority=wish.priority,
+            custom_description=wish.custom_description,
+        )
+        command = SubmitJob(submitted, prepared.foretold.forecast)
+        return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
+
+    async def _usual_preset(
+        self, state: SettingsState, model: ModelRow, hardware: Hardware, kind: str
+    ) -> tuple[Preset, str]:
+        wanted = str(state.get("training.preset"))
+        if wanted != CHOOSE_KEY:
+            return await self._presets.find(wanted), "The setting training.preset names it."
+        return choose_preset(self._presets.built_in, model.facts, hardware, kind)
+
+
+def _not_allowed(name: str) -> ConsentMissing:
+    return ConsentMissing(
+        f"Nobody has allowed that the dataset {name} is used for training.",
+        hint="Send `consent: true` (on the command line: --consent) to allow it.",
+    )

@@ -1,0 +1,1 @@
+"""Presets: the built-in ones, the own ones, and the files they live in."""

@@ -1,0 +1,71 @@
+"""All presets in one place: those that come with btmd, and those that people made."""
+
+from collections.abc import Mapping
+
+from btmd.domain.preset import Preset
+from btmd.errors import Conflict, UnknownPreset
+from btmd.presets.reading import find_preset
+from btmd.projections.preset import PresetRow, own_presets
+from btmd.store.event_log import Store
+
+BUILT_IN, OWN = "built-in", "own"
+
+
+class PresetReadOnly(Conflict):
+    code, title = "preset_read_only", "This preset comes with btmd"
+
+
+class NameTaken(Conflict):
+    code, title = "name_taken", "Another preset is called so"
+
+
+class PresetCatalogue:
+    """Answers which presets there are. ``built_in`` are never changed; nobody's own can take their place."""
+
+    def __init__(self, store: Store, built_in: Mapping[str, Preset]) -> None:
+        self._store = store
+        self.built_in = built_in
+
+    async def all(self) -> dict[str, Preset]:
+        """By key, those that come with btmd first."""
+        return {**self.built_in, **{row.key: row.preset for row in await self.own_rows()}}
+
+    async def own_rows(self) -> list[PresetRow]:
+        async with self._store.session() as session:
+            return [row for row in await own_presets(session) if row.key not in self.built_in]
+
+    async def find(self, wanted: str) -> Preset:
+        """By key or display name, in any case. Raises UnknownPreset with the nearest one."""
+        return find_preset(await self.all(), wanted)
+
+    async def own_row(self, key: str) -> PresetRow:
+        """Raises UnknownPreset, PresetReadOnly."""
+        self.require_own(key)
+        for row in await self.own_rows():
+            if row.key == key:
+                return row
+        raise UnknownPreset(
+            f"There is no preset of your own called {key[:60]!r}.",
+            hint="`btmctl presets list --all` shows those there are.",
+        )
+
+    def origin(self, key: str) -> str:
+        return BUILT_IN if key in self.built_in else OWN
+
+    def require_own(self, key: str) -> None:
+        """Raises PresetReadOnly for the key of one that comes with btmd."""
+        if key in self.built_in:
+            raise PresetReadOnly(
+                f"The preset {key} comes with btmd and stays as it is.",
+                hint=f"`btmctl presets create KEY --from {key}` makes one of your own from it.",
+            )
+
+    async def require_free_name(self, preset: Preset) -> None:
+        """Raises NameTaken where another preset is found by this one's name."""
+        words = {preset.name.casefold()} - {preset.key.casefold()}
+        for other in (await self.all()).values():
+            if other.key != preset.key and words & {other.name.casefold(), other.key.casefold()}:
+                raise NameTaken(
+                    f"The preset {other.key} is called {preset.name!r} already.",
+                    hint="Give this one another name: --set name=TEXT.",
+                )

@@ -1,0 +1,1 @@
+"""Models and datasets that were added, and the look into them."""

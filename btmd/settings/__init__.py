@@ -1,0 +1,1 @@
+"""The settings beside the log: their file, and changes that wait for a yes."""
