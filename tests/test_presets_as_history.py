@@ -20,8 +20,8 @@ from btmd.domain.commands import DECIDERS, PRESETS
 from btmd.domain.preset import Preset
 from btmd.domain.preset_definition import DeletePreset, SavePreset, UndoPreset, stream_name
 from btmd.domain.restore import Manner, RestoreConflict
-from btmd.mirroring import sync as file_sync
 from btmd.history import History
+from btmd.mirroring import sync as file_sync
 from btmd.presets.catalogue import PresetCatalogue
 from btmd.presets.history import change_of_preset
 from btmd.presets.reading import load_builtin_presets, parse_preset

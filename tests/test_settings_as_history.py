@@ -19,8 +19,8 @@ from btmd.domain.commands import DECIDERS
 from btmd.domain.restore import Manner, RestoreConflict
 from btmd.domain.settings import ChangeSettings, ConfirmChange, UndoChange
 from btmd.errors import Conflict, LogMovedOn
-from btmd.mirroring import sync as file_sync
 from btmd.history import History
+from btmd.mirroring import sync as file_sync
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
 from btmd.restoring.restore import Restoring
