@@ -1,6 +1,7 @@
 """The live screen of a training."""
 
 import time
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -8,6 +9,9 @@ from rich.text import Text
 
 from btmctl.client import Document
 from btmctl.output import clean
+
+if TYPE_CHECKING:
+    from btmctl.watch import Forecast
 
 FRAMES_PER_S = 2
 WIDEST_BAR = 60
@@ -19,6 +23,7 @@ class LiveView:
     def __init__(self) -> None:
         self._console = Console()
         self._progress: Document = {}
+        self._forecast: Forecast = []
         self._received_s = 0.0
         self._away = ""
         self._live = Live(
@@ -26,8 +31,9 @@ class LiveView:
         )
         self._started = False
 
-    def show(self, progress: Document) -> None:
-        self._progress, self._received_s, self._away = progress, time.monotonic(), ""
+    def show(self, progress: Document, forecast: "Forecast") -> None:
+        self._progress, self._forecast = progress, forecast
+        self._received_s, self._away = time.monotonic(), ""
         if not self._started:
             self._live.start()
             self._started = True
@@ -43,11 +49,17 @@ class LiveView:
     def _draw(self) -> RenderableType:
         if not self._progress:
             return Text("Waiting for the daemon...")
-        return screen(self._progress, self._console.width, time.monotonic() - self._received_s, self._away)
+        age_s = time.monotonic() - self._received_s
+        return screen(self._progress, self._console.width, age_s, self._away, self._forecast)
 
 
-def screen(progress: Document, width: int, age_s: float = 0.0, away: str = "") -> Group:
-    """Everything about a training that fits ``width`` columns; ``age_s`` is how old the progress is."""
+def screen(
+    progress: Document, width: int, age_s: float = 0.0, away: str = "", forecast: "Forecast | None" = None
+) -> Group:
+    """Everything about a training that fits ``width`` columns; ``age_s`` is how old the progress is.
+
+    ``forecast`` stands in for the time that remains until that is known.
+    """
     lines: list[Text] = [
         Text.assemble((clean(str(progress["model_name"])), "bold"), "  ", (f"job {progress['job_id']}", "dim")),
         _bar(float(progress["progress_percentage"]), width),
@@ -55,7 +67,7 @@ def screen(progress: Document, width: int, age_s: float = 0.0, away: str = "") -
         Text(away or clean(f"{progress['status_message']}"), style="yellow" if away else ""),
         Text(),
     ]
-    facts = _facts(progress, 0.0 if away else age_s)
+    facts = _facts(progress, 0.0 if away else age_s, forecast or [])
     label_width = max(len(label) for label, _ in facts)
     for label, value in facts:
         lines.append(Text.assemble((f"{label:<{label_width}}  ", "dim"), value))
@@ -73,12 +85,9 @@ def _bar(percentage: float, width: int) -> Text:
     return Text.assemble(("█" * full, "green"), ("░" * (room - full), "dim"), f" {percentage:5.1f} %")
 
 
-def _facts(progress: Document, age_s: float) -> list[tuple[str, str]]:
+def _facts(progress: Document, age_s: float, forecast: "Forecast") -> list[tuple[str, str]]:
     working = progress["state"] not in ("queued", "paused", "needs_attention")
     elapsed_s = float(progress.get("elapsed_s") or 0.0) + (age_s if working else 0.0)
-    remaining = str(progress["estimated_remaining"])
-    if spread := progress.get("remaining_range"):
-        remaining = f"{remaining} ({spread})"
     facts: list[tuple[str, str]] = [("state", str(progress["status"]))]
     if progress["total_steps"]:
         passes = f"pass {progress['current_epoch'] + 1} of {progress['total_epochs']}"
@@ -95,8 +104,17 @@ def _facts(progress: Document, age_s: float) -> list[tuple[str, str]]:
     if progress.get("gpu_utilization") is not None:
         facts.append(("GPU", f"{progress['gpu_utilization']:.0f} %"))
     facts.append(("elapsed", duration(elapsed_s)))
-    facts.append(("remaining", remaining))
-    return facts
+    return facts + _to_come(progress, forecast)
+
+
+def _to_come(progress: Document, forecast: "Forecast") -> list[tuple[str, str]]:
+    if forecast:
+        return [(f"forecast {name}", f"{said} in all" if name == "time" else str(said)) for name, said in forecast]
+    if progress["state"] == "evaluating":
+        return []
+    remaining = str(progress["estimated_remaining"])
+    spread = progress.get("remaining_range")
+    return [("remaining", f"{remaining} ({spread})" if spread else remaining)]
 
 
 def duration(seconds: float) -> str:

@@ -8,19 +8,25 @@ from btmctl.client import Document
 from btmctl.errors import DONE, FAILED, INTERRUPTED, ConnectionLost, ServerRefused, Unreachable
 from btmctl.output import Output
 from btmctl.session import Session
+from btmctl.training import forecast_fields
 
 ENDED = ("completed", "failed", "cancelled")
 RESTING = (*ENDED, "paused")
 REFRESH_S = 0.5
 """Progress is asked for at most this often while ticks come in."""
+FORETOLD = ("time", "memory", "GPU memory")
 SILENCE_S = 60.0
 """The daemon sends a sign of life every 15 s; after four of them missed it counts as away."""
+
+
+Forecast = list[tuple[str, object]]
+"""What the training takes, as foretold, by name; empty once real figures have come."""
 
 
 class View(Protocol):
     """Somewhere to show progress."""
 
-    def show(self, progress: Document) -> None: ...
+    def show(self, progress: Document, forecast: Forecast) -> None: ...
 
     def away(self, text: str) -> None: ...
 
@@ -47,8 +53,8 @@ def follow(job_id: str, session: Session, view: View) -> Document | None:
     """Show a job in ``view`` until it rests and return its last progress; None after Ctrl-C (it goes on)."""
     last: Document = {}
     try:
-        for last in changes(job_id, session, view):
-            view.show(last)
+        for last, forecast in changes(job_id, session, view):
+            view.show(last, forecast)
     except KeyboardInterrupt:
         view.close()
         session.output.say(f"Not watching any more; the training goes on. btmctl jobs watch {job_id} shows it again.")
@@ -58,8 +64,8 @@ def follow(job_id: str, session: Session, view: View) -> Document | None:
     return last
 
 
-def changes(job_id: str, session: Session, view: View) -> Iterator[Document]:
-    """The job's progress as it stands, and again after each change, until it rests.
+def changes(job_id: str, session: Session, view: View) -> Iterator[tuple[Document, Forecast]]:
+    """The job's progress as it stands with its forecast, and again after each change, until it rests.
 
     Events say that something changed; when the daemon restarts, it goes on after the last one seen.
     """
@@ -78,7 +84,7 @@ def changes(job_id: str, session: Session, view: View) -> Iterator[Document]:
                     continue
                 progress: Document = client.get(f"/progress/{job_id}")
                 fresh = time.monotonic()
-                yield progress
+                yield progress, _forecast(progress, session)
                 if progress["state"] in RESTING:
                     return
         except (ConnectionLost, Unreachable):
@@ -88,6 +94,14 @@ def changes(job_id: str, session: Session, view: View) -> Iterator[Document]:
                 raise
             view.away(error.why)
             time.sleep(1)
+
+
+def _forecast(progress: Document, session: Session) -> Forecast:
+    if progress["state"] in (*RESTING, "evaluating") or progress.get("remaining_s") is not None:
+        return []
+    # Asked for anew each time: a trial before the first step betters it.
+    job = session.client.get(f"/jobs/{progress['job_id']}")
+    return [field for field in forecast_fields(job) if field[0] in FORETOLD]
 
 
 def show_result(result: Document, output: Output) -> None:
@@ -120,7 +134,7 @@ class JsonView:
     def __init__(self, output: Output) -> None:
         self._output = output
 
-    def show(self, progress: Document) -> None:
+    def show(self, progress: Document, forecast: Forecast) -> None:
         self._output.json_line(progress)
 
     def away(self, text: str) -> None:
@@ -136,7 +150,7 @@ class MessageView:
     def __init__(self, output: Output) -> None:
         self._output = output
 
-    def show(self, progress: Document) -> None:
+    def show(self, progress: Document, forecast: Forecast) -> None:
         self._output.progress(progress["progress_percentage"] / 100, progress["status_message"])
 
     def away(self, text: str) -> None:
@@ -152,10 +166,12 @@ class LineView:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._said: tuple[object, ...] = ()
+        self._foretold: Forecast = []
         self._away = False
 
-    def show(self, progress: Document) -> None:
+    def show(self, progress: Document, forecast: Forecast) -> None:
         self._away = False
+        self._say_forecast(forecast)
         share = progress["progress_percentage"]
         training = progress["state"] == "training"
         news = (progress["state"], share // 5, progress.get("held_out_loss") if training else None)
@@ -166,8 +182,14 @@ class LineView:
         if training:
             parts[1] = f"step {progress['current_step']} of {progress['total_steps']}"
             parts += [f"{label} {value:.4f}" for label, value in _losses(progress) if value is not None]
-            parts.append(f"remaining {progress['estimated_remaining']}")
+            if progress.get("remaining_s") is not None:
+                parts.append(f"remaining {progress['estimated_remaining']}")
         self._output.line("  ".join(parts))
+
+    def _say_forecast(self, forecast: Forecast) -> None:
+        if forecast and forecast != self._foretold:
+            self._output.line("forecast  " + ", ".join(f"{name} {said}" for name, said in forecast))
+            self._foretold = forecast
 
     def away(self, text: str) -> None:
         if not self._away:

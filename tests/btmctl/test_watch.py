@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
 from btmctl.live import screen
 from tests.btmctl.conftest import Btmctl
@@ -35,6 +35,7 @@ def progress(state: str = "training", step: int = 1, **changed: object) -> dict[
         "elapsed_time": "5s",
         "elapsed_s": 5.0,
         "estimated_remaining": "12s",
+        "remaining_s": 12.0,
         "current_loss": 1.5,
         "best_loss": 1.4,
         "held_out_loss": None,
@@ -43,6 +44,10 @@ def progress(state: str = "training", step: int = 1, **changed: object) -> dict[
         "recommendations": [],
         **changed,
     }
+
+
+UNKNOWN = {"estimated_remaining": "Calculating...", "remaining_s": None}
+FORETOLD = {"time": "2m 5s to 3m 40s", "memory": "0.9 GB to 1.2 GB", "disk": "40 MB", "step": "1.1 to 1.3 s"}
 
 
 class Job:
@@ -84,6 +89,42 @@ def test_without_a_terminal_there_is_a_line_for_each_change_and_the_result(btmct
     assert "Training completed! Step 1 of 10." in lines
     assert "The model got clearly better." in lines
     assert "\x1b" not in out
+
+
+def test_the_forecast_is_told_before_the_first_step_and_again_when_the_trial_betters_it(
+    btmctl: Btmctl, server: SmallServer
+) -> None:
+    documents = [progress("preparing", 0, **UNKNOWN), *[progress(step=1, **UNKNOWN)] * 2, progress(step=5)]
+    job = Job(server, [*documents, progress("completed")])
+
+    def show(request: Request) -> None:
+        time = "2m 5s to 3m 40s" if job.at <= 1 else "2m 30s to 3m 0s"
+        reply(request, {"job_id": "abc", "forecast_texts": {**FORETOLD, "time": time}})
+
+    server.does("GET", "/jobs/abc", show)
+    code, out, _ = btmctl("jobs", "watch", "abc")
+    assert (code, out.splitlines()[:5]) == (
+        0,
+        [
+            "forecast  time 2m 5s to 3m 40s, memory 0.9 GB to 1.2 GB",
+            "  0.0 %  preparing",
+            "forecast  time 2m 30s to 3m 0s, memory 0.9 GB to 1.2 GB",
+            " 10.0 %  step 1 of 10  loss 1.5000",
+            " 50.0 %  step 5 of 10  loss 1.5000  remaining 12s",
+        ],
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_live_screen_shows_the_forecast_until_the_remaining_time_is_known(width: int) -> None:
+    forecast: list[tuple[str, object]] = [("time", FORETOLD["time"]), ("memory", FORETOLD["memory"])]
+    waiting = shown(screen(progress("preparing", 0, **UNKNOWN), width, forecast=forecast), width)
+    assert "forecast time" in waiting
+    assert "2m 5s to 3m 40s" in waiting
+    assert "0.9 GB to 1.2 GB" in waiting
+    assert "Calculating" not in waiting
+    assert max(map(len, waiting.splitlines())) <= width
+    assert "forecast" not in shown(screen(progress(step=5), width), width)
 
 
 def test_as_json_there_is_one_object_a_line(btmctl: Btmctl, server: SmallServer) -> None:
@@ -138,6 +179,12 @@ def test_ctrl_c_leaves_the_training_running_and_says_so(server: SmallServer) -> 
     assert not any(method == "POST" for method, _ in server.seen)
 
 
+def shown(drawn: Group, width: int) -> str:
+    written = io.StringIO()
+    Console(file=written, width=width, height=24, color_system=None).print(drawn)
+    return written.getvalue()
+
+
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_the_live_screen_fits_its_terminal(width: int) -> None:
     document = progress(
@@ -150,9 +197,7 @@ def test_the_live_screen_fits_its_terminal(width: int) -> None:
         status_message="Pass 1 of 1 over your data, step 5 of 10. It should be finished at about 14:32.",
         warnings=["The disk fills up."],
     )
-    written = io.StringIO()
-    Console(file=written, width=width, height=24, color_system=None).print(screen(document, width, age_s=3.0))
-    text = written.getvalue()
+    text = shown(screen(document, width, age_s=3.0), width)
     assert max(map(len, text.splitlines())) <= width
     for part in ("50.0 %", "0.9000", "402 tokens/s", "elapsed", "8s", "10s to 14s", "! The disk fills up.", "Ctrl-C"):
         assert part in text
