@@ -195,16 +195,13 @@ def _show_contents(found: Document, output: Output) -> None:
 
 def verify(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    away: list[str] = []
-    if arguments.backup is not None:
-        one = session.client.run(f"/backups/{arguments.backup}/verify", {}, output.progress)
-        checks = [one]
-    else:
-        answer = session.client.run("/backups/verify", {}, output.progress)
-        checks, away = answer["backups"], answer["out_of_reach"]
+    which = "/backups/verify" if arguments.backup is None else f"/backups/{arguments.backup}/verify"
+    answer = session.client.run(which, {}, output.progress)
     output.end_progress()
+    checks = answer["backups"] if arguments.backup is None else [answer]
+    away = answer["out_of_reach"] if arguments.backup is None else []
     if output.as_json:
-        output.document(checks[0] if arguments.backup is not None else checks)
+        output.document(answer)
     else:
         for check in checks:
             _say_check(check, output)

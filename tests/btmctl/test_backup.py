@@ -63,7 +63,8 @@ def test_made_listed_shown_verified_and_proved(run: Run) -> None:
     assert "history of jobs" in run("backup", "show", create(run, "--kind", "config")["backup_id"])[1]
     code, out, _ = run("backup", "verify", made["backup_id"][:10])
     assert (code, out.split()[1]) == (0, "whole:")
-    assert len(as_json(run, "backup", "verify")) == 2
+    answer = as_json(run, "backup", "verify")
+    assert (len(answer["backups"]), answer["out_of_reach"]) == (2, [])
     code, _, err = run("backup", "drill")
     assert (code, "Proved: " + made["backup_id"] in err) == (0, True)
     status = run("status")[1]
@@ -82,6 +83,17 @@ def test_parts_and_other_folders(run: Run, tmp_path: Path) -> None:
     assert (code, f"{made['backup_id']} is deleted; that freed " in err, " 0.0" in err) == (0, True, False)
     assert made["backup_id"] not in [one["backup_id"] for one in as_json(run, "backup", "list")]
     assert run("backup", "delete", made["backup_id"])[0] == 5
+
+
+def test_a_folder_out_of_reach_is_named_to_people_and_to_programs(run: Run, tmp_path: Path) -> None:
+    stick = tmp_path / "unplugged"
+    made = create(run, "--to", str(stick))
+    stick.rename(tmp_path / "drawer")
+    assert as_json(run, "backup", "verify")["out_of_reach"] == [str(stick)]
+    code, _, err = run("backup", "verify")
+    assert (code, f"{stick} is out of reach; the backups in it were not checked." in err) == (0, True)
+    (tmp_path / "drawer").rename(stick)
+    assert run("backup", "delete", made["backup_id"], "--yes")[0] == 0
 
 
 def test_what_cannot_be_is_refused(run: Run) -> None:
