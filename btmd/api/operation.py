@@ -30,6 +30,10 @@ _UNKNOWN = "Object contains unknown field"
 _ONLY_READING = ("GET", "HEAD")
 
 
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an operation that takes none: a field there was meant to do something, and would not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arguments:
     """Where a handler's parameters come from. ``path``, ``query`` and ``body`` are msgspec structs or None."""
@@ -43,9 +47,11 @@ class Arguments:
     body_name: str = ""
     body: type[msgspec.Struct] | None = None
     body_needed: bool = False
+    takes_bytes: bool = False
+    """Whether the handler reads a body that is no JSON by itself."""
 
     @classmethod
-    def of(cls, handler: Handler, path: str) -> "Arguments":
+    def of(cls, handler: Handler, path: str, *, takes_bytes: bool = False) -> "Arguments":
         hints = get_type_hints(handler, include_extras=True)
         named = set(_IN_PATH.findall(path))
         given: dict[str, type] = {}
@@ -68,6 +74,7 @@ class Arguments:
                     several.add(_in_address(name))
         missing = named - {name for name, *_ in in_path}
         assert not missing, f"{path}: nothing takes {missing}"
+        body["takes_bytes"] = takes_bytes
         return cls(given, _struct("Path", in_path), _struct("Query", in_query), frozenset(several), **body)
 
     async def bind(self, request: Request, parts: Parts, actor: Actor) -> dict[str, Any]:
@@ -83,7 +90,9 @@ class Arguments:
             values = {key: asked.getlist(key) if key in self.several else asked[key] for key in asked}
             bound |= _values(values, self.query)
         if self.body is not None:
-            bound[self.body_name] = await self._body(request)
+            bound[self.body_name] = await self._body(request, self.body)
+        elif request.method not in _ONLY_READING and not self.takes_bytes:
+            await self._body(request, Nothing)
         return bound
 
     def _require_known(self, asked: Iterable[str]) -> None:
@@ -93,7 +102,7 @@ class Arguments:
             if name not in known:
                 raise InvalidValue(f"There is no parameter `{name}` here.", hint=_taken(known))
 
-    async def _body(self, request: Request) -> msgspec.Struct | None:
+    async def _body(self, request: Request, kind: type[msgspec.Struct]) -> msgspec.Struct | None:
         raw = await request.body()
         if not raw:
             if self.body_needed:
@@ -103,10 +112,9 @@ class Arguments:
         if media_type != "application/json" and not media_type.endswith("+json"):
             raise InvalidValue(f"The body is {media_type or 'of no type'}, not application/json.", hint=HINT)
         try:
-            return msgspec.json.decode(raw, type=self.body)
+            return msgspec.json.decode(raw, type=kind)
         except msgspec.ValidationError as error:
-            assert self.body is not None
-            raise _invalid(error, self.body.__struct_encode_fields__) from None
+            raise _invalid(error, kind.__struct_encode_fields__) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise BadRequest("The body is not JSON.", hint=HINT) from None
 
@@ -149,7 +157,7 @@ def operation(
     whole = router.prefix + path
 
     def register(handler: Handler) -> Handler:
-        arguments = Arguments.of(handler, whole)
+        arguments = Arguments.of(handler, whole, takes_bytes="request_body" in described)
         router.operations.append(Operation(method, whole, permission, handler, arguments, router.tags, described))
         return handler
 

@@ -133,6 +133,17 @@ def test_a_body_of_another_kind_is_refused(client: Client) -> None:
     client.send("PATCH", "/settings", b"a=1", content_type="text/plain").refused(422, "invalid_value")
 
 
+def test_a_body_where_none_is_taken_is_refused_before_anything_is_done(client: Client) -> None:
+    made = client.post("/backup", {}).ok()["backup_id"]
+    problem = client.send("DELETE", f"/backup/{made}", b'{"dry_run": true}', content_type="application/json")
+    assert "`dry_run`" in problem.refused(422, "invalid_value")["detail"]
+    assert [one["backup_id"] for one in client.get("/backups").ok()] == [made]
+    client.send("DELETE", f"/backup/{made}", b"dry_run=true", content_type="text/plain").refused(422, "invalid_value")
+    client.send("POST", "/jobs/none/pause", b"{", content_type="application/json").refused(400, "bad_request")
+    client.send("POST", "/jobs/none/pause", b"{}", content_type="application/json").refused(404, "job_not_found")
+    client.send("DELETE", f"/backup/{made}").ok()
+
+
 def test_a_method_that_is_not_there_is_told_which_are(client: Client) -> None:
     answer = client.send("DELETE", "/settings")
     answer.refused(405, "method_not_allowed")
