@@ -8,6 +8,7 @@ from typing import TypeVar
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from btmd.errors import BackupNotFound, Conflict, DatasetNotFound, InvalidValue, JobNotFound, ModelNotFound, NotFound
+from btmd.hub_cache import is_hub_id
 from btmd.projections.backup import BackupRow
 from btmd.projections.dataset import DatasetRow, datasets
 from btmd.projections.job import JobRow, job, jobs_named, newest_job
@@ -37,9 +38,13 @@ def slug(name: str) -> str:
 async def find_model(session: AsyncSession, text: str) -> ModelRow:
     """Raises ModelNotFound, Ambiguous."""
     found = await models(session)
-    return _one(
-        found, text, lambda row: (row.model_id, row.name), ModelNotFound("", hint=""), "model", "btmctl models list"
-    )
+    missing = ModelNotFound("", hint="")
+    try:
+        return _one(found, text, lambda row: (row.model_id, row.name), missing, "model", "btmctl models list")
+    except ModelNotFound as error:
+        if is_hub_id(text):
+            error.hint = f"`btmctl models pull {text}` fetches it, `btmctl models add PATH` takes one from the disk."
+        raise
 
 
 async def find_dataset(session: AsyncSession, text: str) -> DatasetRow:

@@ -1,6 +1,7 @@
 """btmctl presets: ready-made sets of training values."""
 
 import argparse
+import os
 
 from btmctl import words
 from btmctl.commands import preset_changes
@@ -24,7 +25,7 @@ def command() -> Noun:
         "Say what each preset would mean on this machine, for one model if it is named, and which suits best.",
         ["btmctl presets recommend", "btmctl presets recommend --model smollm2"],
     )
-    best.add_argument("--model", metavar="M", help="id or name of a model")
+    best.add_argument("--model", metavar="M", help="id, name or folder of a model")
     preset_changes.add_verbs(noun)
     return noun
 
@@ -56,6 +57,8 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
 def recommend(arguments: argparse.Namespace, session: Session) -> int:
     output, client = session.output, session.client
     model = arguments.model
+    if model and model.startswith((".", os.sep, "~")):
+        model = os.path.abspath(os.path.expanduser(model))
     best = client.get(f"/presets/{model}") if model else None
     try:
         found = client.get("/presets", model_id=model)
@@ -69,6 +72,9 @@ def recommend(arguments: argparse.Namespace, session: Session) -> int:
         return DONE
     if best is not None:
         output.paragraph(f"For {model}: {best['name']} ({best['key']}). {best['verdict']}")
+        if not best["trainable"]:
+            # What the presets would take would only seem to be about this model.
+            return DONE
         output.line()
     rows = [(preset["key"], preset["training_type"], preset["verdict"]) for preset in found]
     output.table(("key", "type", "on this machine"), rows, wrap=True)

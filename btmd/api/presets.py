@@ -11,11 +11,12 @@ from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.domain.event import Actor
 from btmd.domain.preset import Preset
-from btmd.errors import ModelNotFound
+from btmd.errors import ModelNotFound, ModelRefused
 from btmd.hardware import probe
 from btmd.naming import find_model
-from btmd.planning import choose_preset, guess_preset, recommend
+from btmd.planning import choose_preset, guess_preset, recommend, why_untrainable_by_name
 
 router = Router(tags=("presets",))
 
@@ -37,6 +38,11 @@ EXAMPLE = {
     "memory_requirements_gb": 2.0,
     "origin": "built-in",
     "verdict": "Fits this machine.",
+}
+BEST_EXAMPLE = {
+    **EXAMPLE,
+    "trainable": True,
+    "verdict": "The model was made for code, and this preset fits the machine.",
 }
 
 
@@ -60,13 +66,33 @@ async def recommended_presets(
     return json_answer([preset_json(parts, preset, verdict) for preset, verdict in judged])
 
 
-@operation(router, "GET", "/presets/{model_id:path}", Permission.READ, **described(EXAMPLE))
-async def preset_for_model(model_id: str, parts: Parts) -> Response:
-    """The best preset for one model on this machine; the verdict is the reason. A guess where the model is not here."""
+@operation(router, "GET", "/presets/{model_id:path}", Permission.READ, **described(BEST_EXAMPLE, errors=(404,)))
+async def preset_for_model(model_id: str, parts: Parts, actor: Actor) -> Response:
+    """The best preset for one model on this machine; the verdict is the reason.
+
+    The model is registered, an id of the local Hugging Face cache or a folder's path; of any other the id alone is
+    told from, as a guess. `trainable` is false, and the verdict says why, where it cannot be trained here.
+    """
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
+    built_in = parts.presets.built_in
     try:
         async with parts.store.session() as session:
-            model = await find_model(session, model_id)
+            facts = (await find_model(session, model_id)).facts
     except ModelNotFound:
-        return json_answer(preset_json(parts, *guess_preset(parts.presets.built_in, model_id, hardware)))
-    return json_answer(preset_json(parts, *choose_preset(parts.presets.built_in, model.facts, hardware)))
+        try:
+            found = await parts.model_adding.facts_unregistered(model_id, actor=actor)
+        except ModelRefused as refused:
+            preset, reason = guess_preset(built_in, model_id, hardware, is_here=True)
+            return _best(parts, preset, f"{refused.detail} {refused.hint} {reason}", trainable=False)
+        if found is None and model_id.startswith("/"):
+            raise
+        if found is None:
+            preset, reason = guess_preset(built_in, model_id, hardware)
+            why_not = why_untrainable_by_name(model_id)
+            return _best(parts, preset, f"{reason} {why_not}".rstrip(), trainable=not why_not)
+        facts = found
+    return _best(parts, *choose_preset(built_in, facts, hardware), trainable=True)
+
+
+def _best(parts: Parts, preset: Preset, verdict: str, *, trainable: bool) -> Response:
+    return json_answer({**preset_json(parts, preset, verdict), "trainable": trainable})

@@ -109,8 +109,12 @@ async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor
 
 
 @operation(router, "POST", "/plans", Permission.READ, **described(PLAN_EXAMPLE, errors=(400, 404, 409)))
-async def plan(body: StartRequest, parts: Parts) -> Response:
-    """What would run and why; nothing is started and nothing recorded."""
+async def plan(body: StartRequest, parts: Parts, actor: Actor) -> Response:
+    """What would run and why; nothing is started.
+
+    Nothing is recorded either, except that an id of the local Hugging Face cache is registered, as at a start.
+    """
+    await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     prepared = await parts.submission.prepare(body.wish(), _unheard)
     return json_answer(prepared.as_values())
 

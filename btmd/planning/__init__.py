@@ -2,7 +2,17 @@
 
 from btmd.planning.plan import Plan, Value
 from btmd.planning.planner import make_plan
-from btmd.planning.recommend import choose_preset, guess_preset, recommend
+from btmd.planning.recommend import choose_preset, guess_preset, recommend, why_untrainable_by_name
 from btmd.planning.request import PlanRequest, TokenFacts
 
-__all__ = ["Plan", "PlanRequest", "TokenFacts", "Value", "choose_preset", "guess_preset", "make_plan", "recommend"]
+__all__ = [
+    "Plan",
+    "PlanRequest",
+    "TokenFacts",
+    "Value",
+    "choose_preset",
+    "guess_preset",
+    "make_plan",
+    "recommend",
+    "why_untrainable_by_name",
+]

@@ -20,6 +20,12 @@ CODE_NAME = re.compile(r"(?:^|[-_/.])(?:code|coder|codegen|starcoder|codellama)"
 SIZE = re.compile(r"(?:^|[-_/.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 UNTOLD_WEIGHTS = 1.1e9
 CHAT_NAME = re.compile(r"(?:^|[-_/.])(?:chat|instruct|it|dialo\w*)(?:$|[-_/.])", re.IGNORECASE)
+_PART_OF_NAME = r"(?:^|[-_.])({})(?:$|[-_.])"
+ENCODER_NAME = re.compile(
+    _PART_OF_NAME.format(r"(?!robert[-_.])\w*bert(?:a|weet)?|electra|mpnet|minilm|longformer|bigbird"), re.IGNORECASE
+)
+"""BERT and what descends from it; all their names but a few end so."""
+SEQ2SEQ_NAME = re.compile(_PART_OF_NAME.format(r"\w*t5|m?bart|pegasus|marian|nllb|opus-mt"), re.IGNORECASE)
 
 
 def recommend(
@@ -52,8 +58,10 @@ def choose_preset(
     return presets["quick_test"], "The quickest way to a first result; the other presets train longer."
 
 
-def guess_preset(presets: Mapping[str, Preset], model_id: str, hardware: Hardware) -> tuple[Preset, str]:
-    """The preset for a model that is not here, told from its id alone and marked as a guess."""
+def guess_preset(
+    presets: Mapping[str, Preset], model_id: str, hardware: Hardware, *, is_here: bool = False
+) -> tuple[Preset, str]:
+    """The preset told from a model's id alone, marked as a guess; ``is_here`` for one that is refused, not missing."""
     size = SIZE.search(model_id)
     weights = float(size[1]) * (1e9 if size[2].lower() == "b" else 1e6) if size else UNTOLD_WEIGHTS
     usual = min(USUAL_MODELS, key=lambda model: abs(model.parameters - weights))
@@ -62,4 +70,22 @@ def guess_preset(presets: Mapping[str, Preset], model_id: str, hardware: Hardwar
     words = [word for word, is_so in (("code", told.is_code), ("chat", told.is_chat)) if is_so]
     words += [f"{size[1]}{size[2]}"] if size else []
     because = f"its name says {', '.join(words)}" if words else "its name says little"
+    if is_here:
+        return preset, f"The preset is only a guess: {because}."
     return preset, f"A guess, since this model is not on this machine: {because}. Add it for a better answer."
+
+
+def why_untrainable_by_name(model_id: str) -> str:
+    """Why a model of such a name is hardly one that can be trained here; nothing where the name does not say so."""
+    name = model_id.rstrip("/").rpartition("/")[2]
+    for pattern, what in (
+        (ENCODER_NAME, "an encoder: it reads text but cannot write any"),
+        (SEQ2SEQ_NAME, "a model that reads with an encoder and writes with a decoder"),
+    ):
+        found = pattern.search(name)
+        if found is not None:
+            return (
+                f"By its name ({found[1]}) it is {what}, and such a model cannot be trained here. "
+                "Use a model that writes text word by word; its architecture ends in ForCausalLM."
+            )
+    return ""

@@ -114,16 +114,36 @@ class ModelAdding:
 
         Raises what ``add`` raises; anything else that ``text`` may mean is left to whoever looks it up.
         """
-        if self._hub_cache_dir is None or not is_hub_id(text) or actor.uid != os.getuid():
+        if not is_hub_id(text):
             return
         async with self._store.session() as session:
             try:
                 await find_model(session, text)
                 return
             except NotFound:
-                folder = await anyio.to_thread.run_sync(cached_model, self._hub_cache_dir, text)
+                folder = await self._cached(text, actor)
         if folder is not None:
             await self.add(str(folder), text, actor=actor, on_progress=on_progress)
+
+    async def facts_unregistered(self, text: str, *, actor: Actor) -> ModelFacts | None:
+        """What the files say of a model that is an id of the local Hugging Face cache or the path of a folder.
+
+        None where there is no such thing, or it is another user who asks. Registers nothing. Raises ModelRefused.
+        """
+        folder = await self._cached(text, actor)
+        if folder is None and actor.uid == os.getuid() and text.startswith("/") and "\0" not in text:
+            path = Path(text)
+            folder = path if await anyio.to_thread.run_sync(path.is_dir) else None
+        if folder is None:
+            return None
+        request = ModelRequest(folder=str(folder))
+        return domain_facts(await self._inspector.model(request, lambda share, doing: None))
+
+    async def _cached(self, text: str, actor: Actor) -> Path | None:
+        """The folder of an id of the local Hugging Face cache, which the daemon reads only for its own user."""
+        if self._hub_cache_dir is None or actor.uid != os.getuid():
+            return None
+        return await anyio.to_thread.run_sync(cached_model, self._hub_cache_dir, text)
 
     async def verify(self, row: ModelRow, *, actor: Actor, on_progress: OnProgress) -> tuple[Handled, FileHashes]:
         """Read every byte and compare with what was recorded, or record it. Raises FileMissing, ChildFailed."""

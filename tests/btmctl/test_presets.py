@@ -9,8 +9,9 @@ import pytest
 
 from btmctl.__main__ import main
 from btmctl.session import Session
-from tests.fixtures.daemon import ThreadedDaemon, config_of
+from tests.fixtures.daemon import ThreadedDaemon, config_of, rows
 from tests.fixtures.short_folder import short_folder
+from tests.fixtures.tiny_families import make_roberta
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -148,3 +149,24 @@ def test_each_preset_is_judged_for_this_machine_and_a_model_by_name_is_a_guess(r
     assert told["best"]["key"] == "code_assistant"
     assert told["best"]["verdict"].startswith("A guess")
     assert len(told["presets"]) == 9
+
+
+def test_an_encoder_gets_its_guess_and_its_training_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:
+    encoder = str(make_roberta(folder / "encoder"))
+    code, out, _ = run("presets", "recommend", "--model", "org/roberta-base")
+    assert code == 0
+    assert "cannot be trained here" in out
+    assert "on this machine" not in out.splitlines()[-1]
+    code, out, _ = run("presets", "recommend", "--model", encoder, "--json")
+    assert code == 0
+    best = json.loads(out)["best"]
+    assert best["trainable"] is False
+    assert "is an encoder" in best["verdict"]
+    data = tmp_path / "facts.jsonl"
+    data.write_bytes(rows())
+    for command in (("models", "add", encoder), ("train", encoder, str(data), "--consent"), ("plan", encoder, "facts")):
+        code, _, err = run(*command)
+        assert code == 2
+        assert "is an encoder: it reads text but cannot write any" in " ".join(err.split())
+        assert "ForCausalLM" in err
+    assert "encoder" not in run("models", "list")[1]

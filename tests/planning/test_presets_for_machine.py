@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from btmd.planning import choose_preset, guess_preset, recommend
+from btmd.planning import choose_preset, guess_preset, recommend, why_untrainable_by_name
 from tests.planning.given import PRESETS, SEVEN_BILLION, SMALL, cpu_machine, gpu, gpu_machine
 
 
@@ -51,3 +51,28 @@ def test_a_name_alone_is_a_guess() -> None:
     assert reason.startswith("A guess")
     assert guess_preset(PRESETS, "org/thing", cpu_machine())[0].key == "quick_test"
     assert guess_preset(PRESETS, "org/coder-70b", cpu_machine(8))[0].key == "quick_test"
+
+
+@pytest.mark.parametrize(
+    ("model_id", "says"),
+    [
+        ("FacebookAI/roberta-base", "(roberta) it is an encoder"),
+        ("bert-base-uncased", "(bert) it is an encoder"),
+        ("FacebookAI/xlm-roberta-large", "(roberta) it is an encoder"),
+        ("microsoft/deberta-v3-base", "(deberta) it is an encoder"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "(MiniLM) it is an encoder"),
+        ("google/flan-t5-small", "(t5) it is a model that reads with an encoder"),
+        ("facebook/bart-large-cnn", "(bart) it is a model that reads with an encoder"),
+        ("microsoft/DialoGPT-medium", ""),
+        ("bert/tiny-llama-135m", ""),
+        ("robert-7b", ""),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", ""),
+        ("Qwen/Qwen2.5-Coder-1.5B", ""),
+    ],
+)
+def test_a_name_that_says_encoder_is_told_that_it_cannot_be_trained(model_id: str, says: str) -> None:
+    told = why_untrainable_by_name(model_id)
+    assert says in told
+    assert bool(told) == bool(says)
+    if says:
+        assert "cannot be trained here" in told
