@@ -21,6 +21,7 @@ from btmd.api.server import HttpServer, bind_socket
 from btmd.backups.child import BackupChild
 from btmd.backups.keeper import Backups
 from btmd.backups.keys import BackupKeys
+from btmd.backups.known import KnownBackups
 from btmd.backups.schedule import BackupSchedule
 from btmd.chat import Chats
 from btmd.command_handler import CommandHandler
@@ -140,8 +141,72 @@ class Daemon:
             if moved is not None:
                 troubles[f"folder {folder.name}"] = f"{folder} was no folder; it was moved to {moved}."
                 log.error("%s", troubles[f"folder {folder.name}"])
+        self._construct(troubles)
+
+    def _construct(self, troubles: dict[str, str]) -> None:
+        """All parts, from those that need none of the others on; nothing runs yet."""
+        config = self.config
         contents = ContentStore(config.content_dir)
         contents.create()
+        presets = PresetCatalogue(self.store, load_builtin_presets())
+        history = History(self.store, clock_us)
+        restoring = Restoring(self.store, self.handler, history, contents, new_event_id)
+        self._construct_jobs(contents, troubles)
+        self._construct_settings(presets, history, restoring, troubles)
+        child = BackupChild(config, self.store.store_id, clock_us, self.handler)
+        backups = self._construct_backups(contents, child, troubles)
+        inspector = Inspector()
+        datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
+        submission = Submission(
+            store=self.store,
+            handler=self.handler,
+            datasets=datasets,
+            presets=presets,
+            state_dir=config.state_dir,
+            new_job_id=new_job_id,
+            clock=clock_us,
+        )
+        factory_reset = FactoryReset(
+            config=config,
+            store=self.store,
+            handler=self.handler,
+            history=history,
+            restoring=restoring,
+            backups=backups,
+            child=child,
+            contents=contents,
+            daemon=self.actor,
+            new_id=new_event_id,
+            troubles=troubles,
+        )
+        self.parts = Parts(
+            config=config,
+            store=self.store,
+            handler=self.handler,
+            history=history,
+            restoring=restoring,
+            backups=backups,
+            backup_keys=BackupKeys(store=self.store, handler=self.handler, child=child, backups=backups),
+            factory_reset=factory_reset,
+            contents=contents,
+            model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
+            dataset_adding=datasets,
+            submission=submission,
+            chats=Chats(),
+            presets=presets,
+            daemon=self.actor,
+            clock=clock_us,
+            new_id=new_event_id,
+            stopping=self.stopping,
+            waiting_for=self.scheduler.waiting_for,
+            troubles=troubles,
+            notices=self.falling_back.notices,
+        )
+        self.parts.activity.last_us = clock_us()
+        self._construct_caretakers(backups, troubles)
+
+    def _construct_jobs(self, contents: ContentStore, troubles: dict[str, str]) -> None:
+        config = self.config
         self.supervisor = Supervisor(
             store=self.store,
             handler=self.handler,
@@ -159,12 +224,12 @@ class Daemon:
             busy=lambda: self.supervisor.busy,
         )
         self.supervisor.on_freed = self.scheduler.wake
-        presets = PresetCatalogue(self.store, load_builtin_presets())
-        inspector = Inspector()
-        datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
+
+    def _construct_settings(
+        self, presets: PresetCatalogue, history: History, restoring: Restoring, troubles: dict[str, str]
+    ) -> None:
+        config = self.config
         self.confirmations = Confirmations(self.store, self.handler, clock_us, new_event_id, self.actor)
-        history = History(self.store, clock_us)
-        restoring = Restoring(self.store, self.handler, history, contents, new_event_id)
         self.falling_back = FallingBack(
             store=self.store,
             handler=self.handler,
@@ -182,6 +247,7 @@ class Daemon:
             memory_path=config.settings_memory_path,
             new_id=new_event_id,
             troubles=troubles,
+            require_preset=presets.require_choice,
         )
         self.presets_watcher = PresetsWatcher(
             store=self.store,
@@ -192,60 +258,29 @@ class Daemon:
             new_id=new_event_id,
             troubles=troubles,
         )
-        backup_child = BackupChild(config, self.store.store_id, clock_us, self.handler)
-        backups = Backups(
+
+    def _construct_backups(self, contents: ContentStore, child: BackupChild, troubles: dict[str, str]) -> Backups:
+        config = self.config
+        known = KnownBackups(
+            own_folder=str(config.backups_dir),
+            store=self.store,
+            handler=self.handler,
+            child=child,
+            daemon=self.actor,
+            troubles=troubles,
+        )
+        return Backups(
             config=config,
             store=self.store,
             handler=self.handler,
             contents=contents,
-            child=backup_child,
+            known=known,
+            child=child,
             daemon=self.actor,
             troubles=troubles,
         )
-        self.parts = Parts(
-            config=config,
-            store=self.store,
-            handler=self.handler,
-            history=history,
-            restoring=restoring,
-            backups=backups,
-            backup_keys=BackupKeys(store=self.store, handler=self.handler, child=backup_child, backups=backups),
-            factory_reset=FactoryReset(
-                config=config,
-                store=self.store,
-                handler=self.handler,
-                history=history,
-                restoring=restoring,
-                backups=backups,
-                child=backup_child,
-                contents=contents,
-                daemon=self.actor,
-                new_id=new_event_id,
-                troubles=troubles,
-            ),
-            contents=contents,
-            model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
-            dataset_adding=datasets,
-            submission=Submission(
-                store=self.store,
-                handler=self.handler,
-                datasets=datasets,
-                presets=presets,
-                state_dir=config.state_dir,
-                new_job_id=new_job_id,
-                clock=clock_us,
-            ),
-            chats=Chats(),
-            presets=presets,
-            daemon=self.actor,
-            clock=clock_us,
-            new_id=new_event_id,
-            stopping=self.stopping,
-            waiting_for=self.scheduler.waiting_for,
-            troubles=troubles,
-            notices=self.falling_back.notices,
-        )
-        self.parts.activity.last_us = clock_us()
+
+    def _construct_caretakers(self, backups: Backups, troubles: dict[str, str]) -> None:
         self.condensing = Condensing(
             store=self.store,
             handler=self.handler,

@@ -8,6 +8,7 @@ from pathlib import Path
 from btmd.activity import Activity
 from btmd.backups.child import BackupChild
 from btmd.backups.keeper import Backups
+from btmd.backups.known import KnownBackups
 from btmd.backups.schedule import LOOK_AGAIN_S, BackupSchedule
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
@@ -43,11 +44,20 @@ class Scheduled:
         for folder in (self.config.jobs_dir, self.config.cache_dir):
             folder.mkdir(exist_ok=True)
         child = BackupChild(self.config, store.store_id, lambda: self.clocks.wall_us)
+        known = KnownBackups(
+            own_folder=str(self.config.backups_dir),
+            store=store,
+            handler=self.handler,
+            child=child,
+            daemon=ACTOR,
+            troubles=self.troubles,
+        )
         backups = Backups(
             config=self.config,
             store=store,
             handler=self.handler,
             contents=contents,
+            known=known,
             child=child,
             daemon=ACTOR,
             troubles=self.troubles,

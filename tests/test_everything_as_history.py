@@ -281,7 +281,7 @@ class EverythingAsHistory(SettingsAsHistory):
         assert not self.runner.run(self.daemon.parts.backups.drill(row, actor=ACTOR)).code
 
     def _row(self, name: str) -> BackupRow:
-        return self.runner.run(self.daemon.parts.backups.find(name[:16]))
+        return self.runner.run(self.daemon.parts.backups.known.find(name[:16]))
 
     @precondition(lambda self: any(self._is_full(name) for name in self.backups))
     @rule()

@@ -151,15 +151,15 @@ async def create_backup(request: Request, parts: Parts, actor: Actor, body: Back
 @operation(router, "GET", "/backups", Permission.READ, **described([LISTED_EXAMPLE], text="newest first"))
 async def list_backups(parts: Parts) -> Response:
     """Every backup that is known: those in the state folder, and those that were made into other folders."""
-    return json_answer([row_json(row, freed_bytes) for row, freed_bytes in await parts.backups.listed()])
+    return json_answer([row_json(row, freed_bytes) for row, freed_bytes in await parts.backups.known.listed()])
 
 
 @operation(router, "DELETE", "/backup/{backup_id}", Permission.ADMIN, **described({"message": "..."}, errors=(404,)))
 async def delete_backup(backup_id: str, parts: Parts, actor: Actor, dry_run: bool = False) -> Response:
     """Delete one backup; every other one stays whole. With `dry_run`, only say which one it would be."""
-    row = await parts.backups.find(backup_id, also_lost=True)
+    row = await parts.backups.known.find(backup_id, also_lost=True)
     if dry_run:
-        shown = row_json(row, parts.backups.freed_bytes(row))
+        shown = row_json(row, parts.backups.known.freed_bytes(row))
         return json_answer({"message": f"The backup {row.backup_id} would go.", "dry_run": True, **shown})
     freed_bytes = await parts.backups.delete(row, actor=actor)
     return json_answer(
@@ -231,12 +231,12 @@ SHOWN_EXAMPLE = {
 @operation(router, "GET", "/backups/{backup_id}", Permission.READ, **described(SHOWN_EXAMPLE, errors=(404,)))
 async def show_backup(backup_id: str, parts: Parts) -> Response:
     """One backup: what is in it, and what a restore from it would miss."""
-    row = await parts.backups.find(backup_id)
+    row = await parts.backups.known.find(backup_id)
     shown = await parts.backups.show(row)
     values = msgspec.structs.asdict(shown)
     return json_answer(
         {
-            **row_json(row, parts.backups.freed_bytes(row)),
+            **row_json(row, parts.backups.known.freed_bytes(row)),
             **{name: value for name, value in values.items() if name != "artefacts"},
             "contents": shown.artefacts,
         }
@@ -246,7 +246,7 @@ async def show_backup(backup_id: str, parts: Parts) -> Response:
 @operation(router, "POST", "/backups/{backup_id}/verify", Permission.ADMIN, **described(CHECK_EXAMPLE, errors=(404,)))
 async def verify_backup(backup_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Read one backup through: checksums, seals, links, the hash chain, the state. 503 names what is wrong with it."""
-    row = await parts.backups.find(backup_id)
+    row = await parts.backups.known.find(backup_id)
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
@@ -264,7 +264,7 @@ DRILL_EXAMPLE = {"backup_id": "9f86d081884c7d65", "proved": True, "events": 812,
 @operation(router, "POST", "/backups/{backup_id}/drill", Permission.ADMIN, **described(DRILL_EXAMPLE, errors=(404,)))
 async def drill_backup(backup_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Restore a full backup (`last`: the newest) into a temporary place and compare the state. 503 says what failed."""
-    row = await parts.backups.newest_full() if backup_id == "last" else await parts.backups.find(backup_id)
+    row = await parts.backups.known.newest_full() if backup_id == "last" else await parts.backups.known.find(backup_id)
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:

@@ -160,7 +160,7 @@ async def _target(parts: Parts, body: Restore, on_progress: OnProgress) -> tuple
             "A restore needs exactly one of at, seq and backup_id.", hint="/openapi.json shows examples."
         )
     if body.backup_id is not None:
-        row = await parts.backups.find(body.backup_id)
+        row = await parts.backups.known.find(body.backup_id)
         target = await target_in_backup(row, parts.backups, parts.store, parts.history, on_progress)
         return target, _shown(Position(row.head_seq, row.created_us, row.created_us), row.backup_id)
     if body.at is not None:

@@ -1,4 +1,4 @@
-"""The daemon's side of backups: a child does the work, what came of it is recorded, the folders are looked after."""
+"""The daemon's side of backups: a child does the work, and what came of it is recorded."""
 
 import logging
 import os
@@ -20,7 +20,6 @@ from btmd.backup.requests import (
     DrillAnswer,
     DrillRequest,
     ListAnswer,
-    ListRequest,
     PruneRequest,
     Request,
     ShowAnswer,
@@ -33,6 +32,7 @@ from btmd.backup.requests import (
 from btmd.backups.child import BackupChild, Result
 from btmd.backups.folders import facts_of, fault_of, gone, manifests_in, require_reach
 from btmd.backups.inventory import take_inventory
+from btmd.backups.known import KnownBackups
 from btmd.child.caller import OnProgress, ignore_progress
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
@@ -41,7 +41,6 @@ from btmd.domain.backup import (
     BackupFacts,
     BackupsState,
     CheckedBackup,
-    CompareFolder,
     RecordBackup,
     RecordBackupFailure,
     RecordChecks,
@@ -52,7 +51,6 @@ from btmd.domain.event import Actor
 from btmd.domain.settings import SettingsState
 from btmd.domain.units import GIB
 from btmd.errors import (
-    BackupNotFound,
     BtmdError,
     Damaged,
     FileMissing,
@@ -62,7 +60,6 @@ from btmd.errors import (
     Tampered,
     WrongKey,
 )
-from btmd.naming import find_backup
 from btmd.projections.backup import BackupRow, backups
 from btmd.registry.content import ContentStore
 from btmd.store.event_log import IdempotencyKey, Store
@@ -94,7 +91,7 @@ class Made:
 
 
 class Backups:
-    """Makes, lists, checks, proves and deletes backups; one child at a time changes or reads through a folder."""
+    """Makes, reads, checks, proves and deletes backups; one child at a time changes or reads through a folder."""
 
     def __init__(
         self,
@@ -103,18 +100,14 @@ class Backups:
         store: Store,
         handler: CommandHandler,
         contents: ContentStore,
+        known: KnownBackups,
         child: BackupChild,
         daemon: Actor,
         troubles: dict[str, str],
     ) -> None:
         self._config, self._store, self._handler, self._contents = config, store, handler, contents
+        self.known = known
         self._child, self._daemon, self._troubles = child, daemon, troubles
-        self.own_folder = str(config.backups_dir)
-        self._looked_at: dict[str, frozenset[str]] = {}
-        """By folder, the manifests' names when a child last looked: nothing is new while they are the same."""
-        self._freed: dict[tuple[str, str], int] = {}
-        self._unrecorded: list[RecordDeletion] = []
-        """What was deleted while the log took nothing: it must not count as lost."""
 
     # --- making --------------------------------------------------------------------------------
 
@@ -150,7 +143,7 @@ class Backups:
                 respond=None if respond is None else lambda state, rows: respond(made, state),
             )
             self._troubles.pop("backup", None)
-            await self._take(folder, answer.listing)
+            await self.known.take(folder, answer.listing)
             return made
 
     async def create_before(
@@ -170,18 +163,14 @@ class Backups:
         for last_try in (False, True):
             made = await self.create(wish, actor=actor, on_progress=on_progress)
             assert made is not None, "there was no key that an earlier request could have had"
-            row = await self._row(made.folder, made.facts.name)
+            row = await self.known.row(made.folder, made.facts.name)
             ((_, check),) = await self.verify([row], actor=actor, on_progress=on_progress)
             if not check.code:
-                return await self._row(row.folder, row.name)
+                return await self.known.row(row.folder, row.name)
             # The fault may be in what an earlier one left; the next one builds on none.
             if last_try:
                 raise fault_of(check.code, check.detail, check.hint)
         raise AssertionError("not reached")
-
-    async def _row(self, folder: str, name: str) -> BackupRow:
-        async with self._store.session() as session:
-            return next(row for row in await backups(session, folder) if row.name == name)
 
     async def _made(self, wish: Wish, folder: str, on_progress: OnProgress) -> CreatedAnswer:
         async with self._store.session() as session:
@@ -202,14 +191,14 @@ class Backups:
 
     def _target(self, to: str | None, actor: Actor) -> str:
         if to is None:
-            return self.own_folder
+            return self.known.own_folder
         if actor.uid != os.getuid():
             raise NotPermitted("The daemon writes to a path only for the user that it runs as.")
         path = Path(os.path.normpath(to))
         if not path.is_absolute() or "\0" in to:
             raise InvalidValue("The folder for the backup must be an absolute path.")
-        if path.resolve() == Path(self.own_folder).resolve():
-            return self.own_folder
+        if path.resolve() == Path(self.known.own_folder).resolve():
+            return self.known.own_folder
         for mine in (self._config.state_dir.resolve(), self._config.config_dir.resolve()):
             if path.resolve().is_relative_to(mine):
                 # There it would lie beside its key, or among files that are looked after as something else.
@@ -232,94 +221,7 @@ class Backups:
             # The first failure is the one to tell.
             log.error("a failed backup could not be recorded: %s", problem.detail)
 
-    # --- looking -------------------------------------------------------------------------------
-
-    async def look(self) -> None:
-        """Compare what the folders hold with what is known, where anything changed since the last look."""
-        async with self._store.session() as session:
-            # A folder that lost all it had is looked at too: what comes back is found again.
-            known = {row.folder for lost in (False, True) for row in await backups(session, lost=lost)}
-        for folder in sorted(known | {self.own_folder}):
-            names = manifests_in(folder)
-            if names is None:
-                self._looked_at.pop(folder, None)
-                self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
-            if names is None or self._looked_at.get(folder) == names:
-                continue
-            async with self._child.turn:
-                try:
-                    answer = await self._child.ask(ListRequest(**self._child.place(folder)), ListAnswer)
-                except BtmdError as error:
-                    # One folder that cannot be read hides nothing of the others.
-                    self._troubles[f"backup folder {folder}"] = error.detail
-                    continue
-                self._troubles.pop(f"backup folder {folder}", None)
-                await self._take(folder, answer)
-
-    async def _take(self, folder: str, listing: ListAnswer) -> None:
-        """Record what a listing shows to be new, gone or unreadable."""
-        # Only what was recorded counts as looked at: a log that was full meanwhile must not hide a backup.
-        self._looked_at.pop(folder, None)
-        names = manifests_in(folder) or frozenset()
-        self._freed = {key: size for key, size in self._freed.items() if key[0] != folder}
-        self._freed |= {(folder, one.name): one.freed_bytes for one in listing.backups}
-        there = tuple(facts_of(one) for one in listing.backups)
-        while self._unrecorded:
-            await self._handler.handle(self._unrecorded[0], actor=self._daemon)
-            self._unrecorded.pop(0)
-        await self._handler.handle(CompareFolder(folder, there, tuple(listing.unreadable)), actor=self._daemon)
-        async with self._store.session() as session:
-            rows = {row.name: row for row in await backups(session, folder)}
-        faulty = tuple(
-            CheckedBackup(name, code=code, detail="Its manifest cannot be read.")
-            for name, code in listing.unreadable.items()
-            if name in rows and not rows[name].fault
-        )
-        await self._handler.handle(RecordChecks(folder, faulty), actor=self._daemon)
-        self._looked_at[folder] = names
-
-    async def listed(self) -> list[tuple[BackupRow, int | None]]:
-        """Every known backup, newest first, with what deleting it would free; None where its folder is out of reach."""
-        await self.look()
-        async with self._store.session() as session:
-            return [(row, self._freed.get((row.folder, row.name))) for row in await backups(session)]
-
-    async def look_at_start(self) -> None:
-        """As ``look``, only where a folder does not hold what is known: after a recovery, or when files were moved."""
-        async with self._store.session() as session:
-            rows = await backups(session)
-        for folder in {row.folder for row in rows} | {self.own_folder}:
-            names = manifests_in(folder)
-            if names is not None and names != {row.name for row in rows if row.folder == folder}:
-                return await self.look()
-
-    async def find(self, text: str, *, also_lost: bool = False) -> BackupRow:
-        """The backup with this id, beginning of an id, or ``last``.
-
-        Raises BackupNotFound, Ambiguous, and PartMissing for one that is gone, unless ``also_lost``.
-        """
-        await self.look()
-        async with self._store.session() as session:
-            here, lost = await backups(session), await backups(session, lost=True)
-        try:
-            return find_backup(here, text, self.own_folder)
-        except BackupNotFound:
-            if not lost or text == "last":
-                raise
-            row = find_backup(lost, text, self.own_folder)
-        if also_lost:
-            return row
-        raise gone(row)
-
-    async def newest_full(self) -> BackupRow:
-        """The newest backup that a database can be made from. Raises BackupNotFound."""
-        for row, freed_bytes in await self.listed():
-            if row.kind == "full" and freed_bytes is not None:
-                return row
-        raise BackupNotFound("There is no full backup within reach.", hint="`btmctl backup create` makes one.")
-
-    def freed_bytes(self, row: BackupRow) -> int | None:
-        return self._freed.get((row.folder, row.name))
+    # --- reading -------------------------------------------------------------------------------
 
     async def show(self, row: BackupRow) -> ShowAnswer:
         """What is in a backup, and what is not. Raises PartMissing, Damaged, Tampered, WrongKey."""
@@ -392,7 +294,7 @@ class Backups:
         self, *, actor: Actor, on_progress: OnProgress = ignore_progress
     ) -> tuple[list[tuple[BackupRow, CheckAnswer]], list[str]]:
         """Every backup within reach read through, those that are gone named; and the folders out of reach."""
-        rows = [row for row, _ in await self.listed()]
+        rows = [row for row, _ in await self.known.listed()]
         away = {row.folder for row in rows if manifests_in(row.folder) is None}
         checked = await self.verify(
             [row for row in rows if row.folder not in away], actor=actor, on_progress=on_progress
@@ -439,28 +341,21 @@ class Backups:
         async with self._child.turn:
             request = DeleteRequest(**self._child.place(row.folder), names=(row.name,))
             answer = await self._child.ask(request, DeletedAnswer)
-            await self._record_deletion(RecordDeletion(row.folder, answer.names, "asked"), actor)
-            await self._take(row.folder, answer.listing)
+            await self.known.record_deletion(RecordDeletion(row.folder, answer.names, "asked"), actor)
+            await self.known.take(row.folder, answer.listing)
         return answer.freed_bytes
-
-    async def _record_deletion(self, command: RecordDeletion, actor: Actor) -> None:
-        try:
-            await self._handler.handle(command, actor=actor)
-        except BtmdError:
-            self._unrecorded.append(command)
-            raise
 
     async def prune(
         self, *, actor: Actor, dry_run: bool = False, on_progress: OnProgress = ignore_progress
     ) -> DeletedAnswer:
         """Let go what the settings do not keep, in the state folder's own backups; with ``dry_run`` only name it."""
-        if manifests_in(self.own_folder) is None:
+        if manifests_in(self.known.own_folder) is None:
             return DeletedAnswer((), 0, True, ListAnswer(()))
         state, _ = await self._handler.state(settings.STREAM)
         value = (state or SettingsState()).get
         max_gb = float(value("backup.max_gb"))
         request = PruneRequest(
-            **self._child.place(self.own_folder),
+            **self._child.place(self.known.own_folder),
             last=int(value("backup.keep_last")),
             daily=int(value("backup.keep_daily")),
             weekly=int(value("backup.keep_weekly")),
@@ -473,8 +368,8 @@ class Backups:
             if dry_run:
                 return answer
             anew = next((facts_of(one) for one in answer.listing.backups if one.name == answer.made_anew), None)
-            await self._record_deletion(RecordDeletion(self.own_folder, answer.names, "prune", anew), actor)
-            await self._take(self.own_folder, answer.listing)
+            await self.known.record_deletion(RecordDeletion(self.known.own_folder, answer.names, "prune", anew), actor)
+            await self.known.take(self.known.own_folder, answer.listing)
         return answer
 
 

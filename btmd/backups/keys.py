@@ -88,7 +88,7 @@ class BackupKeys:
 
     @property
     def _place(self) -> dict[str, Any]:
-        return self._child.place(self._backups.own_folder)
+        return self._child.place(self._backups.known.own_folder)
 
     async def _change(self, request: Request, action: KeyAction, asking: Asking) -> KeysAnswer | None:
         async with self._child.turn:

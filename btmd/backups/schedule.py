@@ -74,7 +74,7 @@ class BackupSchedule:
             tasks.start_soon(self._follow, self._store.head.seq)
             wait_s = START_WAIT_S
             try:
-                await self._backups.look_at_start()
+                await self._backups.known.look_at_start()
             except BtmdError as error:
                 log.error("the backup folders cannot be looked at: %s", error.detail)
             while True:
@@ -98,7 +98,7 @@ class BackupSchedule:
         """Do what is due, each thing once however long it was missed; the seconds until the next look."""
         state, _ = await self._handler.state(settings.STREAM)
         value = (state or SettingsState()).get
-        await self._backups.look()
+        await self._backups.known.look()
         every_us = round(float(value("backup.every_hours")) * _HOUR_US)
         backup_wait_s = await self._wait_for_backup(every_us)
         if backup_wait_s <= 0:
@@ -124,7 +124,7 @@ class BackupSchedule:
     async def _newest_us(self) -> int:
         """When the newest sound full backup was made; before the first one, when the log was begun."""
         async with self._store.session() as session:
-            found = await backups(session, self._backups.own_folder)
+            found = await backups(session, self._backups.known.own_folder)
         newest = next((row.created_us for row in found if row.kind == "full" and not row.fault), None)
         return newest if newest is not None else await self._store.query(_begun_us)
 
@@ -198,7 +198,7 @@ class BackupSchedule:
 
     async def _drill(self, every_us: int) -> None:
         try:
-            row = await self._backups.newest_full()
+            row = await self._backups.known.newest_full()
         except BackupNotFound:
             return
         self._drilled_s = self._elapsed()

@@ -102,6 +102,9 @@ class FolderFollower:
         below = self._folder.relative_to(above).parts[0]
         try:
             watch = FolderWatch(above, only=below)
+        except (FileNotFoundError, NotADirectoryError):
+            # It went too, between the two looks.
+            return
         except OSError:
             await anyio.sleep_forever()
         try:

@@ -264,7 +264,7 @@ class FactoryReset:
                 "There is no factory reset that could be undone.",
                 hint="`btmctl restore` brings back any earlier moment.",
             )
-        return state, await self._backups.find(state.backup_id)
+        return state, await self._backups.known.find(state.backup_id)
 
     async def _bring_back(self, row: BackupRow, on_progress: OnProgress) -> BroughtBackAnswer:
         request = BringBackRequest(
