@@ -21,6 +21,8 @@ from btmd.domain.settings import ChangeSettings, ConfirmChange, UndoChange
 from btmd.errors import Conflict, LogMovedOn
 from btmd.history import History
 from btmd.mirroring import sync as file_sync
+from btmd.presets.catalogue import PresetCatalogue
+from btmd.presets.reading import load_builtin_presets
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
 from btmd.restoring.restore import Restoring
@@ -124,6 +126,7 @@ class SettingsAsHistory(RuleBasedStateMachine):
             memory_path=folder / "settings-file.json",
             new_id=clocks.new_id,
             troubles={},
+            require_preset=PresetCatalogue(self.store, load_builtin_presets()).require_choice,
         )
         await self.watcher.sync()
 

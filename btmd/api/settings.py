@@ -17,8 +17,6 @@ from btmd.api.times import rfc3339
 from btmd.domain import settings
 from btmd.domain.event import Actor
 from btmd.domain.settings import ChangeSettings, ConfirmChange, SettingChanged, SettingsState
-from btmd.errors import InvalidValue, UnknownPreset
-from btmd.presets.reading import CHOOSE_KEY
 from btmd.store.recorded import Recorded
 
 router = Router(prefix="/settings", tags=("settings",))
@@ -80,6 +78,7 @@ async def undo(request: Request, parts: Parts, actor: Actor, body: Undo | None =
         return earlier
     body = body or Undo()
     undone = await parts.history.change(body.number)
+    await parts.presets.require_choice(undone.before.get("training.preset"))
     command = settings.UndoChange(undone.number, undone.before, undone.after, body.why, body.force)
     keys = [one for one in undone.before if one in settings.BY_KEY]
     handled = await parts.handler.handle(
@@ -104,7 +103,7 @@ async def change_settings(body: SettingsChange, request: Request, parts: Parts, 
 
     With `confirm_s` they are taken back after so many seconds, unless `POST /settings/confirm` keeps them.
     """
-    await _require_preset(parts, body.changes.get("training.preset"))
+    await parts.presets.require_choice(body.changes.get("training.preset"))
     change_id = parts.new_id()
     deadline_us = None if body.confirm_s is None else parts.clock() + round(body.confirm_s * 1e6)
     command = ChangeSettings(body.changes, body.why, deadline_us, change_id)
@@ -112,17 +111,6 @@ async def change_settings(body: SettingsChange, request: Request, parts: Parts, 
     answer = _changed(handled.state, handled.events, list(body.changes))
     waits = answer["number"] is not None and deadline_us is not None
     return json_answer({**answer, "confirm_by": rfc3339(deadline_us) if waits and deadline_us else None})
-
-
-async def _require_preset(parts: Parts, wanted: object) -> None:
-    """Raises InvalidValue with the nearest name for a preset that is not there. One that goes later harms no start."""
-    if not isinstance(wanted, str) or wanted == CHOOSE_KEY:
-        return
-    try:
-        await parts.presets.find(wanted)
-    except UnknownPreset as unknown:
-        hint = f"{unknown.hint} {CHOOSE_KEY} chooses by model, data and machine."
-        raise InvalidValue(f"training.preset cannot be set so. {unknown.detail}", hint=hint) from None
 
 
 class Confirmation(msgspec.Struct):

@@ -59,6 +59,10 @@ class Mirror(ABC):
     def read(self, data: bytes) -> Values:
         """The values in the text. Raises FileWrong."""
 
+    async def check(self, data: bytes, values: Values) -> None:
+        """Raises FileWrong for values that the text may have and that cannot be used as things stand."""
+        return
+
     @abstractmethod
     def write(self, text: str | None, values: Values) -> str:
         """The text with these values."""
@@ -148,6 +152,7 @@ class FileSync:
         sha256 = _sha256(content)
         try:
             values = self._mirror.read(content.data)
+            await self._mirror.check(content.data, values)
         except FileWrong as error:
             if sha256 != self._memory.rejected:
                 await self._mirror.reject(sha256, error, actor)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from btmd.domain.preset import Preset
-from btmd.errors import Conflict, UnknownPreset
-from btmd.presets.reading import find_preset
+from btmd.errors import Conflict, InvalidValue, UnknownPreset
+from btmd.presets.reading import CHOOSE_KEY, find_preset
 from btmd.projections.preset import PresetRow, own_presets
 from btmd.store.event_log import Store
 
@@ -37,6 +37,16 @@ class PresetCatalogue:
     async def find(self, wanted: str) -> Preset:
         """By key or display name, in any case. Raises UnknownPreset with the nearest one."""
         return find_preset(await self.all(), wanted)
+
+    async def require_choice(self, wanted: object) -> None:
+        """Of the setting training.preset. Raises InvalidValue with the nearest name for a preset that is not there."""
+        if not isinstance(wanted, str) or wanted == CHOOSE_KEY:
+            return
+        try:
+            await self.find(wanted)
+        except UnknownPreset as unknown:
+            hint = f"{unknown.hint} {CHOOSE_KEY} chooses by model, data and machine."
+            raise InvalidValue(f"training.preset cannot be set so. {unknown.detail}", hint=hint) from None
 
     async def own_row(self, key: str) -> PresetRow:
         """Raises UnknownPreset, PresetReadOnly."""

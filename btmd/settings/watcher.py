@@ -1,7 +1,7 @@
 """Between settings.toml and the log: what a person saves becomes events, what the log says becomes the file."""
 
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,31 @@ import msgspec
 from btmd.command_handler import CommandHandler
 from btmd.domain import settings
 from btmd.domain.event import Actor
+from btmd.domain.preset_definition import PresetChanged, PresetCreated, PresetDeleted
 from btmd.domain.settings import SettingChanged, SettingsState, Value
 from btmd.domain.settings_file import RejectFile, TakeFile
+from btmd.errors import InvalidValue
 from btmd.files.durable import write_atomically
-from btmd.files.watched_file import FileWrong, read_own
+from btmd.files.watched_file import ENCODING, FileWrong, read_own
 from btmd.history import History
 from btmd.mirroring.follower import FolderFollower
 from btmd.mirroring.sync import FileSync, Memory, Mirror, Values
-from btmd.settings.file import read_values, written
+from btmd.settings.file import SettingsFileWrong, line_of, read_values, written
 from btmd.store.event_log import Store
 
 log = logging.getLogger("btmd.settings")
 
+PRESET = "training.preset"
+TYPES = frozenset((SettingChanged.TYPE, PresetCreated.TYPE, PresetChanged.TYPE, PresetDeleted.TYPE))
+"""Of presets too: a file that names one waits until it is there."""
+RequirePreset = Callable[[object], Awaitable[None]]
+
 
 class SettingsWatcher:
-    """Keeps the file at ``path`` and the settings the same. ``troubles`` is told what a person should know."""
+    """Keeps the file at ``path`` and the settings the same. ``troubles`` is told what a person should know.
+
+    ``require_preset`` raises InvalidValue for what cannot be the setting training.preset.
+    """
 
     def __init__(
         self,
@@ -37,9 +47,10 @@ class SettingsWatcher:
         memory_path: Path,
         new_id: Callable[[], str],
         troubles: MutableMapping[str, str],
+        require_preset: RequirePreset,
     ) -> None:
         self._sync = FileSync(
-            SettingsMirror(path, handler, history, new_id),
+            SettingsMirror(path, handler, history, new_id, require_preset),
             memory=_remembered(memory_path),
             remember=lambda memory: write_atomically(memory_path, msgspec.json.encode(memory)),
             again=lambda: self._follower.wake(),
@@ -49,7 +60,7 @@ class SettingsWatcher:
         self._follower = FolderFollower(
             store,
             path.parent,
-            frozenset((SettingChanged.TYPE,)),
+            TYPES,
             self._sync_or_tell,
             about="watch of the settings folder",
             troubles=troubles,
@@ -77,12 +88,30 @@ class SettingsMirror(Mirror):
     stays = "The last good settings stay."
     removable = False
 
-    def __init__(self, path: Path, handler: CommandHandler, history: History, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        handler: CommandHandler,
+        history: History,
+        new_id: Callable[[], str],
+        require_preset: RequirePreset,
+    ) -> None:
         self.path = path
         self._handler, self._history, self._new_id = handler, history, new_id
+        self._require_preset = require_preset
 
     def read(self, data: bytes) -> Values:
         return dict(read_values(data))
+
+    async def check(self, data: bytes, values: Values) -> None:
+        # One that went since it was set is no mistake of this edit.
+        if values.get(PRESET) == (await self.current()).get(PRESET):
+            return
+        try:
+            await self._require_preset(values.get(PRESET))
+        except InvalidValue as error:
+            line = line_of(data.decode(ENCODING), PRESET)
+            raise SettingsFileWrong(f"{error.detail} {error.hint}", line) from None
 
     def write(self, text: str | None, values: Values) -> str:
         return written(text, values)

@@ -104,6 +104,26 @@ def test_a_mark_before_the_text_is_taken_and_not_written_back(it: Edited) -> Non
     assert it.path.read_text() == "# ours\n[training]\nseed = 8\n"
 
 
+def test_a_preset_that_is_not_there_is_refused_with_its_line_until_it_is(it: Edited) -> None:
+    it.path.write_text('[training]\nseed = 7\npreset = "mien"\n')
+    it.wait(lambda: "line 3: training.preset cannot be set so" in it.trouble())
+    assert "'mien'" in it.trouble()
+    assert it.value("training.preset") == "auto"
+    assert it.value("training.seed") == 42
+    assert [event["data"]["line"] for event in it.events("SettingsFileRejected")] == [3]
+    assert it.client.send("PUT", "/preset-definitions/mien", b'{"made_from": "quick_test"}').status == 200
+    it.wait_for_value("training.preset", "mien")
+    assert it.trouble() == ""
+    # What goes later is no mistake of an edit of something else.
+    assert it.client.send("DELETE", "/preset-definitions/mien").status == 200
+    it.path.write_text(it.path.read_text().replace("seed = 7", "seed = 8"))
+    it.wait_for_value("training.seed", 8)
+    it.set("training.preset", "quick_test")
+    problem = it.client.post("/settings/undo").refused(422, "invalid_value")
+    assert "'mien'" in problem["detail"]
+    assert it.value("training.preset") == "quick_test"
+
+
 def test_a_line_taken_out_gives_the_default_again(it: Edited) -> None:
     it.set("training.seed", 7)
     it.wait_for_file(seed=7)
