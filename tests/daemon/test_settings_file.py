@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from btmd.files.folder_watch import FolderWatch
 from btmd.mirroring import follower as folder_follower
 from btmd.settings.file import read_values
 from tests.fixtures.daemon import PATIENCE_S, ThreadedDaemon, config_of
@@ -225,6 +226,27 @@ def test_a_folder_that_went_away_is_watched_again_as_soon_as_it_is_there(it: Edi
         it.wait_for_value("training.seed", seed)
     assert [event["data"]["after"] for event in it.events("SettingChanged")] == [7, 11, 12, 13]
     presets = it.path.parent / "presets"
+    it.wait(presets.is_dir)
+    it.wait(lambda: it.problems() == {})
+
+
+def test_a_folder_whose_parent_goes_between_two_looks_is_watched_again(
+    it: Edited, no_second_look: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went: list[Path] = []
+
+    class Vanishing(FolderWatch):
+        def __init__(self, folder: Path, only: str | None = None) -> None:
+            if only == "presets" and not went:
+                went.append(folder)
+                shutil.rmtree(folder)
+            super().__init__(folder, only)
+
+    monkeypatch.setattr(folder_follower, "FolderWatch", Vanishing)
+    presets = it.path.parent / "presets"
+    presets.rmdir()
+    it.wait(lambda: went == [presets.parent])
+    it.set("training.seed", 7)
     it.wait(presets.is_dir)
     it.wait(lambda: it.problems() == {})
 
