@@ -248,7 +248,6 @@ class Daemon:
             new_id=new_event_id,
             troubles=troubles,
             require_preset=presets.require_choice,
-            require_preset=presets.require_choice,
         )
         self.presets_watcher = PresetsWatcher(
             store=self.store,
