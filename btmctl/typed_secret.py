@@ -21,8 +21,12 @@ def typed_secret(session: Session, what: str, *, twice: bool = False) -> str:
         return given
     from getpass import getpass
 
-    given = getpass(f"{what}: ", sys.stderr)
-    if twice and getpass(f"{what} again: ", sys.stderr) != given:
+    try:
+        given = getpass(f"{what}: ", sys.stderr)
+        again = getpass(f"{what} again: ", sys.stderr) if twice else given
+    except EOFError:
+        raise Refused("Nothing was typed.", f"{what} is needed.", "Try it again.", code="needs_answer") from None
+    if again != given:
         raise UsageError("The two were not the same.", "Nothing was changed.", "Try it again.")
     return given
 

@@ -75,6 +75,9 @@ def _secret(arguments: argparse.Namespace, session: Session, state_dir: str) -> 
         return "recovery_key", shown_line(session, "Recovery key")
     if arguments.passphrase:
         return "passphrase", typed_secret(session, "Passphrase")
+    for option, given in (("--key", arguments.key), ("--credential", arguments.credential)):
+        if given is not None and os.path.isdir(_path(given)):
+            raise UsageError(f"{option} names a folder.", f"{_path(given)} holds no single key.", f"{option} FILE")
     if arguments.credential:
         return "credential", _path(arguments.credential)
     key = _path(arguments.key) if arguments.key else os.path.join(state_dir, "keys", "key")

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         "at": arguments.at,
         "seq": arguments.seq,
         "backup_id": arguments.backup,
-        "only": [one.strip() for one in arguments.only.split(",")] if arguments.only else None,
+        "only": [one.strip() for one in arguments.only.split(",")] if arguments.only is not None else None,
         "mode": arguments.mode,
         "prefer": arguments.prefer,
         "force": arguments.force,

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,11 +101,11 @@ def open_private(path: Path) -> Iterator[BinaryIO]:
         if problem.errno == errno.ELOOP:
             raise _is_link(path) from None
         raise
+    # Looked at first: a folder cannot even be made a file object.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Tampered(f"{path} is not a plain file; it was not read.", hint="Remove it, then look who put it there.")
     with os.fdopen(descriptor, "rb") as file:
-        if not os.path.isfile(f"/proc/self/fd/{descriptor}"):
-            raise Tampered(
-                f"{path} is not a plain file; it was not read.", hint="Remove it, then look who put it there."
-            )
         yield file
 
 

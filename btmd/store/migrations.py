@@ -136,7 +136,10 @@ def _stored_version(path: Path) -> int:
     Not through SQLite: that would make files beside it. And only here: closing a plain descriptor of a database drops
     the locks of every connection that this process has to it.
     """
-    header = _first_bytes(path, 100)
+    try:
+        header = _first_bytes(path, 100)
+    except OSError as error:
+        raise opening_error(error, path) from error
     if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
         raise Damaged(f"{path.name} is not a database.", hint="Restore it from a backup; it was not touched.")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:

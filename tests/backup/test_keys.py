@@ -177,6 +177,10 @@ def test_lost_damaged_planted_and_foreign_keys_are_told_apart(keys: Keys, tmp_pa
     keys.key_path.symlink_to(elsewhere)
     with pytest.raises(Tampered, match="link"):
         read_key_file(keys.key_path)
+    keys.key_path.unlink()
+    keys.key_path.mkdir()
+    with pytest.raises(Tampered, match="plain file"):
+        read_key_file(keys.key_path)
 
 
 def test_a_passphrase_slot_with_its_real_cost_opens(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,16 @@ def test_a_recovery_key_is_shown_and_typed_back(run: Run, monkeypatch: pytest.Mo
     assert "recovery key" in run("backup", "key", "list")[1]
 
 
+def test_an_end_of_input_in_place_of_a_passphrase_is_no_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*_: object) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", ended)
+    monkeypatch.setattr("btmctl.session.Session.can_ask", True)
+    code, _, err = run("backup", "key", "passphrase")
+    assert (code, "Nothing was typed." in err) == (6, True), err
+
+
 def test_a_passphrase_and_a_rotation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
     assert run("backup", "key", "passphrase")[0] == 0

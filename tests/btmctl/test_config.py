@@ -142,6 +142,8 @@ def test_the_command_that_a_preview_names_does_what_it_showed(run: Run) -> None:
     "arguments",
     [
         ("restore", "--seq", "-1"),
+        # A variable of a script that is empty does not mean everything.
+        ("restore", "--seq", "0", "--only", "", "--yes"),
         ("restore", "--seq", "0", "--expect", "x"),
         ("config", "undo", "0"),
         ("config", "confirm", "0"),

@@ -227,6 +227,13 @@ def test_what_is_missing_or_wrong_is_named_and_nothing_begun(made: Place, folder
     assert not (state / "keys").exists()
 
 
+def test_a_folder_is_no_key(made: Place, place: Path, folder: Path, run: Run) -> None:
+    for option in ("--key", "--credential"):
+        code, _, err = run("recover", "--from", str(place), option, str(folder), state=folder / "new")
+        assert (code, f"{option} names a folder" in err) == (2, True), err
+    assert not (folder / "new").exists()
+
+
 def test_a_running_daemon_keeps_its_database(made: Place, place: Path, folder: Path, run: Run) -> None:
     with ThreadedDaemon(config_of(folder)) as daemon:
         code, _, err = run("recover", "--from", str(place / "backups"), "--yes", state=place)

@@ -9,9 +9,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy.dialects import sqlite
 
-from btmd.errors import Damaged, StoreTooNew
+from btmd.errors import Damaged, StoreFailed, StoreTooNew
 from btmd.store.errors import SchemaChanged
-from btmd.store.migrations import Migration, PreparedDatabase, expected_schema, prepare_database, released_migrations
+from btmd.store.migrations import (
+    Migration,
+    PreparedDatabase,
+    expected_schema,
+    pending_migrations,
+    prepare_database,
+    released_migrations,
+)
 from btmd.store.schema import schema_hash, table_names
 from btmd.store.tables import TABLES
 from tests.store.given import append, file_names, opened, refused
@@ -159,6 +166,15 @@ async def test_a_file_that_is_no_database_is_refused_untouched(
     (tmp_path / "btmd.db").write_bytes(content)
     contents.update(look(tmp_path))
     with pytest.raises(Damaged):
+        async with opened(tmp_path):
+            pass
+
+
+async def test_a_folder_in_place_of_the_database_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "btmd.db").mkdir()
+    with pytest.raises(StoreFailed, match="directory"):
+        pending_migrations(tmp_path / "btmd.db")
+    with pytest.raises(StoreFailed, match="directory"):
         async with opened(tmp_path):
             pass
 
