@@ -27,7 +27,8 @@ from btmd.domain.event import Actor, Event
 from btmd.domain.job_events import AttemptStarted, HeldOutLossMeasured, JobCancelled, JobSubmitted
 from btmd.domain.machine import OperationRefused
 from btmd.domain.restore import COMPONENTS, Manner
-from btmd.domain.settings import SCHEMA, Setting, SettingsState, Value
+from btmd.domain.settings import SettingsState
+from btmd.domain.settings_schema import SCHEMA, Setting, Value
 from btmd.history import History
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btmd.domain.settings import SCHEMA, Setting, Value
+from btmd.domain.settings_schema import SCHEMA, Setting, Value
 from btmd.files.watched_file import FileWrong, read_content, remove_content, replace_content
 from btmd.settings.file import SettingsFileWrong, line_of, read_values, rendered, written
 

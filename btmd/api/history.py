@@ -10,7 +10,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
-from btmd.domain import settings
+from btmd.domain import settings, settings_schema
 from btmd.domain.history import Change, ValueChange, difference
 from btmd.projections.settings import changed_settings
 from btmd.store.past import Position
@@ -68,7 +68,7 @@ async def list_changes(
     """
     found = await parts.history.changes(key=key, limit=limit, before=before)
     if key is not None and not found:
-        settings.setting(key)
+        settings_schema.setting(key)
     state, _ = await parts.handler.state(settings.STREAM)
     waiting = {one.change_id: rfc3339(one.deadline_us) for one in (state.unconfirmed if state else ())}
     return json_answer([{**change_json(one), "confirm_by": waiting.get(one.correlation_id or "")} for one in found])
@@ -105,7 +105,7 @@ BLAME_EXAMPLE = {"key": "training.seed", "value": 7, "is_default": False, "set_b
 @operation(router, "GET", "/blame", Permission.READ, **described([BLAME_EXAMPLE]))
 async def blame(parts: Parts, key: Annotated[str, Meta(max_length=200)] | None = None) -> Response:
     """For every setting, or one, the change that gave it its present value; None where it was never changed."""
-    wanted = settings.SCHEMA if key is None else (settings.setting(key),)
+    wanted = settings_schema.SCHEMA if key is None else (settings_schema.setting(key),)
     state, _ = await parts.handler.state(settings.STREAM)
     present = state or settings.SettingsState()
     async with parts.store.session() as session:

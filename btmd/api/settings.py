@@ -14,7 +14,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
-from btmd.domain import settings
+from btmd.domain import settings, settings_schema
 from btmd.domain.event import Actor
 from btmd.domain.settings import ChangeSettings, ConfirmChange, SettingChanged, SettingsState
 from btmd.store.recorded import Recorded
@@ -56,13 +56,13 @@ async def list_settings(parts: Parts, at: Annotated[str, AT] | None = None) -> R
         state = await _state(parts)
     else:
         state = await parts.history.settings_at((await parts.history.find(at)).seq)
-    return json_answer([settings.describe(one, state) for one in settings.SCHEMA])
+    return json_answer([settings.describe(one, state) for one in settings_schema.SCHEMA])
 
 
 @operation(router, "GET", "/schema", Permission.READ, **described([SCHEMA_EXAMPLE]))
 async def schema(parts: Parts) -> Response:
     """What can be set: name, type, default, unit, range, meaning, and whether it takes a restart."""
-    return json_answer([settings.schema_entry(one) for one in settings.SCHEMA])
+    return json_answer([settings_schema.schema_entry(one) for one in settings_schema.SCHEMA])
 
 
 @operation(router, "POST", "/undo", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404, 409)))
@@ -80,7 +80,7 @@ async def undo(request: Request, parts: Parts, actor: Actor, body: Undo | None =
     undone = await parts.history.change(body.number)
     await parts.presets.require_choice(undone.before.get("training.preset"))
     command = settings.UndoChange(undone.number, undone.before, undone.after, body.why, body.force)
-    keys = [one for one in undone.before if one in settings.BY_KEY]
+    keys = [one for one in undone.before if one in settings_schema.BY_KEY]
     handled = await parts.handler.handle(
         command,
         actor=actor,
@@ -94,7 +94,7 @@ async def undo(request: Request, parts: Parts, actor: Actor, body: Undo | None =
 @operation(router, "GET", "/{key}", Permission.READ, **described(EXAMPLE, text="one setting"))
 async def get_setting(key: str, parts: Parts) -> Response:
     """One setting."""
-    return json_answer(settings.describe(settings.setting(key), await _state(parts)))
+    return json_answer(settings.describe(settings_schema.setting(key), await _state(parts)))
 
 
 @operation(router, "PATCH", "", Permission.ADMIN, **described(CHANGED_EXAMPLE))
@@ -135,5 +135,5 @@ def _changed(state: SettingsState | None, rows: list[Recorded], keys: list[str])
     return {
         "number": changed[-1].seq if changed else None,
         "changed": [row.data["key"] for row in changed],
-        "settings": [settings.describe(settings.setting(key), present) for key in keys],
+        "settings": [settings.describe(settings_schema.setting(key), present) for key in keys],
     }

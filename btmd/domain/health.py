@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from btmd.domain.event import Event, event
-from btmd.domain.settings import BY_KEY, SettingChanged, Value
+from btmd.domain.settings import SettingChanged
+from btmd.domain.settings_schema import BY_KEY, Value
 from btmd.errors import InvalidValue
 
 STREAM = "health"

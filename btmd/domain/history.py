@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from btmd.domain.event import Actor, Event
-from btmd.domain.settings import SettingChanged, Value
+from btmd.domain.settings import SettingChanged
+from btmd.domain.settings_schema import Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from btmd.domain.dataset import (
 )
 from btmd.domain.event import Event, event
 from btmd.domain.model import ModelAdded, ModelHashed, ModelRemoved, ModelSettingsChanged
-from btmd.domain.settings import BY_KEY, SettingChanged, Value
+from btmd.domain.settings import SettingChanged
+from btmd.domain.settings_schema import BY_KEY, Value
 from btmd.errors import Conflict, InvalidValue
 
 STREAM = "restores"

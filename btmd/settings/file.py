@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from btmd.domain.settings import SCHEMA, Setting, Value, setting
+from btmd.domain.settings_schema import SCHEMA, Setting, Value, setting
 from btmd.errors import BtmdError
 from btmd.files.toml_text import put, remove, toml
 from btmd.files.watched_file import ENCODING, FileWrong

@@ -12,8 +12,9 @@ from btmd.command_handler import CommandHandler
 from btmd.domain import settings
 from btmd.domain.event import Actor
 from btmd.domain.preset_definition import PresetChanged, PresetCreated, PresetDeleted
-from btmd.domain.settings import SettingChanged, SettingsState, Value
+from btmd.domain.settings import SettingChanged, SettingsState
 from btmd.domain.settings_file import RejectFile, TakeFile
+from btmd.domain.settings_schema import Value
 from btmd.errors import InvalidValue
 from btmd.files.durable import write_atomically
 from btmd.files.watched_file import ENCODING, FileWrong, read_own

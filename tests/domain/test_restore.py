@@ -28,7 +28,8 @@ from btmd.domain.restore import (
     plan_settings,
     registration,
 )
-from btmd.domain.settings import SettingChanged, Value
+from btmd.domain.settings import SettingChanged
+from btmd.domain.settings_schema import Value
 from btmd.errors import InvalidValue
 
 NOW: dict[str, Value] = {"training.seed": 1, "checkpoints.keep": 3}

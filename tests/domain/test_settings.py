@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from btmd.domain.settings import SCHEMA, ChangeSettings, SettingChanged, SettingsState, decide, evolve, setting
+from btmd.domain.settings import ChangeSettings, SettingChanged, SettingsState, decide, evolve
+from btmd.domain.settings_schema import SCHEMA, setting
 from btmd.errors import BtmdError, InvalidValue, UnknownKey
 from tests.domain.given import given
 
