@@ -320,7 +320,7 @@ def tamper(place: Place) -> None:
 
 
 def event_is_named(place: Place) -> None:
-    assert "vent 2 " in place.said, place.said
+    assert "event 2: " in place.said, place.said
 
 
 RECIPES: dict[str, tuple[Callable[[Place], None], Callable[[Place], None]]] = {
