@@ -25,7 +25,7 @@ from btmd.jobs.forecasting import Foretold, foretell
 from btmd.jobs.plan_request import to_token_facts
 from btmd.jobs.trainer_plan import to_trainer_plan
 from btmd.naming import LONGEST_NAME, find_dataset, find_model
-from btmd.planning import Plan, PlanRequest, choose_preset, make_plan
+from btmd.planning import SIMPLEST_PRESET, Plan, PlanRequest, choose_preset, make_plan
 from btmd.presets.catalogue import PresetCatalogue
 from btmd.presets.reading import CHOOSE_KEY
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
@@ -142,8 +142,12 @@ class Submission:
                 settings=state.all(),
                 overrides=beginning_with(model.settings, wish.overrides, preset, wish.allow),
                 allow=wish.allow,
+                simpler=self._presets.built_in[SIMPLEST_PRESET],
             )
         )
+        if plan.preset != preset.key:
+            preset = self._presets.built_in[plan.preset]
+            reason = "Nothing of the preset that was wanted fits, and a simpler one was allowed."
         plan = told_as_settings(plan, model.settings, wish.overrides, model.model_id)
         return Prepared(
             wish,

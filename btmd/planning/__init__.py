@@ -2,10 +2,11 @@
 
 from btmd.planning.plan import Plan, Value
 from btmd.planning.planner import make_plan
-from btmd.planning.recommend import choose_preset, guess_preset, recommend, why_untrainable_by_name
+from btmd.planning.recommend import SIMPLEST_PRESET, choose_preset, guess_preset, recommend, why_untrainable_by_name
 from btmd.planning.request import PlanRequest, TokenFacts
 
 __all__ = [
+    "SIMPLEST_PRESET",
     "Plan",
     "PlanRequest",
     "TokenFacts",

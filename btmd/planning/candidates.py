@@ -61,7 +61,9 @@ def _lengths(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], as
         assert isinstance(asked, int)
         return [asked_length(asked, context)]
     tokens = packed_tokens(request.tokens, request.preset) if asked_type == PACKED_TYPE else request.tokens
-    return length_options(request.preset, tokens, context)
+    options = length_options(request.preset, tokens, context)
+    limit = request.shorter_than
+    return options if limit is None else [option for option in options if option.max_length < limit]
 
 
 def _is_sensible(

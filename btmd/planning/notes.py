@@ -27,6 +27,11 @@ def notes_for(
     )
 
 
+def simpler_note(asked: str, used: str) -> str:
+    """Names of presets: the one that was asked for, and the one in its place."""
+    return f"The preset {used} is used in place of {asked}, as you allowed: no form of that fits. The batch stays."
+
+
 def _changes(fit: Fit, wished: Fit) -> list[str]:
     notes = type_notes(fit, wished)
     if "cpu" in fit.changed:

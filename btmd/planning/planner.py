@@ -1,20 +1,24 @@
 """The plan: what was asked, what the machine and the data allow, and a reason for each value."""
 
-from btmd.errors import InvalidValue
+from collections.abc import Mapping
+from dataclasses import replace
+
+from btmd.errors import BtmdError, InvalidValue, NotEnoughDisk, NotEnoughMemory
 from btmd.planning.choices import Choices
 from btmd.planning.compiling import choose_compile
 from btmd.planning.data import share_data
 from btmd.planning.disk import choose_checkpoints
 from btmd.planning.fit import Fit, find_fit
 from btmd.planning.fixed_values import fixed_values
-from btmd.planning.hyperparameters import HYPERPARAMETERS, read_overrides
+from btmd.planning.hyperparameters import HYPERPARAMETERS, HyperparameterValue, read_overrides
 from btmd.planning.machine import on_usable_devices
-from btmd.planning.notes import notes_for
+from btmd.planning.notes import notes_for, simpler_note
 from btmd.planning.plan import Plan, Source
 from btmd.planning.request import PlanRequest, read_allow
 from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE
 from btmd.planning.schedule import choose_schedule
 from btmd.planning.shape_values import choose_shape
+from btmd.planning.simpler import simpler_request
 from btmd.planning.training_types import EITHER_WAY_TYPES
 
 LORA_LEARNING_RATE_FACTOR = 10
@@ -33,6 +37,23 @@ def make_plan(request: PlanRequest) -> Plan:
     chosen = read_overrides(request.overrides)
     allow = read_allow(request.allow)
     request = on_usable_devices(request, chosen, allow)
+    try:
+        return _plan(request, chosen, allow)
+    except (NotEnoughMemory, NotEnoughDisk):
+        simpler = simpler_request(request, chosen, allow)
+        if simpler is None:
+            raise
+        try:
+            plan = _plan(simpler, chosen, allow)
+        except BtmdError:
+            simpler = None
+        if simpler is None:
+            raise
+        note = simpler_note(request.preset.name, simpler.preset.name)
+        return replace(plan, notes=(note, *plan.notes))
+
+
+def _plan(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], allow: frozenset[str]) -> Plan:
     fit, wished = find_fit(request, chosen, allow)
     _refuse_idle_adapter_values(request, fit)
     choices = Choices(request, chosen)

@@ -18,6 +18,7 @@ KIND_REASONS = {
 }
 CODE_NAME = re.compile(r"(?:^|[-_/.])(?:code|coder|codegen|starcoder|codellama)", re.IGNORECASE)
 SIZE = re.compile(r"(?:^|[-_/.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
+SIMPLEST_PRESET = "quick_test"
 UNTOLD_WEIGHTS = 1.1e9
 CHAT_NAME = re.compile(r"(?:^|[-_/.])(?:chat|instruct|it|dialo\w*)(?:$|[-_/.])", re.IGNORECASE)
 _PART_OF_NAME = r"(?:^|[-_.])({})(?:$|[-_.])"
@@ -55,7 +56,7 @@ def choose_preset(
         return presets["code_assistant"], "The model was made for code, and this preset fits the machine."
     if model.is_chat and hardware.gpus and fits("chat_fine_tune"):
         return presets["chat_fine_tune"], "The model was made for chat, and the GPU has room for all its weights."
-    return presets["quick_test"], "The quickest way to a first result; the other presets train longer."
+    return presets[SIMPLEST_PRESET], "The quickest way to a first result; the other presets train longer."
 
 
 def guess_preset(

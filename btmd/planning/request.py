@@ -55,6 +55,10 @@ class PlanRequest:
     settings: Mapping[str, int | float | bool | str] = field(default_factory=dict)
     overrides: Mapping[str, object] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
+    simpler: Preset | None = None
+    """Takes the preset's place where nothing of that fits, if ``allow`` has ``simpler``."""
+    shorter_than: int | None = None
+    """Only lengths below this are tried; one that needs no permission has to be among them."""
 
 
 def read_allow(words: frozenset[str]) -> frozenset[str]:

@@ -120,7 +120,8 @@ def _changed(
     preset: Preset, hardware: Hardware, model: ModelFacts, needed: int, refused: NotEnoughMemory | NotEnoughDisk
 ) -> Verdict:
     """What would be done instead, with the fewest permissions."""
-    for allow in (*({one} for one in ALLOWANCES), set(ALLOWANCES)):
+    changes = [one for one in ALLOWANCES if one != "simpler"]
+    for allow in (*({one} for one in changes), set(changes)):
         try:
             plan = _planned(preset, hardware, model, frozenset(allow))
         except BtmdError:
@@ -129,7 +130,7 @@ def _changed(
         figures = f"Needs about {format_bytes(needed)}, {format_bytes(free_bytes(hardware))} are free"
         if isinstance(refused, NotEnoughDisk):
             figures = "Its checkpoints do not fit on the disk"
-        flags = ",".join(sorted(allow)) if len(allow) == 1 else "shorter,lora,qlora,cpu"
+        flags = ",".join(one for one in changes if one in allow)
         text = f"{figures}: with --allow {flags} it would use {_instead(plan, preset)}, about {took}."
         return Verdict(FITS_CHANGED, needed, text)
     return Verdict(IMPOSSIBLE, needed, f"Not on this machine, because: {refused.detail}")

@@ -20,7 +20,19 @@ KINDS = {PACKED_TYPE: "text", PAIR_TYPE: "preference"}
 """The rows that a training type learns from, where they are not conversations."""
 MORE_GB = (0.3, 0.7, 1.5, 4.0, 17.0, 80.0)
 """Added one after the other, finely where small models begin to fit."""
-ALLOWANCES = ("", "lora", "shorter", "shorter cpu", "lora qlora", "lora cpu", "lora qlora cpu shorter simpler")
+ALLOWANCES = (
+    "",
+    "lora",
+    "shorter",
+    "shorter cpu",
+    "lora qlora",
+    "lora cpu",
+    "lora qlora cpu shorter simpler",
+    "simpler",
+    "simpler cpu",
+    "lora simpler",
+    "qlora simpler",
+)
 CAPABILITIES = ((5, 2), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0))
 GPU_SIZES_GB = (2, 3, 4, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 80, 96, 141, 192)
 MODELS = (
@@ -93,7 +105,7 @@ def requests_on(number: int, presets: int | None = None, models: int | None = No
         for model in MODELS if models is None else draws.choices(MODELS, (9, 8, 7, 6, 5, 4, 2, 1, 1, 5, 5), k=models):
             allow = frozenset(draws.choice(ALLOWANCES).split())
             tokens = replace(draws.choice(TOKENS), kind=KINDS.get(PRESETS[key].training_type, "conversation"))
-            yield PlanRequest(PRESETS[key], model, tokens, hardware, {}, {}, allow)
+            yield PlanRequest(PRESETS[key], model, tokens, hardware, {}, {}, allow, PRESETS["quick_test"])
 
 
 def planned(request: PlanRequest) -> Plan | None:
@@ -182,6 +194,9 @@ def examine_one(request: PlanRequest, made: Plan, count: Count) -> None:
 def _permitted(request: PlanRequest, made: Plan) -> bool:
     """Nothing that the person would have to be asked about has changed without permission."""
     preset, allow = request.preset, request.allow
+    if made.preset != preset.key:
+        on_cpu = made.text("device") == "cpu" and bool(request.hardware.gpus)
+        return "simpler" in allow and (not on_cpu or "cpu" in allow)
     kind = made.text("training_type")
     if kind != preset.training_type and ({LORA: "lora", QLORA: "qlora"}.get(kind)) not in allow:
         return False
