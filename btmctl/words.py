@@ -74,6 +74,12 @@ def event_number(text: str) -> int:
             "They count from 1; 0 is before all of them.",
             "btmctl config history shows those of the settings, btmctl events all.",
         )
+    if len(text.strip()) > 18:
+        raise UsageError(
+            f"There is no event {text.strip()[:18]}...",
+            "No log is that long.",
+            "btmctl config history shows those of the settings, btmctl events all.",
+        )
     return int(text)
 
 
@@ -87,6 +93,9 @@ def change_number(text: str) -> int:
     return number
 
 
+LONGEST_CONFIRMATION_S = 7 * 86_400
+
+
 def duration_s(text: str) -> float:
     """``10m``, ``90s``, ``2h``, ``1d`` in seconds. Raises UsageError."""
     from btmctl.errors import UsageError
@@ -95,9 +104,13 @@ def duration_s(text: str) -> float:
     number, unit = text.strip()[:-1], text.strip()[-1:]
     if unit not in units or not number.isascii() or not number.isdigit():
         raise UsageError(f"{text!r} is no time span.", "It is a number and s, m, h or d.", "--confirm 10m")
-    if not int(number):
+    # Too long a text is no number that Python would read.
+    whole_s = int(number) * units[unit] if len(number) <= 18 else LONGEST_CONFIRMATION_S + 1
+    if not whole_s:
         raise UsageError(f"{text!r} is no time at all.", "At least one second has to pass.", "--confirm 10m")
-    return float(int(number) * units[unit])
+    if whole_s > LONGEST_CONFIRMATION_S:
+        raise UsageError(f"{text[:20]!r} is too long.", "A change waits for at most 7 days.", "--confirm 7d")
+    return float(whole_s)
 
 
 def span(seconds: float) -> str:

@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import words
 from btmctl.client import Document
-from btmctl.errors import DONE, Refused
+from btmctl.errors import DONE, Refused, UsageError
 from btmctl.output import Output
 from btmctl.parser import Single
 from btmctl.session import Session
@@ -39,6 +39,8 @@ def command() -> Single:
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
+    if arguments.backup == "":
+        raise UsageError("--backup names no backup.", "It was given an empty text.", "btmctl backup list")
     body: Document = {
         "at": arguments.at,
         "seq": arguments.seq,

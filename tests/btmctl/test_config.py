@@ -147,7 +147,12 @@ def test_the_command_that_a_preview_names_does_what_it_showed(run: Run) -> None:
         ("restore", "--seq", "0", "--expect", "x"),
         ("config", "undo", "0"),
         ("config", "confirm", "0"),
+        ("restore", "--seq", "9" * 30),
+        ("restore", "--seq", "9" * 5000),
+        ("restore", "--backup", ""),
         ("config", "set", "training.seed=1", "--confirm", "0s"),
+        ("config", "set", "training.seed=1", "--confirm", "8d"),
+        ("config", "set", "training.seed=1", "--confirm", "9" * 5000 + "d"),
     ],
 )
 def test_impossible_numbers_are_refused_in_words_for_the_command_line(run: Run, arguments: tuple[str, ...]) -> None:
