@@ -40,6 +40,12 @@ class Output:
 
         return shutil.get_terminal_size((80, 24)).columns if self.is_terminal else 1_000_000
 
+    @property
+    def _message_width(self) -> int:
+        import shutil
+
+        return shutil.get_terminal_size((80, 24)).columns if self.messages_at_terminal else 1_000_000
+
     # --- results --------------------------------------------------------------------------------
 
     def document(self, value: Any) -> None:
@@ -70,8 +76,10 @@ class Output:
         """Names and values, the values aligned; an empty value is left out."""
         shown = [(name, clean(str(value))) for name, value in pairs if value not in (None, "")]
         widest = max((columns(name) for name, _ in shown), default=0)
+        margin = widest + len(_GAP)
         for name, value in shown:
-            self._write(self.styled(_padded(name, widest), "dim") + _GAP + value + "\n")
+            folded = _folded(value, self.width, margin)
+            self._write(self.styled(_padded(name, widest), "dim") + _GAP + folded + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[object]], *, wrap: bool = False) -> None:
         """Aligned columns; at a terminal too narrow for them, one block a row.
@@ -100,7 +108,7 @@ class Output:
         """A message to the person."""
         self.end_progress()
         code = _STYLES.get(style, "") if self._colour_messages else ""
-        text = clean(text)
+        text = _folded(clean(text), self._message_width)
         self._stderr.write((f"\x1b[{code}m{text}\x1b[0m" if code else text) + "\n")
         self._stderr.flush()
 
@@ -112,9 +120,7 @@ class Output:
                 self._stderr.flush()
             self._progress_text = text
             return
-        import shutil
-
-        width = shutil.get_terminal_size((80, 24)).columns
+        width = self._message_width
         figure = "" if share is None else f"{share:4.0%} "
         bar = "" if share is None or width < 60 else _bar(share, 20) + " "
         shown = cut(f"{figure}{bar}{clean(text)}", width - 1)
@@ -138,8 +144,9 @@ class Output:
         self.end_progress()
         for label, text, code in (("error", what, "31;1"), ("  why", why, "2"), ("  try", hint, "36")):
             if text:
+                said = _folded(clean(" ".join(text.split())), self._message_width, len(label) + 2)
                 label = f"\x1b[{code}m{label}:\x1b[0m" if self._colour_messages else f"{label}:"
-                self._stderr.write(f"{label} {clean(' '.join(text.split()))}\n")
+                self._stderr.write(f"{label} {said}\n")
         self._stderr.flush()
 
     def styled(self, text: str, style: str) -> str:
@@ -188,6 +195,16 @@ def _padded(text: str, width: int) -> str:
 def _row(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
     fixed = [_padded(cell, width) for cell, width in zip(cells[:-1], widths[:-1], strict=True)]
     return _GAP.join([*fixed, cut(cells[-1], room)]).rstrip()
+
+
+def _folded(text: str, width: int, margin: int = 0) -> str:
+    """The text in lines that fit ``width`` where ``margin`` columns are taken on each; paths stay whole."""
+    room = width - margin
+    if columns(text) <= room or room < _NARROWEST_LAST_COLUMN:
+        return text
+    import textwrap
+
+    return ("\n" + " " * margin).join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))
 
 
 def _wrapped(text: str, width: int) -> list[str]:

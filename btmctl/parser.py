@@ -1,6 +1,7 @@
 """argparse with our manners: short refusals with a hint, examples in every help, common options everywhere."""
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"invalid (int|float) value: (.*)", r"\2 is no number", message)
         raise UsageError("This command cannot be understood.", _sentence(message), f"{self.prog} --help")
 
 

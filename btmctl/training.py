@@ -52,7 +52,7 @@ def forecast_fields(document: Document) -> list[tuple[str, object]]:
         ("time a step", "step"),
         ("memory", "memory"),
         ("GPU memory", "gpu_memory"),
-        ("disk", "disk"),
+        ("disk at the end", "disk"),
     )
     return [(name, said[key]) for name, key in named if key in said]
 
@@ -69,9 +69,12 @@ def show_plan(plan: Document, output: Output) -> None:
             ("rows", f"{plan.get('train_rows')} to learn from, {plan.get('held_out_rows')} held out to measure by"),
             ("rows left out", plan.get("left_out_rows") or ""),
             *forecast_fields(plan),
-            ("disk at most", words.size((plan.get("disk") or {}).get("total_bytes"))),
+            ("disk meanwhile", _at_most((plan.get("disk") or {}).get("total_bytes"))),
         ]
     )
+    if plan.get("forecast_texts"):
+        text = "Nine trainings in ten end inside these ranges; each that ends here makes the next ones narrower."
+        output.paragraph(text)
     output.line()
     rows = [(key, words.value(one["value"]), one["source"], one["reason"]) for key, one in plan["values"].items()]
     follows = (plan.get("fixed") or {}).items()
@@ -82,3 +85,16 @@ def show_plan(plan: Document, output: Output) -> None:
     for note in plan.get("notes") or []:
         output.line()
         output.paragraph(str(note))
+
+
+def _at_most(size_bytes: float | None) -> str:
+    return "" if size_bytes is None else f"up to {amount(size_bytes)}"
+
+
+def amount(size_bytes: float) -> str:
+    """Bytes in the powers of 1024 that forecasts are told in: what was said and what it took are compared."""
+    for unit, power in (("GB", 3), ("MB", 2)):
+        if size_bytes >= 1024**power:
+            figure = size_bytes / 1024**power
+            return f"{figure:.1f} {unit}" if unit == "GB" and figure < 10 else f"{figure:.0f} {unit}"
+    return f"{size_bytes / 1024:.0f} kB"

@@ -148,17 +148,15 @@ def given(text: str) -> Any:
     return text
 
 
-def pairs(assignments: list[str], option: str) -> dict[str, Any]:
-    """``["a=1", "b=x"]`` as a dictionary. Raises UsageError."""
+def pairs(assignments: list[str], option: str, example: str = "--set num_epochs=2") -> dict[str, Any]:
+    """``["a=1", "b=x"]`` as a dictionary. Raises UsageError, which shows ``example``."""
     from btmctl.errors import UsageError
 
     found: dict[str, Any] = {}
     for one in assignments:
         key, equals, text = one.partition("=")
         if not equals or not key.strip():
-            raise UsageError(
-                f"{option} needs the form key=value.", f"{one!r} has no key or no =.", f"{option} num_epochs=2"
-            )
+            raise UsageError(f"{option} needs the form key=value.", f"{one!r} has no key or no =.", example)
         value = given(text)
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(

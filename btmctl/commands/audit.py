@@ -143,7 +143,8 @@ def _tell_compared(found: Document, output: Output) -> None:
     """One line for each head that is not where it was, and one for all that are."""
     same = sum(one["result"] == "same" for one in found["compared"])
     if same:
-        output.line(f"{words.count(same)} known ends of it are in the log: those of backups, journal and daemon.")
+        known = "1 known end of it is" if same == 1 else f"{words.count(same)} known ends of it are"
+        output.line(f"{known} in the log: those of backups, journal and daemon.")
     for one in found["compared"]:
         if one["result"] != "same":
             output.say(f"{one['source']}: event {one['event']} {_RESULTS[one['result']]}.", "yellow")

@@ -101,5 +101,5 @@ def unset_some(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def _checked(changes: list[str]) -> list[str]:
-    words.pairs(changes, "config set")
+    words.pairs(changes, "config set", "btmctl config set training.seed=7")
     return changes

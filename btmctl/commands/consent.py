@@ -70,6 +70,8 @@ def grant_one(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def revoke_one(arguments: argparse.Namespace, session: Session) -> int:
+    # Nobody is asked about a dataset that is not there.
+    session.client.get(f"/datasets/{arguments.dataset}")
     question = f"Take back all that is allowed with {arguments.dataset}?"
     if not session.confirm(question, otherwise="--yes takes it back."):
         raise Refused("Nothing was taken back.", "", "", code="declined")

@@ -73,7 +73,9 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def add_one(arguments: argparse.Namespace, session: Session) -> int:
-    mapping = {role: str(column) for role, column in words.pairs(arguments.map, "--map").items()}
+    mapping = {
+        role: str(column) for role, column in words.pairs(arguments.map, "--map", "--map prompt=question").items()
+    }
     added = sources.add_dataset(
         arguments.path,
         session,

@@ -8,7 +8,7 @@ from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
-from btmctl.training import forecast_fields, show_plan
+from btmctl.training import amount, forecast_fields, show_plan
 
 WHICH = "id, beginning of an id, name, or last"
 
@@ -113,10 +113,10 @@ PAIR_FIGURES = ("margin", "accuracy")
 
 
 def _outcome(score: Document) -> str:
-    amount = words.span(score["outcome"]) if score["quantity"] == "time" else words.size(score["outcome"])
+    took = words.span(score["outcome"]) if score["quantity"] == "time" else amount(score["outcome"])
     said = score["forecast"]
     held = said["low"] <= score["outcome"] <= said["high"]
-    return amount if held else f"{amount} (outside the range)"
+    return took if held else f"{took} (outside the range)"
 
 
 def _parts(job: Document, output: Output) -> None:

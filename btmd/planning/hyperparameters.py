@@ -61,7 +61,8 @@ class Hyperparameter:
         shown = str(given) if isinstance(given, (int, float, bool)) else repr(given)
         if len(shown) > 60:
             shown = shown[:57] + "..."
-        return InvalidValue(f"{self.key} cannot be {shown}: it must be {self.range_text}.", hint=self.meaning)
+        hint = f"{self.meaning} `btmctl plan MODEL DATASET` shows what is chosen where you name none."
+        return InvalidValue(f"{self.key} cannot be {shown}: it must be {self.range_text}.", hint=hint)
 
     def _read_bool(self, given: object) -> bool:
         if isinstance(given, bool):

@@ -1,5 +1,6 @@
 """What holds for every command: three lines on errors, exit codes, nothing but JSON on standard output."""
 
+import io
 import json
 import re
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from btmctl.__main__ import COMMANDS, main
+from btmctl.output import Output
+from btmctl.training import amount
+from btmd.domain.units import format_bytes
 from tests.btmctl.conftest import Btmctl
 from tests.btmctl.small_server import Request, SmallServer, chunked
 
@@ -195,3 +199,42 @@ def test_the_quickstart_folder_is_only_looked_at_when_no_socket_was_named(
     assert places.candidates(None, {**environment, "BTMD_SOCKET": "/env"}) == ["/env"]
     assert places.candidates("/named", {**environment, "BTMD_SOCKET": "/env"}) == ["/named"]
     assert places.candidates(None, {**environment, "BTMD_STATE_DIR": "/own"})[0] == "/own/btmd.sock"
+
+
+class Terminal(io.StringIO):
+    """Takes what is written, and says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_long_texts_are_broken_between_words_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out, err = Terminal(), Terminal()
+    output = Output(stdout=out, stderr=err, environment={"NO_COLOR": "1"})
+    output.fields([("for", "A preset that shows quickly whether model and data suit each other."), ("path", "/" * 60)])
+    output.problem("It cannot be done.", "The answer to this is longer than a line of the terminal.", "")
+    assert out.getvalue().splitlines() == [
+        "for   A preset that shows quickly",
+        "      whether model and data suit each",
+        "      other.",
+        "path  " + "/" * 60,
+    ]
+    assert err.getvalue().splitlines()[1:] == [
+        "  why: The answer to this is longer than",
+        "       a line of the terminal.",
+    ]
+
+
+def test_a_hint_about_values_shows_the_command_that_was_typed(btmctl: Btmctl, server: SmallServer) -> None:
+    assert "try: btmctl config set training.seed=7" in btmctl("config", "set", "seed")[2]
+    assert "--limit: 'many' is no number." in btmctl("jobs", "list", "--limit", "many")[2]
+
+
+def test_nobody_is_asked_about_a_dataset_that_is_not_there(btmctl: Btmctl, server: SmallServer) -> None:
+    assert btmctl("consent", "revoke", "nothing")[0] == 5
+
+
+def test_what_a_job_took_is_told_in_the_units_of_its_forecast() -> None:
+    for size_bytes in (2048, 900 * 1024**2, 1.4 * 1024**3, 12.6 * 1024**3):
+        assert amount(size_bytes) == format_bytes(size_bytes)
