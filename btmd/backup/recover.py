@@ -107,6 +107,9 @@ def _newest_full(repository: Repository, summaries: list[Summary], ring: KeyRing
     """The newest full backup that the ring opens, and the ids of newer ones that it does not open."""
     found = newest(summaries, "full")
     if not found:
+        # One whose manifest is damaged is there all the same: it is named as what it is.
+        for name in repository.folder.manifest_ids():
+            repository.check_bytes(name)
         raise BackupNotFound(
             f"{repository.folder.path} holds no full backup of the store {ring.store_id}.",
             hint="Configuration backups bring settings back into a running daemon: `btmctl restore --backup ID`.",

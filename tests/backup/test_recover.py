@@ -102,7 +102,14 @@ def test_the_database_that_was_there_is_kept_with_its_write_ahead_log(place: Pla
 
 
 @pytest.mark.parametrize(
-    ("what", "error"), [("cut", Damaged), ("gone", PartMissing), ("swapped", Tampered), ("ring gone", PartMissing)]
+    ("what", "error"),
+    [
+        ("cut", Damaged),
+        ("gone", PartMissing),
+        ("swapped", Tampered),
+        ("ring gone", PartMissing),
+        ("manifests spoiled", Damaged),
+    ],
 )
 def test_half_a_backup_is_named_and_changes_nothing(
     place: Place, tmp_path: Path, what: str, error: type[BtmdError]
@@ -118,6 +125,9 @@ def test_half_a_backup_is_named_and_changes_nothing(
             second.unlink()
         case "swapped":
             first.write_bytes(second.read_bytes())
+        case "manifests spoiled":
+            for manifest in (place.target / "manifests").iterdir():
+                manifest.write_bytes(manifest.read_bytes()[:-40])
         case _:
             shutil.rmtree(place.target / "rings")
     machine = tmp_path / "machine"
