@@ -1,7 +1,6 @@
 """The live screen of a training."""
 
 import time
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -9,9 +8,7 @@ from rich.text import Text
 
 from btmctl.client import Document
 from btmctl.output import clean
-
-if TYPE_CHECKING:
-    from btmctl.watch import Forecast
+from btmctl.training import Forecast
 
 FRAMES_PER_S = 2
 WIDEST_BAR = 60
@@ -31,7 +28,7 @@ class LiveView:
         )
         self._started = False
 
-    def show(self, progress: Document, forecast: "Forecast") -> None:
+    def show(self, progress: Document, forecast: Forecast) -> None:
         self._progress, self._forecast = progress, forecast
         self._received_s, self._away = time.monotonic(), ""
         if not self._started:
@@ -54,7 +51,7 @@ class LiveView:
 
 
 def screen(
-    progress: Document, width: int, age_s: float = 0.0, away: str = "", forecast: "Forecast | None" = None
+    progress: Document, width: int, age_s: float = 0.0, away: str = "", forecast: Forecast | None = None
 ) -> Group:
     """Everything about a training that fits ``width`` columns; ``age_s`` is how old the progress is.
 
@@ -85,7 +82,7 @@ def _bar(percentage: float, width: int) -> Text:
     return Text.assemble(("█" * full, "green"), ("░" * (room - full), "dim"), f" {percentage:5.1f} %")
 
 
-def _facts(progress: Document, age_s: float, forecast: "Forecast") -> list[tuple[str, str]]:
+def _facts(progress: Document, age_s: float, forecast: Forecast) -> list[tuple[str, str]]:
     working = progress["state"] not in ("queued", "paused", "needs_attention")
     elapsed_s = float(progress.get("elapsed_s") or 0.0) + (age_s if working else 0.0)
     facts: list[tuple[str, str]] = [("state", str(progress["status"]))]
@@ -107,7 +104,7 @@ def _facts(progress: Document, age_s: float, forecast: "Forecast") -> list[tuple
     return facts + _to_come(progress, forecast)
 
 
-def _to_come(progress: Document, forecast: "Forecast") -> list[tuple[str, str]]:
+def _to_come(progress: Document, forecast: Forecast) -> list[tuple[str, str]]:
     if forecast:
         return [(f"forecast {name}", f"{said} in all" if name == "time" else str(said)) for name, said in forecast]
     if progress["state"] == "evaluating":

@@ -7,6 +7,9 @@ from btmctl.client import Document
 from btmctl.output import Output
 from btmctl.session import Session
 
+Forecast = list[tuple[str, object]]
+"""What a training takes, as foretold, by name; each a range that nine outcomes in ten fall into."""
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -44,8 +47,8 @@ def request(arguments: argparse.Namespace, session: Session) -> Document:
     return body
 
 
-def forecast_fields(document: Document) -> list[tuple[str, object]]:
-    """What a training takes, as foretold; each a range that nine outcomes in ten fall into."""
+def forecast_fields(document: Document) -> Forecast:
+    """The forecast in a job's or a plan's document; empty where there is none."""
     said = document.get("forecast_texts") or {}
     named = (
         ("time", "time"),

@@ -8,7 +8,7 @@ from btmctl.client import Document
 from btmctl.errors import DONE, FAILED, INTERRUPTED, ConnectionLost, ServerRefused, Unreachable
 from btmctl.output import Output
 from btmctl.session import Session
-from btmctl.training import forecast_fields
+from btmctl.training import Forecast, forecast_fields
 
 ENDED = ("completed", "failed", "cancelled")
 RESTING = (*ENDED, "paused")
@@ -19,12 +19,8 @@ SILENCE_S = 60.0
 """The daemon sends a sign of life every 15 s; after four of them missed it counts as away."""
 
 
-Forecast = list[tuple[str, object]]
-"""What the training takes, as foretold, by name; empty once real figures have come."""
-
-
 class View(Protocol):
-    """Somewhere to show progress."""
+    """Somewhere to show progress; the forecast is empty once real figures have come."""
 
     def show(self, progress: Document, forecast: Forecast) -> None: ...
 
