@@ -1,7 +1,12 @@
 """The best preset for a model that is registered, only on the disk, only a name, or none that can be trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from btmd.domain.hardware import Hardware
+from btmd.hardware import probe
 from tests.fixtures.daemon import Client, ThreadedDaemon, rows
 from tests.fixtures.tiny_families import make_roberta
 from tests.fixtures.tiny_model import make_tiny_llama
@@ -61,3 +66,27 @@ def test_a_plan_takes_an_id_of_the_local_cache(client: Client, daemon: ThreadedD
     assert client.post("/plans", asked).ok()["model_id"] == "org-planned"
     problem = client.post("/plans", {**asked, "model_id": "org/elsewhere"}).refused(404, "model_not_found")
     assert "btmctl models pull org/elsewhere" in problem["hint"]
+
+
+def test_a_simpler_preset_that_was_allowed_is_the_jobs_own(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.add_model(make_tiny_llama(folder / "crowded"))
+    client.add_dataset(rows(), "crowded-facts")
+    client.patch("/settings", {"changes": {"disk.reserve_gb": 0}}).ok()
+    asked = {"model_id": "crowded", "dataset_id": "crowded-facts", "preset_name": "chat_fine_tune"}
+    whole, adapter = (
+        client.post("/plans", {**asked, "preset_name": name}).ok()["disk"]["total_bytes"]
+        for name in ("chat_fine_tune", "quick_test")
+    )
+    assert adapter < whole
+
+    def crowded(state_dir: Path) -> Hardware:
+        found = probe(state_dir)
+        return replace(found, disk=replace(found.disk, free_bytes=adapter))
+
+    monkeypatch.setattr("btmd.jobs.submission.probe", crowded)
+    assert client.post("/plans", asked).json["code"] == "not_enough_disk"
+    plan = client.post("/plans", {**asked, "allow": ["simpler"]}).ok()
+    assert (plan["preset"], plan["preset_name"]) == ("quick_test", "Quick Test")
+    assert "a simpler one was allowed" in plan["preset_reason"]
