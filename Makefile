@@ -104,9 +104,9 @@ proof-systemd: dev
 # Spoiled headers of GGUF and safetensors files, ten minutes each.
 proof-parsers: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/inspection/test_parser_fuzz.py
-# A hundred kills of each operation on backups, full disks and read-only folders: the disks need root.
+# Damaged backups, a hundred kills of each operation on them, full disks and read-only folders: the disks need root.
 proof-backup-faults: dev
-	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/faults/test_backup_kill.py \
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/backup/test_damage.py tests/faults/test_backup_kill.py \
 	  tests/faults/test_backup_disk.py
 # A hundred kills each of factory reset, migration and falling back, and every way to break a start as a process.
 proof-taking-back: dev

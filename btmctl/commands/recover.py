@@ -102,6 +102,9 @@ def _tell(done: Document, state_dir: str, output: Output) -> None:
             ("what was there", done["kept"]),
         ]
     )
+    if done["unreadable"]:
+        names = ", ".join(done["unreadable"])
+        output.say(f"Perhaps newer, but damaged, so that they could not be used: {names}.", "yellow")
     if done["unopened"]:
         output.say(f"Newer, but this key does not open them: {', '.join(done['unopened'])}.", "yellow")
     for problem in done["problems"]:

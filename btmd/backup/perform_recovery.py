@@ -66,6 +66,7 @@ def _recover(request: RecoverRequest, progress: Progress) -> RecoveredAnswer:
         problems=tuple(problems),
         omissions=tuple(ShownOmission(one.what, one.count, one.size_bytes, one.then) for one in manifest.omissions),
         unopened=recovered.unopened,
+        unreadable=recovered.unreadable,
     )
 
 

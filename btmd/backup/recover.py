@@ -23,7 +23,8 @@ from btmd.store.swap import finish_swap, swap_in
 class Recovered(msgspec.Struct, frozen=True):
     """The new database's head, and the backup it was made from. ``kept`` is the database that stood there before.
 
-    ``unopened`` are newer full backups that the given key does not open.
+    ``unopened`` are newer full backups that the given key does not open; ``unreadable`` those whose manifests are
+    damaged, so that nobody can tell whether they are newer.
     What the backup could not hold is in ``manifest.omissions``; its artefacts are still to be brought back.
     """
 
@@ -33,6 +34,7 @@ class Recovered(msgspec.Struct, frozen=True):
     ring: KeyRing
     kept: Path | None
     unopened: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def recover(
@@ -78,7 +80,8 @@ def recover(
             if not path.with_name(path.name + ".swap").exists():
                 remove_left_over(aside)
             raise
-    return Recovered(head, name[:ID_DIGITS], manifest, ring, kept, unopened)
+    unreadable = tuple(one.backup_id for one in repository.unreadable())
+    return Recovered(head, name[:ID_DIGITS], manifest, ring, kept, unopened, unreadable)
 
 
 def rebuild_backup(

@@ -284,6 +284,10 @@ class Repository:
         """The backups of one store that can be read, newest first; needs no key."""
         return [one for one in newest(self._summaries()) if one.header is not None and one.header.store_id == store_id]
 
+    def unreadable(self) -> list[Summary]:
+        """The manifests that cannot be read; of what store, kind and time they are, nobody can tell."""
+        return [one for one in self._summaries() if one.header is None]
+
     def _summaries(self) -> list[Summary]:
         found = []
         for name in self.folder.manifest_ids():

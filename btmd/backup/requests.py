@@ -374,7 +374,10 @@ class BroughtBackAnswer(msgspec.Struct, frozen=True):
 
 
 class RecoveredAnswer(msgspec.Struct, frozen=True):
-    """``kept``: where the database that was there stands now; ``unopened``: newer backups that need another key."""
+    """``kept``: where the database that was there stands now; ``unopened``: newer backups that need another key.
+
+    ``unreadable``: backups whose manifests are damaged and that may be newer.
+    """
 
     backup_id: str
     created_at_us: int
@@ -387,6 +390,7 @@ class RecoveredAnswer(msgspec.Struct, frozen=True):
     problems: tuple[ArtefactProblem, ...]
     omissions: tuple[ShownOmission, ...]
     unopened: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 class AuditAnswer(msgspec.Struct, frozen=True):

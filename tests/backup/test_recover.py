@@ -254,6 +254,16 @@ def test_the_newest_backup_that_the_key_opens_is_taken_and_newer_ones_are_named(
         recovered(place, tmp_path / "other", store_id="zz")
 
 
+def test_an_older_backup_is_not_taken_without_a_word_where_the_newest_is_damaged(place: Place, tmp_path: Path) -> None:
+    older = place.backup()
+    append(place.database, 20, seed=2)
+    newer = place.backup()
+    manifest = place.target / "manifests" / newer.name
+    manifest.write_bytes(manifest.read_bytes()[:-40])
+    result = recovered(place, tmp_path / "machine")
+    assert (result.backup_id, result.unreadable) == (older.name[:16], (newer.name[:16],))
+
+
 def test_a_log_that_tells_of_keys_gets_no_new_ones(tmp_path: Path) -> None:
     keys = Keys(tmp_path / "keys", made_before=True)
     for make in (True, False):
