@@ -7,7 +7,7 @@ import msgspec
 
 from btmd.backup.requests import ListedBackup
 from btmd.domain.backup import BackupFacts
-from btmd.errors import BackupNotFound, BtmdError, PartMissing, all_errors
+from btmd.errors import BackupFolderUnusable, BtmdError, PartMissing, all_errors
 from btmd.projections.backup import BackupRow
 
 MANIFEST_NAME = re.compile(r"[0-9a-f]{64}")
@@ -37,9 +37,9 @@ def manifests_in(folder: str) -> frozenset[str] | None:
 
 
 def require_reach(row: BackupRow) -> None:
-    """Raises BackupNotFound where the folder is not there."""
+    """Raises BackupFolderUnusable where the folder is not there."""
     if manifests_in(row.folder) is None:
-        raise BackupNotFound(
+        raise BackupFolderUnusable(
             f"The backup {row.backup_id} is in {row.folder}, which is out of reach.", hint="Is the disk or stick there?"
         )
 

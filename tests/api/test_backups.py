@@ -234,7 +234,7 @@ def test_one_that_is_gone_is_struck_off_by_deleting_it(client: Client) -> None:
     Path(made["backup_path"]).unlink()
     client.post(f"/backups/{made['backup_id']}/verify").refused(503, "part_missing")
     client.send("DELETE", f"/backup/{made['backup_id']}").ok()
-    client.post(f"/backups/{made['backup_id']}/verify").refused(404, "backup_not_found")
+    client.post(f"/backups/{made['backup_id']}/verify").refused(503, "backup_folder_unusable")
     assert "gone" not in " ".join(client.get("/status").ok()["reminders"])
 
 
@@ -248,7 +248,7 @@ def test_into_another_folder_which_holds_no_key(client: Client, folder: Path) ->
     stick.rename(folder / "taken away")
     (away,) = [one for one in client.get("/backups").ok() if one["backup_id"] == made["backup_id"]]
     assert (away["reachable"], away["frees_mb"]) == (False, None)
-    client.post(f"/backups/{made['backup_id']}/verify").refused(404, "backup_not_found")
+    client.post(f"/backups/{made['backup_id']}/verify").refused(503, "backup_folder_unusable")
     assert client.post("/backups/verify").ok()["out_of_reach"] == [str(stick)]
     (folder / "taken away").rename(stick)
     assert client.post(f"/backups/{made['backup_id']}/verify").ok()["ok"]
