@@ -234,7 +234,7 @@ def test_one_that_is_gone_is_struck_off_by_deleting_it(client: Client) -> None:
     Path(made["backup_path"]).unlink()
     client.post(f"/backups/{made['backup_id']}/verify").refused(503, "part_missing")
     client.send("DELETE", f"/backup/{made['backup_id']}").ok()
-    client.post(f"/backups/{made['backup_id']}/verify").refused(503, "backup_folder_unusable")
+    client.post(f"/backups/{made['backup_id']}/verify").refused(404, "backup_not_found")
     assert "gone" not in " ".join(client.get("/status").ok()["reminders"])
 
 
