@@ -86,7 +86,7 @@ async def check_moments(store: Store, clocks: Clocks, wall: Wall) -> None:
         assert all(f"event {seq}," in refusal.value.detail for seq in meant[:10]), moment_us
 
 
-@settings(max_examples=400 if PROOF else 12, deadline=None)
+@settings(max_examples=400 if PROOF else 12)
 @given(steps=STEPS)
 def test_whatever_is_done_to_the_clock_the_log_grows_and_moments_are_found(steps: list[tuple[str, int]]) -> None:
     async def run(folder: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_text_is_its_own_key() -> None:
     fraction=st.floats(0.01, 0.9),
     seed=st.integers(-(2**63), 2**63),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_prompt_is_on_both_sides(questions: list[int], fraction: float, seed: int) -> None:
     keys = [row_key(asked(str(question))) for question in questions]
     split = split_rows(keys, [None] * len(keys), fraction=fraction, seed=seed)

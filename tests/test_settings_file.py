@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btmd.domain.settings_schema import SCHEMA, Setting, Value
+from btmd.files import watched_file
 from btmd.files.watched_file import FileWrong, read_content, remove_content, replace_content
 from btmd.settings.file import SettingsFileWrong, line_of, read_values, rendered, written
 
@@ -141,6 +142,42 @@ def test_links_and_other_things_are_not_followed(tmp_path: Path) -> None:
         read_content(path)
     path.unlink()
     assert read_content(path) is None
+
+
+def test_a_save_onto_a_content_that_is_just_taken_back_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes(b"old")
+    seen = read_content(path)
+    path.write_bytes(b"a first save")
+    swap, saves = watched_file._swap, [b"a second save"]
+
+    def swap_then_save(one: Path, other: Path) -> bool:
+        done = swap(one, other)
+        if saves:
+            (tmp_path / "beside").write_bytes(saves.pop())
+            (tmp_path / "beside").rename(path)
+        return done
+
+    monkeypatch.setattr(watched_file, "_swap", swap_then_save)
+    assert watched_file.replace_content(path, seen, b"the daemon's") is False
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"a second save", ["settings.toml"])
+
+
+def test_a_save_while_a_removal_is_taken_back_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"old")
+    seen = read_content(path)
+    assert seen is not None
+    path.write_bytes(b"a first save")
+    rename = os.rename
+
+    def rename_then_save(one: Path, other: Path) -> None:
+        rename(one, other)
+        path.write_bytes(b"a second save")
+
+    monkeypatch.setattr(watched_file.os, "rename", rename_then_save)
+    assert remove_content(path, seen) is False
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"a second save", ["mine.toml"])
 
 
 def test_only_what_was_looked_at_is_removed(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def replace_content(path: Path, expected: Content | None, data: bytes) -> bool:
                 os.link(aside, path)
             except FileExistsError:
                 return False
-        elif not _exchange(aside, path, expected):
+        elif not _exchange(aside, path, expected, data):
             return False
         sync_folder(path.parent)
         return True
@@ -93,7 +93,7 @@ def replace_content(path: Path, expected: Content | None, data: bytes) -> bool:
         aside.unlink(missing_ok=True)
 
 
-def _exchange(aside: Path, path: Path, expected: Content) -> bool:
+def _exchange(aside: Path, path: Path, expected: Content, data: bytes) -> bool:
     if not _swap(aside, path):
         # A file system that cannot exchange: look as late as possible.
         found = read_content(path)
@@ -101,10 +101,17 @@ def _exchange(aside: Path, path: Path, expected: Content) -> bool:
             return False
         os.replace(aside, path)
         return True
-    if aside.is_symlink() or not aside.is_file() or aside.read_bytes() != expected.data:
+    if _holds(aside, expected.data):
+        return True
+    _swap(aside, path)
+    if not _holds(aside, data):
+        # Somebody saved onto what was ours for a moment; theirs is the newest.
         _swap(aside, path)
-        return False
-    return True
+    return False
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    return not path.is_symlink() and path.is_file() and path.read_bytes() == data
 
 
 def _swap(one: Path, other: Path) -> bool:
@@ -132,9 +139,22 @@ def remove_content(path: Path, expected: Content) -> bool:
         os.rename(path, aside)
     except FileNotFoundError:
         return False
-    if aside.is_symlink() or not aside.is_file() or aside.read_bytes() != expected.data:
-        os.rename(aside, path)
+    if not _holds(aside, expected.data):
+        _put_back(aside, path)
         return False
     aside.unlink()
     sync_folder(path.parent)
     return True
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Give ``path`` back what stood there, unless something newer was saved meanwhile."""
+    try:
+        os.link(aside, path, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except OSError:
+        # A folder, or a file system without links.
+        os.rename(aside, path)
+        return
+    aside.unlink()

@@ -28,14 +28,17 @@ def sed(path: Path, before: str, after: str) -> None:
 
 
 def vim(path: Path, before: str, after: str) -> None:
-    """Vim writes a new file and moves it, or writes in place and keeps a copy beside, as it sees fit."""
-    command = ["vim", "-u", "NONE", "-es", "-n", "-c", f"%s/{before}/{after}/e", "-c", "wq", str(path)]
+    """Vim writes a new file and moves it, or writes in place and keeps a copy beside, as it sees fit.
+
+    It asks before it writes over a file that changed since it was read; this person says yes.
+    """
+    command = ["vim", "-u", "NONE", "-es", "-n", "-c", f"%s/{before}/{after}/e", "-c", "wq!", str(path)]
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
 
 
 def vim_with_copies(path: Path, before: str, after: str) -> None:
     options = ["-c", "set backup writebackup backupcopy=no swapfile"]
-    command = ["vim", "-u", "NONE", "-es", *options, "-c", f"%s/{before}/{after}/e", "-c", "wq", str(path)]
+    command = ["vim", "-u", "NONE", "-es", *options, "-c", f"%s/{before}/{after}/e", "-c", "wq!", str(path)]
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
 
 

@@ -282,7 +282,7 @@ class AnyLife(RuleBasedStateMachine):
 
 
 TestAnyLife = AnyLife.TestCase
-TestAnyLife.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyLife.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_a_changed_model_fails_with_the_command_that_takes_it_as_it_is() -> None:

@@ -299,7 +299,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 @given(content=st.binary(max_size=400), name=st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.txt", "a"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_are_read_or_refused(content: bytes, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("any")
     try:
@@ -314,7 +314,7 @@ def test_any_bytes_are_read_or_refused(content: bytes, name: str, tmp_path_facto
     rows=st.lists(st.text(min_size=1, max_size=40).filter(str.strip), min_size=1, max_size=12),
     cut=st.integers(1, 30),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_json_list_says_the_same_as_its_lines_and_is_refused_when_cut(
     rows: list[str], cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

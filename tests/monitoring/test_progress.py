@@ -138,7 +138,7 @@ def test_a_trainer_that_hangs_does_not_come_nearer_to_its_end() -> None:
     st.lists(st.floats(0, 100), min_size=2, max_size=300),
     st.integers(0, 10**9),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_range_holds_the_middle_whatever_the_ticks(step: int, more: int, paces: list[float], late_us: int) -> None:
     elapsed, seen = 0.0, []
     for number, pace in enumerate(paces[-step:], 1):

@@ -117,7 +117,7 @@ LOSSES = st.none() | st.floats(0, 100)
     st.integers(1, 50),
     st.floats(1e-8, 0.1),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_words_always_agree_with_the_figures(
     before: float | None, after: float | None, best: int, ended_by: str, epochs: int, rate: float
 ) -> None:

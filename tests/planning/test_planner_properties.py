@@ -73,7 +73,7 @@ def planned(request: PlanRequest) -> Plan | None:
 
 
 @given(requests())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_plan_fits_keeps_its_batch_and_is_bounded(request: PlanRequest) -> None:
     made = planned(request)
     if made is None:
@@ -96,7 +96,7 @@ def test_every_plan_fits_keeps_its_batch_and_is_bounded(request: PlanRequest) ->
 
 
 @given(requests())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_value_of_a_plan_could_be_set_by_hand(request: PlanRequest) -> None:
     made = planned(request)
     if made is not None:
@@ -105,7 +105,7 @@ def test_every_value_of_a_plan_could_be_set_by_hand(request: PlanRequest) -> Non
 
 
 @given(requests(), MEMORY_GB)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_more_memory_never_makes_a_worse_plan(request: PlanRequest, more_gb: float) -> None:
     before = planned(request)
     more = int(more_gb * GB)
@@ -131,7 +131,7 @@ def test_more_memory_never_makes_a_worse_plan(request: PlanRequest, more_gb: flo
 
 
 @given(requests())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_permission_only_turns_refusals_into_plans(request: PlanRequest) -> None:
     strict = planned(replace(request, allow=frozenset()))
     if strict is not None:
@@ -146,7 +146,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(HYPERPARAMETERS)) | st.text(max_size=200), JSON, max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_override_does_worse_than_a_clear_refusal(overrides: dict[str, object]) -> None:
     try:
         chosen = read_overrides(overrides)

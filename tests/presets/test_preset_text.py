@@ -49,7 +49,7 @@ PRESETS = st.builds(
 
 
 @given(PRESETS, PRESETS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_what_is_written_is_read_again(first: Preset, second: Preset) -> None:
     text = rendered(first)
     assert parse_preset(text, "mine.toml") == first

@@ -216,7 +216,7 @@ def test_a_misspelt_key_names_the_nearest() -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_text_does_worse_than_a_refusal(data: st.DataObject) -> None:
     lines = GOOD.splitlines()
     text = data.draw(st.text(max_size=60) | st.sampled_from([*lines, "x = [[[", "a.b.c = 1", "[[hyperparameters]]"]))

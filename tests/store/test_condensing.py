@@ -229,7 +229,7 @@ async def carry_out(store: Store, clocks: Clocks, log: list[Recorded], step: tup
     clocks.advance(1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=st.lists(STEPS, min_size=4, max_size=25), questions=st.lists(QUESTIONS, min_size=1, max_size=6))
 def test_any_mixture_of_appending_and_condensing_reads_as_the_same_log(
     steps: list[tuple[str, Any, Any]], questions: list[dict[str, Any]]

@@ -53,13 +53,13 @@ def values(rows: Sequence[Recorded]) -> list[tuple[object, ...]]:
     return [row.row() for row in rows]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs())
 def test_rows_come_back_bit_for_bit(rows: list[Recorded]) -> None:
     assert values(unpack_rows(pack_rows(rows))) == values(rows)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs(), st.integers(0, 29))
 def test_a_row_that_was_changed_is_not_backed_up(rows: list[Recorded], which: int) -> None:
     row = rows[which % len(rows)]

@@ -128,7 +128,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Datas
     return load(path, encoder, write_rows(path, count=24))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(batch_size=st.integers(1, 25), seed=st.integers(0, 2**63), epoch=st.integers(0, 5))
 def test_each_epoch_sees_every_row_once_whatever_the_batch_size(
     dataset: Dataset, batch_size: int, seed: int, epoch: int
