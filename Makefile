@@ -114,7 +114,7 @@ proof-taking-back: dev
 	  tests/daemon/test_falling_back.py
 # Ten thousand random changes each of settings and own presets, in every way there is, against plain dictionaries.
 proof-history: dev
-	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 \
+	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 -n 6 --dist load \
 	  tests/test_settings_as_history.py tests/test_presets_as_history.py tests/test_everything_as_history.py
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
