@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, MutableMapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -196,13 +197,14 @@ class PresetMirror(Mirror):
         await self._handler.handle(RejectPresetFile(self._key, sha256, error.line, error.detail), actor=actor)
 
     async def _taken_back(self, changes: Mapping[str, Any]) -> tuple[str, ...]:
-        """The values that become what they were before a change that somebody made in another way."""
+        """The values that become what they were before the changes that others made since the file made one."""
         found = []
         history = await changes_of_preset(self._store, self._key)
         for key, value in changes.items():
-            newest = next((one for one in history if any(name == key for name, _, _ in one.differences)), None)
-            if newest is not None and newest.actor.name != "file":
-                found += [name for name, before, _ in newest.differences if name == key and before == value]
+            of_key = ((one.actor.name, before) for one in history for name, before, _ in one.differences if name == key)
+            by_others = takewhile(lambda one: one[0] != "file", of_key)
+            if any(before == value for _, before in by_others):
+                found.append(key)
         return tuple(found)
 
     async def _state(self) -> PresetState:

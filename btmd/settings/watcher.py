@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,12 @@ class SettingsMirror(Mirror):
         await self._handler.handle(RejectFile(sha256, error.line, error.detail), actor=actor)
 
     async def _taken_back(self, changes: Mapping[str, Value | None]) -> tuple[str, ...]:
-        """The settings that get the value of before a change that somebody made in another way."""
+        """The settings that get a value of before the changes that others made since the file made one."""
         found = []
         for key, value in changes.items():
-            newest = await self._history.changes(key=key, limit=1)
-            if newest and newest[0].actor.name != "file" and newest[0].before[key] == value:
+            newest_first = await self._history.changes(key=key)
+            by_others = takewhile(lambda one: one.actor.name != "file", newest_first)
+            if any(one.before[key] == value for one in by_others):
                 found.append(key)
         return tuple(found)
 
