@@ -1,6 +1,7 @@
 """The text of settings.toml: values, lines of mistakes, comments that stay, and a replacement that loses no save."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from btmd.domain.settings_schema import SCHEMA, Setting, Value
 from btmd.files import watched_file
-from btmd.files.watched_file import FileWrong, read_content, remove_content, replace_content
+from btmd.files.watched_file import Content, FileWrong, read_content, remove_content, replace_content
 from btmd.settings.file import SettingsFileWrong, line_of, read_values, rendered, written
 
 BY_HAND = """\
@@ -161,6 +162,21 @@ def test_a_save_onto_a_content_that_is_just_taken_back_stays(tmp_path: Path, mon
     monkeypatch.setattr(watched_file, "_swap", swap_then_save)
     assert watched_file.replace_content(path, seen, b"the daemon's") is False
     assert (path.read_bytes(), os.listdir(tmp_path)) == (b"a second save", ["settings.toml"])
+
+
+@pytest.mark.parametrize("change", [lambda path, seen: replace_content(path, seen, b"the daemon's"), remove_content])
+def test_a_file_that_an_editor_has_opened_to_write_is_left_to_it(
+    tmp_path: Path, change: Callable[[Path, Content | None], bool]
+) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes(b"old")
+    seen = read_content(path)
+    with path.open("r+b") as editor:
+        assert change(path, seen) is False
+        editor.truncate()
+        editor.write(b"a person's")
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"a person's", ["settings.toml"])
+    assert change(path, read_content(path)) is True
 
 
 def test_a_save_while_a_removal_is_taken_back_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

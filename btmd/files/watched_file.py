@@ -2,7 +2,9 @@
 
 import ctypes
 import errno
+import fcntl
 import os
+import signal
 import stat
 from dataclasses import dataclass
 from functools import cache
@@ -101,12 +103,32 @@ def _exchange(aside: Path, path: Path, expected: Content, data: bytes) -> bool:
             return False
         os.replace(aside, path)
         return True
-    if _holds(aside, expected.data):
+    if _rests(aside, expected.data):
         return True
     _swap(aside, path)
     if not _holds(aside, data):
         # Somebody saved onto what was ours for a moment; theirs is the newest.
         _swap(aside, path)
+    return False
+
+
+def _rests(path: Path, data: bytes) -> bool:
+    """Whether the file holds ``data`` and nobody has it open to write something else."""
+    return _holds(path, data) and not _is_open_for_writing(path) and _holds(path, data)
+
+
+def _is_open_for_writing(path: Path) -> bool:
+    """What the kernel says, which grants no lease then; False where it cannot tell, as for a file of somebody else."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # The usual signal for a lease that somebody waits for ends a process; this one is ignored.
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as problem:
+        return problem.errno == errno.EAGAIN
+    finally:
+        os.close(file)
     return False
 
 
@@ -139,7 +161,7 @@ def remove_content(path: Path, expected: Content) -> bool:
         os.rename(path, aside)
     except FileNotFoundError:
         return False
-    if not _holds(aside, expected.data):
+    if not _rests(aside, expected.data):
         _put_back(aside, path)
         return False
     aside.unlink()

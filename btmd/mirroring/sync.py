@@ -195,7 +195,7 @@ class FileSync:
             self._remember(Memory((made,)))
         else:
             self._remember(Memory(before))
-            self._again()
+            await self._look_again()
 
     async def _remove(self, content: Content | None) -> None:
         if content is not None:
@@ -203,9 +203,14 @@ class FileSync:
             self._remember(Memory((Synced(ABSENT, {}), *before)))
             if not await anyio.to_thread.run_sync(remove_content, self._path, content):
                 self._remember(Memory(before))
-                self._again()
+                await self._look_again()
                 return
         self._remember(Memory())
+
+    async def _look_again(self) -> None:
+        """Soon, but not at once: an editor may keep the file open to write for as long as it likes."""
+        await anyio.sleep(STILL_S)
+        self._again()
 
     def _is_known(self, content: Content | None) -> bool:
         """Whether this is no edit; the memory then says which of the known contents it is."""
