@@ -21,6 +21,8 @@ PROOF = bool(os.environ.get("BTMD_PROOF"))
 SAVES = 60 if PROOF else 12
 LONGEST_REST_S = 1.5
 Editor = Callable[[Path, str, str], None]
+KEEP_MINE = "autocmd FileChangedShell * let v:fcs_choice = ''"
+"""Vim's question whether to load what changed on the disk, answered; without anybody to ask it ends unsaved."""
 
 
 def sed(path: Path, before: str, after: str) -> None:
@@ -30,15 +32,41 @@ def sed(path: Path, before: str, after: str) -> None:
 def vim(path: Path, before: str, after: str) -> None:
     """Vim writes a new file and moves it, or writes in place and keeps a copy beside, as it sees fit.
 
-    It asks before it writes over a file that changed since it was read; this person says yes.
+    It asks before it writes over a file that changed since it was read; this person keeps their text and says yes.
     """
-    command = ["vim", "-u", "NONE", "-es", "-n", "-c", f"%s/{before}/{after}/e", "-c", "wq!", str(path)]
+    command = [
+        "vim",
+        "-u",
+        "NONE",
+        "-es",
+        "-n",
+        "-c",
+        KEEP_MINE,
+        "-c",
+        f"%s/{before}/{after}/e",
+        "-c",
+        "wq!",
+        str(path),
+    ]
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
 
 
 def vim_with_copies(path: Path, before: str, after: str) -> None:
     options = ["-c", "set backup writebackup backupcopy=no swapfile"]
-    command = ["vim", "-u", "NONE", "-es", *options, "-c", f"%s/{before}/{after}/e", "-c", "wq!", str(path)]
+    command = [
+        "vim",
+        "-u",
+        "NONE",
+        "-es",
+        *options,
+        "-c",
+        KEEP_MINE,
+        "-c",
+        f"%s/{before}/{after}/e",
+        "-c",
+        "wq!",
+        str(path),
+    ]
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
 
 
