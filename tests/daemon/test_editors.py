@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +22,6 @@ PROOF = bool(os.environ.get("BTMD_PROOF"))
 SAVES = 60 if PROOF else 12
 LONGEST_REST_S = 1.5
 Editor = Callable[[Path, str, str], None]
-KEEP_MINE = "autocmd FileChangedShell * let v:fcs_choice = ''"
-"""Vim's question whether to load what changed on the disk, answered; without anybody to ask it ends unsaved."""
 
 
 def sed(path: Path, before: str, after: str) -> None:
@@ -30,44 +29,25 @@ def sed(path: Path, before: str, after: str) -> None:
 
 
 def vim(path: Path, before: str, after: str) -> None:
-    """Vim writes a new file and moves it, or writes in place and keeps a copy beside, as it sees fit.
-
-    It asks before it writes over a file that changed since it was read; this person keeps their text and says yes.
-    """
-    command = [
-        "vim",
-        "-u",
-        "NONE",
-        "-es",
-        "-n",
-        "-c",
-        KEEP_MINE,
-        "-c",
-        f"%s/{before}/{after}/e",
-        "-c",
-        "wq!",
-        str(path),
-    ]
-    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
+    """Vim writes a new file and moves it, or writes in place and keeps a copy beside, as it sees fit."""
+    _until_saved(path, before, after, "set noswapfile")
 
 
 def vim_with_copies(path: Path, before: str, after: str) -> None:
-    options = ["-c", "set backup writebackup backupcopy=no swapfile"]
-    command = [
-        "vim",
-        "-u",
-        "NONE",
-        "-es",
-        *options,
-        "-c",
-        KEEP_MINE,
-        "-c",
-        f"%s/{before}/{after}/e",
-        "-c",
-        "wq!",
-        str(path),
-    ]
-    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
+    _until_saved(path, before, after, "set backup writebackup backupcopy=no swapfile")
+
+
+def _until_saved(path: Path, before: str, after: str, options: str) -> None:
+    """Where the file changes under its hands vim asks, and ends where nobody answers: its person opens it again."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "saved"
+        commands = (options, f"%s/{before}/{after}/e", f"write! | call writefile([], '{saved}')", "quit!")
+        for _ in range(20):
+            words = ["vim", "-u", "NONE", "-es", *(word for one in commands for word in ("-c", one)), str(path)]
+            subprocess.run(words, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=60)
+            if saved.exists():
+                return
+    raise AssertionError("vim never saved")
 
 
 def ed(path: Path, before: str, after: str) -> None:
