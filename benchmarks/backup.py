@@ -25,13 +25,12 @@ from btmd.backup.keys import Keys
 from btmd.backup.repository import Repository
 from btmd.backup.requests import CreatedAnswer, CreateRequest
 from btmd.child.caller import ask_child
-from btmd.domain.commands import DATASETS, JOBS, MACHINE, MODELS, SETTINGS
+from btmd.domain.commands import DECIDERS
 from btmd.domain.event import Actor, Event
 from btmd.domain.job_events import AttemptStarted, HeldOutLossMeasured, JobSubmitted, TrainingProgressed
 from btmd.domain.settings import SettingChanged
 from btmd.store.event_log import Store, StreamAppend
 
-DECIDERS = (SETTINGS, MODELS, DATASETS, JOBS, MACHINE)
 ACTOR = Actor(1000, 1000, 4242, (1000, 27), "someone")
 NEW_EVENTS = 20
 TICKS_PER_JOB = 190

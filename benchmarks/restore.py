@@ -224,6 +224,9 @@ def main() -> None:
     arguments = parser.parse_args()
     place = os.environ.get("BENCHMARK_FOLDER", CACHE)
     CACHE.mkdir(exist_ok=True)
+    # Made here, where no event loop runs yet.
+    for count in (SMALL, LARGE):
+        cached(count)
     with tempfile.TemporaryDirectory(dir=place) as name:
         small, large, first = asyncio.run(measure_restores(Path(name), arguments.rounds))
     selects, rebuilds = [], []
