@@ -22,10 +22,10 @@ from benchmarks.results import Figure, Topic, record
 from btmd.backup.create import BackupRequest, Created
 from btmd.backup.drill import drill
 from btmd.backup.keys import Keys
+from btmd.backup.perform import NOUNS
 from btmd.backup.repository import Repository
 from btmd.backup.requests import CreatedAnswer, CreateRequest
 from btmd.child.caller import ask_child
-from btmd.domain.commands import DECIDERS
 from btmd.domain.event import Actor, Event
 from btmd.domain.job_events import AttemptStarted, HeldOutLossMeasured, JobSubmitted, TrainingProgressed
 from btmd.domain.settings import SettingChanged
@@ -107,7 +107,7 @@ class Ours:
     def __init__(self, database: Path, target: Path) -> None:
         self._database = database
         self.target = target
-        self.repository = Repository(target, DECIDERS)
+        self.repository = Repository(target, NOUNS)
         self._keys = Keys(database.parent / "keys")
         connection = sqlite3.connect(database)
         self.ring = self._keys.open(connection.execute("SELECT store_id FROM meta").fetchone()[0], now_us())
@@ -181,7 +181,7 @@ def measure(folder: Path, events: int, rounds: int) -> dict[str, list[float]]:
         note("more_processor_ms", processor_s * 1e3)
         ours.repository.verify(made.name, ours.ring)
         if number == 0:
-            proof = drill(ours.repository, ours.ring, DECIDERS, folder, now_us=now_us())
+            proof = drill(ours.repository, ours.ring, NOUNS, folder, now_us=now_us())
             assert proof.proved, proof
             note("drill_s", proof.duration_us / 1e6)
         shutil.rmtree(ours.target)

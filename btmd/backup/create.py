@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -23,6 +24,7 @@ from btmd.backup.manifests import (
     write_manifest,
 )
 from btmd.backup.private_files import read_private
+from btmd.backup.row_check import FROM_ROWS, RowCheck
 from btmd.backup.sealed_file import Sealed, read_prologue
 from btmd.backup.segments import MAX_ROWS, parts_of, write_segment
 from btmd.backup.states import States, advanced
@@ -85,6 +87,7 @@ class Creation:
         keys: Keys,
         ring: KeyRing,
         deciders: Sequence[Decider],
+        database: Path,
         connection: sqlite3.Connection,
         request: BackupRequest,
         now_us: int,
@@ -92,6 +95,7 @@ class Creation:
         self._folder = folder
         self._keys = keys
         self._ring = ring
+        self._database = database
         self._connection = connection
         self._request = request
         self._now_us = now_us
@@ -111,7 +115,7 @@ class Creation:
         self._place_ring()
         base = self._base(summaries)
         known_artefacts = self._known_artefacts(summaries)
-        segments, state = self._write_rows(base)
+        segments, state = self._write_checked_rows(base)
         artefacts = self._write_artefacts(known_artefacts)
         parts = tuple(dict.fromkeys((*segments, *(artefact.object_id for artefact in artefacts))))
         sizes = dict(zip(base.segments, base.sizes, strict=False)) | self._sizes
@@ -228,14 +232,23 @@ class Creation:
 
     # --- rows ----------------------------------------------------------------------------------
 
-    def _write_rows(self, base: _Base) -> tuple[list[str], int]:
+    def _write_checked_rows(self, base: _Base) -> tuple[list[str], int]:
+        """As ``_write_rows``; many rows are checked in another process meanwhile. Raises Damaged."""
+        if self._request.backup_kind != "full" or self._head.seq - base.written_seq < FROM_ROWS:
+            return self._write_rows(base)
+        with RowCheck(self._database, base.written_seq, self._head.seq) as check:
+            written = self._write_rows(base, checked=True)
+            check.require_sound()
+        return written
+
+    def _write_rows(self, base: _Base, *, checked: bool = False) -> tuple[list[str], int]:
         """Write what is new; returns all segments and the state's fingerprint."""
         segments = list(base.segments)
         from_nothing = base.written_seq == 0 and base.state in (None, 0)
         states = States(self._deciders) if from_nothing else None
         touched: set[str] = set()
         for rows in parts_of(self._rows(base.written_seq)):
-            sealed = self._write_segment(rows, segments[-1] if segments else "")
+            sealed = self._write_segment(rows, segments[-1] if segments else "", checked)
             segments.append(sealed.id)
             self._sizes[sealed.id] = sealed.size_bytes
             self._events += len(rows)
@@ -250,7 +263,7 @@ class Creation:
             return segments, self._state_anew()
         return segments, self._state_advanced(base.state, base.head_seq, touched)
 
-    def _write_segment(self, rows: list[Recorded], previous: str) -> Sealed:
+    def _write_segment(self, rows: list[Recorded], previous: str, checked: bool) -> Sealed:
         return write_segment(
             self._folder,
             rows,
@@ -260,6 +273,7 @@ class Creation:
             previous=previous,
             schema=self._schema,
             whole=self._request.backup_kind == "full",
+            checked=checked,
         )
 
     def _rows(self, after: int) -> Iterator[list[Recorded]]:

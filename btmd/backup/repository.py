@@ -78,7 +78,7 @@ class Repository:
         with self.folder.changing():
             try:
                 with closing(connect_reader(database)) as connection:
-                    creation = Creation(self.folder, keys, ring, self._deciders, connection, request, now_us)
+                    creation = Creation(self.folder, keys, ring, self._deciders, database, connection, request, now_us)
                     return creation.run(self._summaries())
             except sqlite3.Error as error:
                 raise storage_error(error) from error

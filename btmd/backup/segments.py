@@ -61,8 +61,12 @@ def write_segment(
     previous: str,
     schema: int,
     whole: bool,
+    checked: bool = False,
 ) -> Sealed:
-    """Put ``rows`` (in order, at least one) into a segment file that follows ``previous``."""
+    """Put ``rows`` (in order, at least one) into a segment file that follows ``previous``.
+
+    Raises Damaged for a row that its hash does not fit, unless they are ``checked`` elsewhere.
+    """
     header = SegmentHeader(
         kind="segment",
         format=FORMAT,
@@ -78,7 +82,7 @@ def write_segment(
         schema=schema,
         whole=whole,
     )
-    packed = pack_rows(rows)
+    packed = pack_rows(rows, checked=checked)
     if len(packed) <= SMALL_BYTES:
         body = _SMALL.compress(packed)
     else:

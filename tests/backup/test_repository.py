@@ -1,12 +1,13 @@
 """Making, listing, checking, copying and deleting backups."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
-from btmd.backup import create, segments
+from btmd.backup import create, row_check, segments
 from btmd.backup.create import BackupRequest
 from btmd.backup.manifests import Omission
 from btmd.backup.repository import Repository, copy_backup
@@ -198,13 +199,36 @@ def test_a_log_that_was_rewritten_is_noticed_and_backed_up_from_its_beginning(pl
         place.repository.verify(name, place.ring)
 
 
-def test_a_damaged_log_is_not_backed_up(place: Place) -> None:
+@pytest.mark.parametrize("checked_beside", [False, True])
+def test_a_damaged_log_is_not_backed_up(place: Place, checked_beside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if checked_beside:
+        monkeypatch.setattr(create, "FROM_ROWS", 1)
     with changed_by_hand(place.database) as connection:
         connection.execute("DROP TRIGGER events_never_updated")
         connection.execute("UPDATE events SET data = replace(data, 'log.level', 'log.lever') WHERE seq = 1")
     with pytest.raises(Damaged, match="at event 1:"):
         place.backup()
     assert place.repository.folder.manifest_ids() == []
+
+
+def test_rows_that_are_checked_beside_make_the_same_backup(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(create, "FROM_ROWS", 1)
+    made = place.backup()
+    place.repository.verify(made.name, place.ring)
+    assert made.manifest.events == 240
+
+
+def test_a_check_that_could_not_run_is_made_up_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(create, "FROM_ROWS", 1)
+    monkeypatch.setattr(row_check.sys, "executable", "/bin/false")
+    made = place.backup()
+    place.repository.verify(made.name, place.ring)
+    with changed_by_hand(place.database) as connection:
+        connection.execute("DROP TRIGGER events_never_updated")
+        connection.execute("UPDATE events SET data = replace(data, 'log.level', 'log.lever') WHERE seq = 1")
+    shutil.rmtree(place.target)
+    with pytest.raises(Damaged, match="at event 1:"):
+        place.backup()
 
 
 def test_a_new_key_seals_what_is_new_and_old_parts_stay(place: Place) -> None:
