@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,10 +15,10 @@ import msgspec
 from anyio.abc import Process
 
 from btmd.errors import BtmdError, ChildFailed, all_errors
+from btmd.own_program import own_command, own_environment
 
 log = logging.getLogger("btmd.chat")
 
-_ROOT = str(Path(__file__).resolve().parents[1])
 LOAD_LIMIT_S = 300.0
 MOST_CHILDREN = 2
 
@@ -35,7 +34,7 @@ class ChatModel:
     threads: int
 
     def command(self) -> list[str]:
-        words = [sys.executable, "-P", "-m", "btmd.trainer.chat", str(self.base)]
+        words = own_command("btmd.trainer.chat", str(self.base))
         if self.adapter is not None:
             words += ["--adapter", str(self.adapter)]
         if self.full is not None:
@@ -108,13 +107,12 @@ class Chats:
                 await self._end(model)
             while len(self._children) >= MOST_CHILDREN:
                 await self._end(min(self._children, key=lambda one: self._children[one].used_s))
-            path = os.pathsep.join(part for part in (_ROOT, os.environ.get("PYTHONPATH", "")) if part)
             process = await anyio.open_process(
                 model.command(),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=DEVNULL,
-                env={**os.environ, "PYTHONPATH": path},
+                env=own_environment(),
                 start_new_session=True,
             )
             child = _Child(process)

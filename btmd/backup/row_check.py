@@ -3,7 +3,6 @@
 Hashing is a third of the work of a large backup, and Python does one thing at a time in a process.
 """
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -11,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 from btmd.errors import Damaged
+from btmd.own_program import own_command, own_environment
 from btmd.store.connection import connect_reader
 from btmd.store.reader import pages
 from btmd.store.row_columns import require_hashes
 
 FROM_ROWS = 20_000
 """With fewer, the process takes longer to start than it saves."""
-_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class RowCheck:
@@ -25,13 +24,12 @@ class RowCheck:
 
     def __init__(self, path: Path, after: int, upto: int) -> None:
         self._path, self._after, self._upto = path, after, upto
-        searched = os.pathsep.join(part for part in (_ROOT, os.environ.get("PYTHONPATH", "")) if part)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(path), str(after), str(upto)],
+            own_command(__name__, str(path), str(after), str(upto)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": searched},
+            env=own_environment(),
         )
 
     def __enter__(self) -> "RowCheck":

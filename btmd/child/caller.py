@@ -3,10 +3,8 @@
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from subprocess import PIPE
 from typing import Final, TypeVar
 
@@ -16,6 +14,7 @@ from anyio.abc import ByteReceiveStream, Process
 
 from btmd.child.protocol import Answer
 from btmd.errors import BtmdError, ChildFailed, all_errors
+from btmd.own_program import own_command, own_environment
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,6 @@ Result = TypeVar("Result", bound=msgspec.Struct)
 OnProgress = Callable[[float, str], None]
 
 _ANSWER: Final = msgspec.json.Decoder(Answer)
-_ROOT: Final = str(Path(__file__).resolve().parents[2])
 _LONGEST_LINE_BYTES: Final = 16 * 1024 * 1024
 _KEPT_STDERR_BYTES: Final = 8192
 
@@ -62,14 +60,12 @@ async def ask_child(
 
 
 async def _start(module: str) -> Process:
-    path = os.pathsep.join(part for part in (_ROOT, os.environ.get("PYTHONPATH", "")) if part)
-    # -P: a file called torch.py where the daemon happens to stand must not be imported.
     return await anyio.open_process(
-        [sys.executable, "-P", "-m", module],
+        own_command(module),
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
-        env={**os.environ, "PYTHONPATH": path},
+        env=own_environment(),
         start_new_session=True,
     )
 

@@ -3,15 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
-from pathlib import Path
 
 import anyio
 
 from btmd.job_folder import JobFolder
-
-_ROOT = str(Path(__file__).resolve().parents[2])
+from btmd.own_program import own_command, own_environment
 
 
 def open_log(folder: JobFolder, attempt: int) -> int:
@@ -32,8 +29,7 @@ class RunningTrainer:
     @classmethod
     def spawn(cls, folder: JobFolder, attempt: int, *, lock: int, log: int) -> "RunningTrainer":
         """Start a trainer that inherits ``lock`` and writes to ``log``. Raises OSError."""
-        command = [sys.executable, "-P", "-m", "btmd.trainer", str(folder.path), "--attempt", str(attempt)]
-        path = os.pathsep.join(part for part in (_ROOT, os.environ.get("PYTHONPATH", "")) if part)
+        command = own_command("btmd.trainer", str(folder.path), "--attempt", str(attempt))
         # The trainer starts with SIGTERM blocked and takes it once it can handle it, so that a pause asked in its
         # first milliseconds is a pause and not a death.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -44,7 +40,7 @@ class RunningTrainer:
                 stdout=log,
                 stderr=log,
                 cwd=folder.path,
-                env={**os.environ, "PYTHONPATH": path},
+                env=own_environment(),
                 pass_fds=(lock,),
                 start_new_session=True,
             )
