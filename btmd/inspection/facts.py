@@ -181,3 +181,23 @@ class SurveyFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Models in the order they were asked for."""
 
     models: tuple[Surveyed, ...]
+
+
+class PersonalKind(msgspec.Struct, frozen=True, kw_only=True):
+    """Personal data of one kind: how often, in how many rows, and the first hundred of their lines."""
+
+    kind: str
+    """``email``, ``phone``, ``card``, ``iban``, ``ip``, ``key``, ``name``, or what somebody called an own pattern."""
+    rows: int
+    findings: int
+    lines: tuple[int, ...]
+
+
+class PersonalData(msgspec.Struct, frozen=True, kw_only=True):
+    """Personal data found in a version, the most frequent kind first. ``rows``: looked at; nothing found: no kinds."""
+
+    rows: int
+    rows_affected: int
+    kinds: tuple[PersonalKind, ...] = ()
+    names_looked_for: bool = False
+    """Whether a recogniser of names was installed."""
