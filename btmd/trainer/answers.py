@@ -9,8 +9,9 @@ import numpy as np
 
 from btmd.data.encoding import Encoder
 from btmd.data.rows import Message
+from btmd.data.sequences import Rows
 from btmd.files.durable import write_atomically
-from btmd.trainer.data import Rows, read_row_at
+from btmd.trainer.data import read_row_at
 from btmd.trainer.model import TrainableModel
 
 _TEXT_PROMPT_TOKENS = 32

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from btmd.trainer.data import Rows
+from btmd.data.sequences import Rows
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import TrainableModel
 from btmd.trainer.objective import NEXT_TOKEN, Objective

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
+from btmd.data.sequences import rows_of_step
 from btmd.job_folder import JobFolder, TrainerPlan
-from btmd.trainer.data import rows_of_step
 from btmd.trainer.finish import answer_before, finish
 from btmd.trainer.opening import open_run
 from btmd.trainer.preparation import Material

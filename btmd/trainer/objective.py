@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from btmd.trainer.data import Rows
+from btmd.data.sequences import Rows
 from btmd.trainer.model import Batch, TrainableModel
 
 

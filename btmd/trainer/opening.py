@@ -8,12 +8,12 @@ from typing import cast
 import torch
 from accelerate import PartialState
 
+from btmd.data.sequences import count_steps
 from btmd.errors import Damaged
 from btmd.frames import TrainingShape
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.trainer import result
 from btmd.trainer.checkpoint import Checkpoints
-from btmd.trainer.data import count_steps
 from btmd.trainer.failures import TrainingFailed, blamed_on
 from btmd.trainer.model import LoraSettings, Precision, TrainableModel, TrainingType, load_trainable
 from btmd.trainer.objective import objective_of

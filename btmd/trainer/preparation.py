@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from btmd.data.encoding import Encoder
+from btmd.data.sequences import Dataset
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.model_fingerprint import fingerprint_now
-from btmd.trainer.data import Dataset, load_dataset, prompt_date
+from btmd.trainer.data import load_dataset, prompt_date
 from btmd.trainer.failures import TrainingFailed, blamed_on
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.stop import Stop

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from btmd.data.sequences import Dataset, Rows
 from btmd.files.durable import write_atomically
 from btmd.job_folder import TrainerPlan
-from btmd.trainer.data import Dataset, Rows
 from btmd.trainer.model import TrainableModel
 from btmd.trainer.objective import reference_losses
 from btmd.trainer.step import cut

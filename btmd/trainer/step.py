@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btmd.trainer.data import Rows
+from btmd.data.sequences import Rows
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import Batch, TrainableModel
 from btmd.trainer.objective import NEXT_TOKEN, Objective

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from btmd.data.sequences import Rows, rows_of_step
 from btmd.trainer.cost import Cost
-from btmd.trainer.data import Rows, rows_of_step
 from btmd.trainer.model import Implementation
 from btmd.trainer.model.layout import bucket, round_up
 from btmd.trainer.model.products import BLOCK, STEP

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from btmd.data.encoding import Encoder
+from btmd.data.sequences import Dataset, cut_text
 from btmd.frames import HeldOutEvaluated, TrainingShape
 from btmd.job_folder import JobFolder, LoraPlan
-from btmd.trainer.data import Dataset, cut_text, load_dataset
+from btmd.trainer.data import load_dataset
 from btmd.trainer.step import make_batch
 from tests.fixtures.tiny_model import make_tiny_llama
 from tests.trainer.here import crash_here, only, train_here

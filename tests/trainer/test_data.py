@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btmd.data.encoding import Encoder
-from btmd.trainer.data import (
-    Dataset,
-    count_steps,
-    load_dataset,
-    order_of_epoch,
-    read_row_at,
-    rows_of_step,
-)
+from btmd.data.sequences import Dataset, count_steps, order_of_epoch, rows_of_step
+from btmd.trainer.data import load_dataset, read_row_at
 from btmd.trainer.failures import TrainingFailed
 from tests.fixtures.tiny_model import make_tokenizer
 from tests.trainer.job import write_rows
