@@ -4,7 +4,7 @@ The trainer learns from what stands here, and the preview shows it. No torch her
 """
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal
@@ -45,13 +45,18 @@ class Rows:
     """Learned tokens of each sequence."""
     learned_counts: NDArray[np.int64]
     """Learned tokens of each row."""
-    places: NDArray[np.int64]
-    """Where each row is found again; of a block, its first text."""
+    places_of_sequences: NDArray[np.int64]
+    """Where the row of the file that each sequence comes from is found again."""
     references: NDArray[np.float32] | None = None
     """Loss of each sequence under the model that it is compared with, where that was computed beforehand."""
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.firsts) - 1
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Where each row is found again; of a block, its first text."""
+        return self.places_of_sequences[self.firsts[:-1]]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -179,12 +184,15 @@ class Collector:
         self, *, training_type: str, packing: bool, held_out_fraction: float, held_out_limit: int, seed: int
     ) -> Dataset:
         """What was collected, split in two; texts of continued pre-training in blocks where ``packing`` says so."""
-        split = split_rows(self._keys, self._sides, fraction=held_out_fraction, seed=seed)
-        found = self._arranged(np.array(split.held_out, bool), held_out_limit, seed)
+        found = self._arranged(self.held_out(held_out_fraction, seed), held_out_limit, seed)
         if training_type != TEXT_TRAINING:
             return found
         longest = self._max_length if packing else 0
         return replace(found, train=packed(found.train, longest), held_out=packed(found.held_out, longest))
+
+    def held_out(self, fraction: float, seed: int) -> NDArray[np.bool_]:
+        """Which rows of the file are held out, those included that are left out."""
+        return np.array(split_rows(self._keys, self._sides, fraction=fraction, seed=seed).held_out, bool)
 
     def _arranged(self, held_out: NDArray[np.bool_], limit: int, seed: int) -> Dataset:
         usable = np.array(self._counts, np.int64) > 0
@@ -213,9 +221,9 @@ class Collector:
             tokens = np.frombuffer(self._tokens, np.int32)[taken]
             learned = np.frombuffer(self._learned, np.bool_)[taken]
             learned[offsets[:-1]] = False
-        places = np.array(self._places, np.int64)[rows]
         firsts = _bounds(counts[rows])
         learned_counts = np.array(self._learned_counts, np.int64)[chosen_sequences]
+        places = np.repeat(np.array(self._places, np.int64)[rows], counts[rows])
         return Rows(tokens, learned, offsets, firsts, learned_counts, _sums(learned_counts, firsts), places)
 
 
@@ -229,10 +237,9 @@ def packed(texts: Rows, longest: int) -> Rows:
             firsts.append(number)
             room = longest
         room -= length
-    places = np.repeat(texts.places, np.diff(texts.firsts))
     blocks = np.array([*firsts, len(lengths)], np.int64)
     counts = _sums(texts.learned_of_sequences, blocks)
-    return replace(texts, firsts=blocks, learned_counts=counts, places=places[blocks[:-1]])
+    return replace(texts, firsts=blocks, learned_counts=counts)
 
 
 def _bounds(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -269,6 +276,12 @@ def rows_of_step(rows: Rows, *, step: int, batch_size: int, seed: int) -> NDArra
     epoch, within = divmod(step, steps)
     members = order_of_epoch(len(rows), seed, epoch)[within * batch_size : (within + 1) * batch_size]
     return members[np.lexsort((members, -rows.lengths[members]))]
+
+
+def micro_batches(members: NDArray[np.int64], micro_batch_size: int, *, done: int = 0) -> Iterator[NDArray[np.int64]]:
+    """The rows of a step that are computed together, behind the first ``done`` of them."""
+    for start in range(done, len(members), micro_batch_size):
+        yield members[start : start + micro_batch_size]
 
 
 def count_steps(row_count: int, batch_size: int) -> int:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btmd.data.sequences import Rows
+from btmd.data.sequences import Rows, micro_batches
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import Batch, TrainableModel
 from btmd.trainer.objective import NEXT_TOKEN, Objective
@@ -103,5 +103,5 @@ def make_batch(rows: Rows, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
 
 def cut(rows: Rows, members: NDArray[np.int64], *, done: int, micro_batch_size: int) -> Iterator[Batch]:
     """The micro-batches of a step whose first ``done`` rows have been seen."""
-    for start in range(done, len(members), micro_batch_size):
-        yield make_batch(rows, members[start : start + micro_batch_size])
+    for together in micro_batches(members, micro_batch_size, done=done):
+        yield make_batch(rows, together)

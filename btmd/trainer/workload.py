@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from btmd.data.sequences import Rows, rows_of_step
+from btmd.data.sequences import Rows, micro_batches, rows_of_step
 from btmd.trainer.cost import Cost
 from btmd.trainer.model import Implementation
 from btmd.trainer.model.layout import bucket, round_up
@@ -86,8 +86,8 @@ def portion_of(rows: Rows, members: Sequence[int], implementation: Implementatio
 def _portions(
     rows: Rows, members: NDArray[np.int64], micro_batch_size: int, implementation: Implementation
 ) -> Iterator[Portion]:
-    for start in range(0, len(members), micro_batch_size):
-        yield portion_of(rows, [int(one) for one in members[start : start + micro_batch_size]], implementation)
+    for together in micro_batches(members, micro_batch_size):
+        yield portion_of(rows, [int(one) for one in together], implementation)
 
 
 def _fused_shapes(lengths: Sequence[int], learned: int) -> Iterator[Shape]:
