@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers.decoders import DecodeStream
 
 from btmd.data.chat_template import PLAIN_TEMPLATE, ChatTemplate
 from btmd.data.rows import Message, Row, shared_turns
@@ -182,8 +183,23 @@ class Encoder:
         return text
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
-        """Each token by itself, as a person can read it, marks included."""
-        return [self._tokenizer.decode([token], skip_special_tokens=False) for token in ids]
+        """The text of the tokens, marks included; the last of several that make one character has it whole."""
+        stream = DecodeStream(skip_special_tokens=False)
+        texts: list[str] = []
+        unread: list[int] = []
+        for token in ids:
+            text = stream.step(self._tokenizer, token)
+            unread = [*unread, token] if text is None else []
+            texts.append(text or "")
+        if unread:
+            texts[-1] = self._tokenizer.decode(unread, skip_special_tokens=False)
+        return texts
+
+    def are_marks(self, ids: Sequence[int]) -> list[bool]:
+        """Which of the tokens are marks such as ``<|im_end|>``, and not text."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        marks = {token for token, spec in added.items() if spec.special}
+        return [token in marks for token in ids]
 
     def _rendered(self, row: Row) -> "_Rendered":
         if "text" in row:

@@ -16,11 +16,13 @@ from btmd.child.answering import Progress, answer_one
 from btmd.domain.units import GIB
 from btmd.hardware.memory import read_memory
 from btmd.inspection.requests import (
+    ArrangementRequest,
     ConvertGgufRequest,
     ConvertPickledRequest,
     DatasetRequest,
     HashRequest,
     ModelRequest,
+    PreviewRequest,
     SurveyRequest,
     TokensRequest,
     decode_request,
@@ -72,6 +74,27 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
             from btmd.inspection.tokens import measure
 
             return measure(Path(request.rows), Path(request.model), max_length=request.max_length, progress=progress)
+        case PreviewRequest():
+            from btmd.inspection.preview import preview
+
+            folder = Path(request.model) if request.model is not None else None
+            return preview(
+                Path(request.rows),
+                request.choice,
+                rows_total=request.rows_total,
+                model_folder=folder,
+                shape=request.shape,
+            )
+        case ArrangementRequest():
+            from btmd.inspection.arrangement import arrange
+
+            return arrange(
+                Path(request.rows),
+                Path(request.model),
+                request.shape,
+                rows_total=request.rows_total,
+                progress=progress,
+            )
         case ModelRequest():
             from btmd.inspection.model import inspect_model
 

@@ -102,6 +102,44 @@ class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
+class PlacedSequence(msgspec.Struct, frozen=True):
+    """A sequence in a micro-batch: the number of its block there, its row, the row's line, and its tokens."""
+
+    block: int
+    row: int
+    line: int
+    tokens: int
+    learned_tokens: int
+
+
+class ComputedTogether(msgspec.Struct, frozen=True, kw_only=True):
+    """One micro-batch."""
+
+    sequences: tuple[PlacedSequence, ...]
+    tokens: int
+
+
+class ArrangementFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """How a training would arrange a version's rows."""
+
+    rows: int
+    train_rows: int
+    held_out_rows: int
+    blocks: int
+    """What is trained on: rows, or blocks of packed texts."""
+    tokens_an_epoch: int
+    learned_tokens_an_epoch: int
+    steps_an_epoch: int
+    left_out: dict[str, int]
+    """Rows by ``over_long``, ``nothing_learned`` or ``untemplated``."""
+    left_out_lines: dict[str, tuple[int, ...]]
+    """The first hundred of each."""
+    held_out: bytes
+    """A bit for each row, the first row's highest."""
+    first_step: tuple[ComputedTogether, ...]
+    """Its micro-batches, as many as have a thousand sequences together."""
+
+
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A model folder as its files describe it; no weight was loaded."""
 

@@ -33,6 +33,46 @@ class TokensRequest(Request, frozen=True, tag="tokens"):
     max_length: int | None = None
 
 
+class RowChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """``count`` rows from the one with this number (counted from 1) or the one that begins at this line on."""
+
+    row: int | None = None
+    line: int | None = None
+    count: int = 3
+
+
+class TrainingShape(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a plan says how rows become sequences and micro-batches. Lengths in tokens."""
+
+    training_type: str
+    packing: bool
+    max_length: int
+    batch_size: int
+    micro_batch_size: int
+    held_out_fraction: float
+    held_out_limit: int
+    seed: int
+
+
+class PreviewRequest(Request, frozen=True, tag="preview"):
+    """Show a few rows, with a model in its tokens. Answer: Preview, which holds their text."""
+
+    rows: str
+    rows_total: int
+    choice: RowChoice
+    model: str | None = None
+    shape: TrainingShape | None = None
+
+
+class ArrangementRequest(Request, frozen=True, tag="arrangement"):
+    """Arrange all rows as a training would. Answer: ArrangementFacts."""
+
+    rows: str
+    rows_total: int
+    model: str
+    shape: TrainingShape
+
+
 class ModelRequest(Request, frozen=True, tag="model"):
     """Read a model folder's facts. Answer: ModelFacts."""
 
@@ -82,6 +122,8 @@ AnyRequest = (
     | HashRequest
     | DatasetRequest
     | TokensRequest
+    | PreviewRequest
+    | ArrangementRequest
     | ModelRequest
     | ConvertGgufRequest
 )
