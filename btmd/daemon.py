@@ -43,9 +43,11 @@ from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.registry.datasets import DatasetAdding
 from btmd.registry.inspector import Inspector
 from btmd.registry.models import ModelAdding
+from btmd.registry.versions import DatasetVersions
 from btmd.restoring.before_migration import back_up_before_migration
 from btmd.restoring.factory_reset import FactoryReset
 from btmd.restoring.falling_back import FallingBack
@@ -156,7 +158,8 @@ class Daemon:
         child = BackupChild(config, self.store.store_id, clock_us, self.handler)
         backups = self._construct_backups(contents, child, troubles)
         inspector = Inspector()
-        datasets = DatasetAdding(self.store, self.handler, inspector, contents, config.cache_dir)
+        in_use = ContentsInUse(self.store, contents)
+        datasets = DatasetAdding(self.store, self.handler, inspector, contents, in_use, config.cache_dir)
         submission = Submission(
             store=self.store,
             handler=self.handler,
@@ -191,6 +194,7 @@ class Daemon:
             contents=contents,
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
             dataset_adding=datasets,
+            dataset_versions=DatasetVersions(self.handler, contents, in_use),
             submission=submission,
             chats=Chats(),
             presets=presets,

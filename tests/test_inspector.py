@@ -7,8 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from btmd.data.row_chunks import chunks_folder
 from btmd.errors import ChildFailed, DatasetEmpty, ModelDamaged, PickledWeights
-from btmd.inspection.requests import ConvertGgufRequest, DatasetRequest, ModelRequest, TokensRequest, aside
+from btmd.inspection.requests import ConvertGgufRequest, DatasetRequest, ModelRequest, TokensRequest
 from btmd.registry.inspector import Inspector
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -83,7 +84,7 @@ async def test_cancelling_ends_the_child_and_clears_what_it_had_begun(tmp_path: 
 
         def stop(_share: float, text: str) -> None:
             if "rows read" in text:
-                assert Path(aside(str(rows))).exists()
+                assert chunks_folder(rows).exists()
                 tasks.cancel_scope.cancel()
 
         tasks.start_soon(Inspector().dataset, dataset_request(source, rows), stop)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from btmd.registry.content import ContentStore
     from btmd.registry.datasets import DatasetAdding
     from btmd.registry.models import ModelAdding
+    from btmd.registry.versions import DatasetVersions
     from btmd.restoring.factory_reset import FactoryReset
     from btmd.restoring.restore import Restoring
     from btmd.store.event_log import Store
@@ -41,6 +42,7 @@ class Parts:
     contents: "ContentStore"
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"
+    dataset_versions: "DatasetVersions"
     submission: "Submission"
     chats: "Chats"
     presets: "PresetCatalogue"

@@ -24,9 +24,7 @@ async def take_inventory(store: Store, contents: ContentStore, jobs_dir: Path) -
                 bool(row.scopes),
                 tuple(
                     NamedFile(sha256, str(contents.path(sha256)), sha256)
-                    for sha256 in dict.fromkeys(
-                        one for version in every for one in (version.source_sha256, version.rows_sha256)
-                    )
+                    for sha256 in sorted(contents.with_chunks(version.rows_sha256 for version in every))
                 ),
             )
             for row, every in found_datasets

@@ -1,9 +1,11 @@
 """Normalised rows: the one form in which every dataset is kept, whatever file it came from.
 
-JSON Lines, one object a row: ``{"line": 17, "messages": [{"role": "user", "content": "..."}, ...]}`` or
+JSON, one object a row: ``{"line": 17, "messages": [{"role": "user", "content": "..."}, ...]}`` or
 ``{"line": 17, "text": "..."}``, with ``"split": "train" | "held_out"`` when the source names a side. A row with a
 preferred and a rejected answer holds the conversation with the preferred one as ``messages`` and the one with the
 other as ``rejected``; the two begin alike.
+
+On the disk they are in chunks (`btmd.data.row_chunks`), which `RowsWriter` there writes.
 """
 
 import hashlib
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
 import msgspec
+
+from btmd.data.row_chunks import RowsFile
 
 Side = Literal["train", "held_out"]
 
@@ -38,13 +42,19 @@ _DECODER = msgspec.json.Decoder(Row)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a normalised file, one in memory at a time.
+    """Yield the rows of a dataset's version, in order; no more than a chunk is in memory at a time.
 
-    Raises msgspec.ValidationError for a line that is not such a row, OSError when the file cannot be read.
+    Raises msgspec.ValidationError for what is not such a row, FileMissing, Damaged, OSError.
     """
-    with path.open("rb") as lines:
-        for line in lines:
-            yield _DECODER.decode(line)
+    for line, base in RowsFile(path).lines():
+        yield decode_row(line, base)
+
+
+def decode_row(stored: bytes, base: int) -> Row:
+    """A row as `RowsFile` gives it. Raises msgspec.ValidationError."""
+    row = _DECODER.decode(stored)
+    row["line"] += base
+    return row
 
 
 def row_key(row: Row) -> bytes:

@@ -1,12 +1,15 @@
 """Datasets: registered once, versioned by content, used only with somebody's consent."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from btmd.domain.event import Event, event
 from btmd.errors import Conflict, DatasetNotFound, InvalidValue
 
 SCOPES = ("train", "export", "backup")
+
+Made = Literal["add", "update", "clean", "anonymise"]
+"""How a version came to be: from a file, from the file as it is now, or from the version before it."""
 
 
 @event("DatasetAdded")
@@ -23,7 +26,8 @@ class DatasetAdded(Event):
 class DatasetVersionAdded(Event):
     """One immutable version. ``facts`` are counts, layouts and line numbers, never the text of rows.
 
-    ``version_id`` is the first 16 hex digits of the SHA-256 over source hash and rows hash.
+    ``version_id`` is the first 16 hex digits of the SHA-256 over source hash, rows hash and, where there is one, the
+    version it came from. ``changes`` are counts and line numbers of what is different from ``parent``.
     """
 
     dataset_id: str
@@ -34,6 +38,11 @@ class DatasetVersionAdded(Event):
     rows: int
     mapping: dict[str, str]
     facts: dict[str, Any]
+    parent: str | None = None
+    made: Made = "add"
+    changes: dict[str, Any] = field(default_factory=dict)
+    source_path: str = ""
+    """Where the person's file lay, as they may read it; asked for again by an update without a path."""
 
 
 @event("ConsentGranted")
@@ -76,6 +85,25 @@ class AddDataset:
     consent: bool
     purpose: str = ""
     scopes: tuple[str, ...] = ("train",)
+    source_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AddVersion:
+    """A version made from another one (``parent``), which has to be the newest when this is decided."""
+
+    dataset_id: str
+    version_id: str
+    parent: str
+    made: Made
+    changes: dict[str, Any]
+    source_sha256: str
+    rows_sha256: str
+    size_bytes: int
+    rows: int
+    mapping: dict[str, str]
+    facts: dict[str, Any]
+    source_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +125,7 @@ class RemoveDataset:
     dataset_id: str
 
 
-DatasetCommand = AddDataset | GrantConsent | RevokeConsent | RemoveDataset
+DatasetCommand = AddDataset | AddVersion | GrantConsent | RevokeConsent | RemoveDataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +156,8 @@ def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
         raise DatasetNotFound(
             f"There is no dataset called {command.dataset_id}.", hint="`btmctl datasets list` shows those there are."
         )
+    if isinstance(command, AddVersion):
+        return _derive(command, state)
     if isinstance(command, GrantConsent):
         return _grant(state, command.purpose, command.scopes, command.by_uid)
     if isinstance(command, RevokeConsent):
@@ -141,7 +171,7 @@ def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
             return _grant(state, command.purpose, command.scopes, command.owner_uid) if command.consent else []
         raise Conflict(
             f"A dataset called {command.name} is there already, with other contents.",
-            hint="Give this one another name with --name.",
+            hint=f"`btmctl datasets update {command.dataset_id} PATH` makes its next version; --name adds another one.",
         )
     events: list[Event] = [
         DatasetAdded(command.dataset_id, command.name, command.owner_uid, command.source_name),
@@ -154,11 +184,37 @@ def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
             command.rows,
             command.mapping,
             command.facts,
+            source_path=command.source_path,
         ),
     ]
     if command.consent:
         events.append(ConsentGranted(command.dataset_id, command.purpose, command.scopes, command.owner_uid))
     return events
+
+
+def _derive(command: AddVersion, state: DatasetState) -> list[Event]:
+    if command.version_id == state.versions[-1]:
+        return []
+    if command.parent != state.versions[-1]:
+        raise Conflict(
+            f"The dataset {state.name} has got another version meanwhile.", hint="Look at it, and try again."
+        )
+    return [
+        DatasetVersionAdded(
+            command.dataset_id,
+            command.version_id,
+            command.source_sha256,
+            command.rows_sha256,
+            command.size_bytes,
+            command.rows,
+            command.mapping,
+            command.facts,
+            command.parent,
+            command.made,
+            command.changes,
+            command.source_path,
+        )
+    ]
 
 
 def _grant(state: DatasetState, purpose: str, scopes: tuple[str, ...], by_uid: int) -> list[Event]:

@@ -1,22 +1,20 @@
 """Reads a dataset file of any known format and writes its rows in the one normalised form."""
 
 import array
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
-import msgspec
 import numpy as np
+from msgspec import structs
 
+from btmd.data.row_chunks import RowsWriter
 from btmd.data.rows import Row, content_key, shared_turns
 from btmd.errors import DatasetEmpty
 from btmd.inspection.facts import BrokenRow, DatasetFacts
 from btmd.inspection.layouts import Layout
 from btmd.inspection.reading import Placed, Reading, open_dataset
-from btmd.inspection.requests import aside
 from btmd.inspection.sources import Record
 from btmd.inspection.turns import Blank, Broken
 
@@ -38,27 +36,21 @@ def inspect_dataset(
     reading = open_dataset(
         source, name, mapping=mapping, on_scan=lambda done: progress(done * _SCAN_SHARE, "Reading the file")
     )
-    part = Path(aside(str(rows_path)))
-    try:
-        with part.open("wb") as out:
-            intake = _Intake(out)
-            for record, layout in _watched(reading, out, progress):
-                intake.take(record, layout)
-            out.flush()
-            os.fsync(out.fileno())
+    with RowsWriter(rows_path) as out:
+        intake = _Intake(out)
+        for record, layout in _watched(reading, out, progress):
+            intake.take(record, layout)
         facts = intake.facts(reading)
         _refuse_unusable(facts)
-        part.replace(rows_path)
-    finally:
-        part.unlink(missing_ok=True)
-    return facts
+        written = out.finish()
+    return structs.replace(facts, rows_sha256=written.sha256)
 
 
-def _watched(reading: Reading, out: BinaryIO, progress: Progress) -> Iterator[Placed]:
+def _watched(reading: Reading, out: RowsWriter, progress: Progress) -> Iterator[Placed]:
     for number, placed in enumerate(reading.records, 1):
         if number % _PROGRESS_EVERY == 0:
             # Rows are written about as large as they are read: near enough for a bar.
-            share = min(1.0, out.tell() / max(1, reading.size_bytes))
+            share = min(1.0, out.size_bytes / max(1, reading.size_bytes))
             progress(_SCAN_SHARE + (1 - _SCAN_SHARE) * share, f"{number:,} rows read")
         yield placed
 
@@ -66,12 +58,8 @@ def _watched(reading: Reading, out: BinaryIO, progress: Progress) -> Iterator[Pl
 class _Intake:
     """Takes records one by one, writes the usable ones, and counts the rest."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: RowsWriter) -> None:
         self._out = out
-        self._encoder = msgspec.json.Encoder()
-        self._digest = hashlib.sha256()
-        self._size_bytes = 0
-        self._kept = 0
         self._broken: list[BrokenRow] = []
         self._reasons: Counter[str] = Counter()
         self._empty_lines: list[int] = []
@@ -91,7 +79,7 @@ class _Intake:
             return
         try:
             row = layout.row(record.line, record.fields)
-            encoded = self._encoder.encode(row)
+            self._out.write(row)
         except Broken as error:
             self._note_broken(record.line, error.reason)
         except UnicodeEncodeError:
@@ -101,7 +89,7 @@ class _Intake:
             if len(self._empty_lines) < _LISTED:
                 self._empty_lines.append(record.line)
         else:
-            self._write(row, encoded)
+            self._note(row)
             self._note_side(row, record, layout.split)
 
     def _note_broken(self, line: int, reason: str) -> None:
@@ -109,13 +97,7 @@ class _Intake:
         if len(self._broken) < _LISTED:
             self._broken.append(BrokenRow(line, reason))
 
-    def _write(self, row: Row, encoded: bytes) -> None:
-        self._out.write(encoded)
-        self._out.write(b"\n")
-        self._digest.update(encoded)
-        self._digest.update(b"\n")
-        self._size_bytes += len(encoded) + 1
-        self._kept += 1
+    def _note(self, row: Row) -> None:
         # Eight bytes a row instead of a set of digests: enough to count repeats, and memory hardly grows.
         self._keys.append(int.from_bytes(content_key(row)[:8], "little"))
         turns = [
@@ -137,7 +119,7 @@ class _Intake:
             self._unknown_splits += 1
 
     def facts(self, reading: Reading) -> DatasetFacts:
-        broken = sum(self._reasons.values())
+        broken, kept = sum(self._reasons.values()), self._out.rows
         distinct = len(np.unique(np.frombuffer(self._keys, dtype=np.uint64))) if self._keys else 0
         return DatasetFacts(
             format=reading.format,
@@ -146,11 +128,11 @@ class _Intake:
             layout=reading.layout,
             columns=reading.columns,
             columns_used=reading.columns_used,
-            rows_total=self._kept + broken + self._empty,
-            rows_kept=self._kept,
+            rows_total=kept + broken + self._empty,
+            rows_kept=kept,
             rows_broken=broken,
             rows_empty=self._empty,
-            duplicates=self._kept - distinct,
+            duplicates=kept - distinct,
             damaged_characters=self._damaged_characters,
             broken=tuple(self._broken),
             broken_reasons=dict(self._reasons.most_common()),
@@ -159,12 +141,12 @@ class _Intake:
             rows_held_out=self._held_out,
             unknown_splits=self._unknown_splits,
             turns_total=self._turns,
-            average_chars=round(self._chars / self._kept, 1) if self._kept else 0.0,
+            average_chars=round(self._chars / kept, 1) if kept else 0.0,
             longest_chars=self._longest,
             sha256=reading.sha256,
             size_bytes=reading.size_bytes,
-            rows_sha256=self._digest.hexdigest(),
-            rows_size_bytes=self._size_bytes,
+            rows_sha256="",
+            rows_size_bytes=self._out.size_bytes,
             kind=reading.kind,
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from btmd.data.encoding import Encoded, EncodedPair, Encoder
+from btmd.data.row_chunks import RowsFile
 from btmd.data.rows import Row, read_rows
 from btmd.errors import NothingToLearn, TemplateMismatch
 from btmd.inspection.facts import LengthCount, TokenFacts
@@ -87,11 +88,13 @@ def _batches(rows_path: Path) -> Iterator[list[Row]]:
 
 
 def _estimate_rows(rows_path: Path) -> float:
-    """From the length of the first rows: good enough for a bar."""
-    size_bytes = rows_path.stat().st_size
+    """As told by the list of chunks; of plain rows, from the length of the first: good enough for a bar."""
+    rows = RowsFile(rows_path)
+    if rows.rows is not None:
+        return max(1, rows.rows)
     with rows_path.open("rb") as file:
         sample = file.read(1 << 16)
-    return max(1.0, size_bytes * sample.count(b"\n") / max(1, len(sample)))
+    return max(1.0, rows.size_bytes * sample.count(b"\n") / max(1, len(sample)))
 
 
 def _nothing_to_learn(total: _Tally) -> NothingToLearn:

@@ -56,12 +56,24 @@ class DatasetVersionRow(SQLModel, table=True):
     rows: int
     mapping_json: str
     facts_json: str
+    parent: str | None
+    made: str
+    changes_json: str
+    source_path: str
     added_us: int
     added_seq: int
 
     @property
     def facts(self) -> dict[str, Any]:
         return msgspec.json.decode(self.facts_json)  # type: ignore[no-any-return]
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        return msgspec.json.decode(self.mapping_json)  # type: ignore[no-any-return]
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.changes_json)  # type: ignore[no-any-return]
 
 
 def _json(value: object) -> str:
@@ -100,6 +112,10 @@ def _version(connection: sqlite3.Connection, recorded: Recorded, happened: Datas
         rows=happened.rows,
         mapping_json=_json(happened.mapping),
         facts_json=_json(happened.facts),
+        parent=happened.parent,
+        made=happened.made,
+        changes_json=_json(happened.changes),
+        source_path=happened.source_path,
         added_us=recorded.recorded_at_us,
         added_seq=recorded.seq,
     )
@@ -137,7 +153,7 @@ def _removed(connection: sqlite3.Connection, recorded: Recorded, happened: Datas
 
 DATASETS_VIEW = View(
     "datasets",
-    2,
+    3,
     (DatasetRow, DatasetVersionRow),
     {
         DatasetAdded: _added,
@@ -170,10 +186,10 @@ async def version(session: AsyncSession, dataset_id: str, version_id: str) -> Da
 
 
 async def referenced_contents(session: AsyncSession) -> set[str]:
-    """The SHA-256 of every file that a dataset needs: a registered one, or one that an undone restore gives back."""
+    """The SHA-256 of all rows that a dataset needs: a registered one, or one that an undone restore gives back."""
     found = (
-        select(DatasetVersionRow.source_sha256, DatasetVersionRow.rows_sha256)
+        select(DatasetVersionRow.rows_sha256)
         .join(DatasetRow, col(DatasetRow.dataset_id) == col(DatasetVersionRow.dataset_id))
         .where(or_(col(DatasetRow.removed).is_(False), col(DatasetRow.contents_kept)))
     )
-    return {sha256 for pair in (await session.exec(found)).all() for sha256 in pair}
+    return set((await session.exec(found)).all())

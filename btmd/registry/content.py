@@ -1,18 +1,22 @@
 """Files kept under the hash of their bytes: uploads that can be taken up again, and rows made from them."""
 
 import hashlib
+import logging
 import os
 import re
+import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from btmd.errors import BadRequest, Conflict, InvalidValue, NotEnoughDisk, TooLarge
+from btmd.data.row_chunks import chunks_folder, is_list, read_list
+from btmd.errors import BadRequest, Conflict, Damaged, InvalidValue, NotEnoughDisk, TooLarge
 from btmd.files.durable import sync_folder
 
+log = logging.getLogger("btmd.contents")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 1024 * 1024
 PARTIAL_KEPT_S = 24 * 3600
@@ -131,6 +135,42 @@ class ContentStore:
             _place(path, target)
         return target
 
+    def adopt_rows(self, path: Path, sha256: str) -> None:
+        """Move rows that a writer finished in: the chunks first, so that a list never stands without them."""
+        beside = chunks_folder(path)
+        for chunk in {one.sha256 for one in read_list(path)}:
+            target = self.path(chunk)
+            if not target.is_file():
+                _place(beside / chunk, target)
+        self.adopt(path, sha256)
+        shutil.rmtree(beside)
+
+    def chunks(self, sha256: str) -> set[str]:
+        """The contents that a list of rows names; none for any other content. Raises Damaged."""
+        path = self.path(sha256)
+        return {one.sha256 for one in read_list(path)} if is_list(path) else set()
+
+    def with_chunks(self, named: Iterable[str]) -> set[str]:
+        """The same contents and those that lists among them name; a list that cannot be read names none."""
+        found = set(named)
+        for sha256 in tuple(found):
+            try:
+                found |= self.chunks(sha256)
+            except Damaged as error:
+                log.error("the list of rows %s: %s", sha256, error.detail)
+        return found
+
+    def whole(self, sha256: str) -> bool:
+        """Whether this content is here, with all chunks if it is a list of them."""
+        try:
+            return self.has(sha256) and all(self.has(one) for one in self.chunks(sha256))
+        except Damaged:
+            return False
+
+    def stored_bytes(self, named: Iterable[str]) -> int:
+        """What these contents and their chunks take on the disk, each counted once."""
+        return sum(self.path(one).stat().st_size for one in self.with_chunks(named) if self.has(one))
+
     def remove(self, sha256: str) -> None:
         self.path(sha256).unlink(missing_ok=True)
 
@@ -139,23 +179,25 @@ class ContentStore:
         return self._partial / f"{name}.work"
 
     def unnamed(self, referenced: set[str]) -> set[str]:
-        """The contents that are there and not in ``referenced``."""
+        """The contents that are there and not in ``referenced`` nor chunks of those."""
         folders = [folder for folder in self._root.iterdir() if folder != self._partial and folder.is_dir()]
-        return {file.name for folder in folders for file in folder.iterdir()} - referenced
+        return {file.name for folder in folders for file in folder.iterdir()} - self.with_chunks(referenced)
 
     def sweep(self, referenced: set[str], *, now_s: float | None = None) -> list[str]:
         """Remove contents that nothing names, files half made, and interrupted uploads that are a day old."""
-        removed = []
+        removed, needed = [], self.with_chunks(referenced)
         for folder in self._root.iterdir():
             if folder == self._partial or not folder.is_dir():
                 continue
             for file in folder.iterdir():
-                if file.name not in referenced:
+                if file.name not in needed:
                     file.unlink()
                     removed.append(file.name)
         oldest = (time.time() if now_s is None else now_s) - PARTIAL_KEPT_S
         for file in self._partial.iterdir():
-            if file.suffix == ".work" or file.stat().st_mtime < oldest:
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.suffix == ".work" or file.name.startswith(".") or file.stat().st_mtime < oldest:
                 file.unlink()
         return removed
 

@@ -1,7 +1,5 @@
 """Adding, measuring and removing datasets: read in a child, kept by content, used with consent."""
 
-import hashlib
-import logging
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,21 +7,23 @@ from pathlib import Path
 import msgspec
 
 from btmd.command_handler import CommandHandler, Handled
+from btmd.data.row_chunks import RowsFile, clear_rows
 from btmd.domain.dataset import AddDataset, DatasetState, RemoveDataset
 from btmd.domain.event import Actor
-from btmd.errors import BtmdError, Conflict, FileMissing, InvalidValue
+from btmd.errors import Conflict, FileMissing, InvalidValue
 from btmd.files.durable import write_atomically
 from btmd.inspection.facts import DatasetFacts, TokenFacts
 from btmd.inspection.requests import DatasetRequest, TokensRequest
 from btmd.naming import slug
-from btmd.projections.dataset import DatasetRow, DatasetVersionRow, referenced_contents
-from btmd.projections.job import unfinished_contents, unfinished_jobs
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow
+from btmd.projections.job import unfinished_jobs
 from btmd.projections.model import ModelRow
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.registry.inspector import Inspector
+from btmd.registry.versions import version_id
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
 
-log = logging.getLogger("btmd.datasets")
 LONGEST_PURPOSE = 1000
 OnProgress = Callable[[float, str], None]
 
@@ -32,12 +32,16 @@ class DatasetAdding:
     """Registers datasets from contents that were uploaded, and measures them."""
 
     def __init__(
-        self, store: Store, handler: CommandHandler, inspector: Inspector, contents: ContentStore, cache_dir: Path
+        self,
+        store: Store,
+        handler: CommandHandler,
+        inspector: Inspector,
+        contents: ContentStore,
+        in_use: ContentsInUse,
+        cache_dir: Path,
     ) -> None:
         self._store, self._handler, self._inspector, self._contents = store, handler, inspector, contents
-        self._cache_dir = cache_dir
-        self._under_way: dict[object, set[str]] = {}
-        """Contents that additions under way have or need; not in the log yet."""
+        self._in_use, self._cache_dir = in_use, cache_dir
 
     async def add(
         self,
@@ -62,21 +66,17 @@ class DatasetAdding:
             raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
         file_name = file_name.replace("\\", "/").rpartition("/")[2]
         name = name or file_name.rpartition(".")[0] or file_name
-        addition = object()
-        made = self._under_way[addition] = {content}
-        try:
+        async with self._in_use.holding(content) as held:
             dataset_id = slug(name)
             if len(purpose) > LONGEST_PURPOSE:
                 raise InvalidValue(f"The purpose has more than {LONGEST_PURPOSE:,} characters.", hint="Say it shorter.")
-            facts = await self._read(source, file_name, dict(mapping), on_progress)
-            made.add(facts.rows_sha256)
-            version_id = hashlib.sha256((content + facts.rows_sha256).encode()).hexdigest()[:16]
+            facts = await self._read(source, file_name, dict(mapping), on_progress, held)
             command = AddDataset(
                 dataset_id=dataset_id,
                 name=name,
                 owner_uid=actor.uid,
                 source_name=file_name,
-                version_id=version_id,
+                version_id=version_id(content, facts.rows_sha256),
                 source_sha256=content,
                 rows_sha256=facts.rows_sha256,
                 size_bytes=facts.size_bytes,
@@ -87,12 +87,6 @@ class DatasetAdding:
                 purpose=purpose,
             )
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
-        except BtmdError:
-            del self._under_way[addition]
-            await self._remove_unreferenced(made)
-            raise
-        finally:
-            self._under_way.pop(addition, None)
 
     async def remove(self, row: DatasetRow, versions: list[DatasetVersionRow], *, actor: Actor) -> Handled:
         """End the registration and remove contents that nothing else needs. Raises Conflict."""
@@ -104,7 +98,7 @@ class DatasetAdding:
                 hint=f"Cancel it first: `btmctl jobs cancel {users[0]}`.",
             )
         handled = await self._handler.handle(RemoveDataset(row.dataset_id), actor=actor)
-        await self._remove_unreferenced({one for each in versions for one in (each.source_sha256, each.rows_sha256)})
+        await self._in_use.remove_unneeded({one for each in versions for one in (each.source_sha256, each.rows_sha256)})
         return handled
 
     async def measure(self, version: DatasetVersionRow, model: ModelRow, on_progress: OnProgress) -> TokenFacts:
@@ -125,26 +119,23 @@ class DatasetAdding:
     def rows_path(self, version: DatasetVersionRow) -> Path:
         """Where the rows stand. Raises FileMissing when they are gone or are not whole."""
         path = self._contents.path(version.rows_sha256)
-        expected = msgspec.json.decode(version.facts_json)["rows_size_bytes"]
-        if not path.is_file() or path.stat().st_size != expected:
+        if (
+            not self._contents.whole(version.rows_sha256)
+            or RowsFile(path).size_bytes != version.facts["rows_size_bytes"]
+        ):
             raise FileMissing(
                 "The contents of this dataset are not in the state folder any more.", hint="Add the file again."
             )
         return path
 
     async def _read(
-        self, source: Path, file_name: str, mapping: dict[str, str], on_progress: OnProgress
+        self, source: Path, file_name: str, mapping: dict[str, str], on_progress: OnProgress, held: set[str]
     ) -> DatasetFacts:
         rows = self._contents.working_file(secrets.token_hex(8))
-        request = DatasetRequest(source=str(source), name=file_name, rows=str(rows), mapping=mapping or None)
-        facts = await self._inspector.dataset(request, on_progress)
-        self._contents.adopt(rows, facts.rows_sha256)
+        try:
+            request = DatasetRequest(source=str(source), name=file_name, rows=str(rows), mapping=mapping or None)
+            facts = await self._inspector.dataset(request, on_progress)
+            await self._in_use.adopt_rows(rows, facts.rows_sha256, held)
+        finally:
+            clear_rows(rows)
         return facts
-
-    async def _remove_unreferenced(self, candidates: set[str]) -> None:
-        # Asked for before and after the log is read: an addition may be recorded meanwhile, or begin.
-        needed: set[str] = set().union(*self._under_way.values())
-        async with self._store.session() as session:
-            needed |= await referenced_contents(session) | await unfinished_contents(session)
-        for sha256 in candidates - needed.union(*self._under_way.values()):
-            self._contents.remove(sha256)

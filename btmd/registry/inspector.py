@@ -7,6 +7,7 @@ import anyio
 import anyio.to_thread
 
 from btmd.child.caller import OnProgress, Result, ask_child, ignore_progress
+from btmd.data.row_chunks import chunks_folder
 from btmd.inspection.facts import (
     ConversionFacts,
     DatasetFacts,
@@ -85,3 +86,4 @@ def _clear(request: AnyRequest) -> None:
             shutil.rmtree(left_over, ignore_errors=True)
         else:
             left_over.unlink(missing_ok=True)
+        shutil.rmtree(chunks_folder(Path(output)), ignore_errors=True)

@@ -94,10 +94,12 @@ def erase(
     What is gone already is no error, so that it can be called again after it was cut off. Raises OSError.
     """
     freed = 0
-    for sha256 in named:
-        if sha256 not in still_needed:
-            freed += _size(str(contents.path(sha256)))
-            contents.remove(sha256)
+    lists = set(named)
+    going = contents.with_chunks(lists) - contents.with_chunks(still_needed)
+    # A list goes after its chunks: without it nobody could tell what is left of them.
+    for sha256 in sorted(going, key=lambda one: one in lists):
+        freed += _size(str(contents.path(sha256)))
+        contents.remove(sha256)
     for root, names in ((config.jobs_dir, jobs), (config.models_dir, models)):
         for name in names:
             folder = root / Path(name).name

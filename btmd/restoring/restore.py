@@ -231,10 +231,13 @@ class Restoring:
         """Files that the planned registrations need come before them: none of them is ever without."""
         planned = (one for events in prepared.plan.events.values() for one in events)
         versions = [one for one in planned if isinstance(one, DatasetVersionAdded)]
-        named = dict.fromkeys(sha256 for one in versions for sha256 in (one.rows_sha256, one.source_sha256))
-        wanted = [one for one in named if one in prepared.target.contents and not self._contents.has(one)]
-        if wanted:
-            await prepared.target.bring_back(wanted)
+        named = {one.rows_sha256 for one in versions}
+        # The lists first, as they tell which chunks are wanted.
+        for wanted in (named, self._contents.with_chunks):
+            names = wanted if isinstance(wanted, set) else wanted(named)
+            gone = sorted(one for one in names if one in prepared.target.contents and not self._contents.has(one))
+            if gone:
+                await prepared.target.bring_back(gone)
 
     def _missing(self, target: RestoreTarget, then: Registration) -> str:
         """Which files of a registration are gone, in words."""
@@ -242,7 +245,7 @@ class Restoring:
             if isinstance(one, ModelAdded) and not Path(one.folder).is_dir():
                 return f"its folder {one.folder} is gone"
             if isinstance(one, DatasetVersionAdded) and not (
-                self._contents.has(one.rows_sha256) or one.rows_sha256 in target.contents
+                self._contents.whole(one.rows_sha256) or one.rows_sha256 in target.contents
             ):
                 return "its contents are gone"
         return ""
@@ -268,14 +271,14 @@ def _held_by(target: RestoreTarget, manner: Manner, plan: RestorePlan) -> Manner
 
 
 async def registered_contents(store: Store) -> set[str]:
-    """The SHA-256 of every file of the datasets that are registered, read from the log itself."""
+    """The SHA-256 of all rows of the datasets that are registered, read from the log itself."""
     found: set[str] = set()
     for stream in await store.query(lambda connection: streams_of(connection, _PREFIXES["datasets"])):
         rows = await store.read_stream(stream)
         now = registration(known(row.event for row in rows))
         for one in now.events if now is not None else ():
             if isinstance(one, DatasetVersionAdded):
-                found |= {one.source_sha256, one.rows_sha256}
+                found.add(one.rows_sha256)
     return found
 
 

@@ -3,20 +3,17 @@
 No torch here, so that rows are tokenised while it is still being imported.
 """
 
-import hashlib
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from btmd.data.encoding import Encoder
-from btmd.data.rows import Row
+from btmd.data.row_chunks import RowsFile
+from btmd.data.rows import Row, decode_row
 from btmd.data.sequences import ROWS_AT_A_TIME, Collector, Dataset, encode_rows
+from btmd.errors import Damaged, FileMissing
 from btmd.trainer.failures import TrainingFailed
-
-_ROW = msgspec.json.Decoder(Row)
 
 
 def load_dataset(
@@ -32,7 +29,7 @@ def load_dataset(
     seed: int,
     between_rows: Callable[[], None],
 ) -> Dataset:
-    """Read, check and tokenise a normalised rows file; a row's place is the byte at which its line begins.
+    """Read, check and tokenise a version's rows; a row's place is the byte at which it begins.
 
     Rows of more than ``max_length`` tokens are left out whole: a cut answer teaches to stop in the middle. Only texts
     of continued pre-training are cut, and with ``packing`` put together in blocks of at most that length.
@@ -40,19 +37,18 @@ def load_dataset(
     DatasetRefused when its rows are not of the kind that this type of training needs.
     """
     collected = Collector(max_length)
-    digest = hashlib.sha256()
     place = 0
-    with rows_path.open("rb") as lines:
+    try:
+        lines = RowsFile(rows_path).lines(sha256)
         while some := list(itertools.islice(lines, ROWS_AT_A_TIME)):
             between_rows()
-            rows = [_ROW.decode(line) for line in some]
+            rows = [decode_row(line, base) for line, base in some]
             encoded = encode_rows(encoder, rows, training_type, max_length)
-            for line, row, sequences in zip(some, rows, encoded, strict=True):
-                digest.update(line)
+            for (line, _), row, sequences in zip(some, rows, encoded, strict=True):
                 collected.take(row, sequences, place)
                 place += len(line)
-    if digest.hexdigest() != sha256:
-        raise TrainingFailed("data", "The dataset's file is not the one this job was submitted with.")
+    except (Damaged, FileMissing) as error:
+        raise TrainingFailed("data", "The dataset's rows are not those this job was submitted with.") from error
     dataset = collected.dataset(
         training_type=training_type,
         packing=packing,
@@ -76,7 +72,5 @@ def prompt_date(submitted_us: int) -> datetime:
 
 
 def read_row_at(rows_path: Path, place: int) -> Row:
-    """The row whose line begins at byte ``place`` of a rows file."""
-    with rows_path.open("rb") as lines:
-        lines.seek(place)
-        return _ROW.decode(lines.readline())
+    """The row that begins at ``place``, a byte of the stored rows; one chunk is read for it."""
+    return decode_row(*RowsFile(rows_path).line_at(place))

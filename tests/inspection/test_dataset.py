@@ -34,12 +34,12 @@ SECRET = "zebra-in-pyjamas"
 def inspected(
     folder: Path, content: bytes | str, name: str = "data.jsonl", mapping: Mapping[str, str] | None = None
 ) -> tuple[DatasetFacts, list[Row]]:
-    """The facts and rows of a file with this content; afterwards only the rows file stands in the folder."""
+    """The facts and rows of a file with this content; afterwards only the rows stand in the folder."""
     source = folder / "source"
     source.write_bytes(content.encode() if isinstance(content, str) else content)
     rows_path = folder / "rows.jsonl"
     facts = inspect_dataset(source, name, rows_path, mapping=mapping, progress=lambda _share, _text: None)
-    assert sorted(os.listdir(folder)) == ["rows.jsonl", "source"]
+    assert sorted(os.listdir(folder)) == ["rows.jsonl", "rows.jsonl.chunks", "source"]
     return facts, list(read_rows(rows_path))
 
 

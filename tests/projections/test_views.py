@@ -147,7 +147,7 @@ async def test_models_datasets_and_settings(store: Store) -> None:
         newest = await version(session, "d", "v1")
         assert newest is not None
         assert newest.facts == {"rows_kept": 3}
-        assert await referenced_contents(session) == {"s1", "r1"}
+        assert await referenced_contents(session) == {"r1"}
         [changed] = await changed_settings(session)
         assert (changed.value_json, changed.changed_by) == ("7", "ada")
     await _happen(store, "dataset-d", dataset.ConsentRevoked("d", 1000), dataset.DatasetRemoved("d"))
