@@ -1,0 +1,78 @@
+"""All detectors together: one cheap look decides which of them run at all."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from btmd.privacy.cards import cards
+from btmd.privacy.finding import Finding
+from btmd.privacy.given import GivenWords
+from btmd.privacy.ibans import ibans
+from btmd.privacy.internet import ip_addresses
+from btmd.privacy.keys import keys
+from btmd.privacy.mail import addresses, spelled_out
+from btmd.privacy.own_patterns import OwnPattern
+from btmd.privacy.phones import Phones
+
+_DIGIT: Final = re.compile(r"\d")
+_LONG_WORD: Final = re.compile(r"[A-Za-z0-9_=-]{20}")
+_LEAST_DIGITS_PHONE, _LEAST_DIGITS_CARD, _LEAST_DIGITS_IBAN = 7, 12, 4
+_COVER: Final = "\ufdd1"
+"""Over what another detector has taken; no character, as the mark."""
+Names = Callable[[str], Iterable[Finding]]
+
+
+class Detectors:
+    """Finds personal data of every kind in a text, each place once.
+
+    ``given``: words that somebody listed. ``patterns``: own ones. ``names``: a recogniser of names, if there is one.
+    What was given goes first, then what can be told most surely.
+    """
+
+    def __init__(
+        self,
+        *,
+        regions: Sequence[str] = (),
+        given: GivenWords | None = None,
+        patterns: Sequence[OwnPattern] = (),
+        names: Names | None = None,
+    ) -> None:
+        self._phones = Phones(regions)
+        self._given, self._patterns, self._names = given, tuple(patterns), names
+
+    def find(self, text: str) -> list[Finding]:
+        """What was found, without overlaps of one detector with another. Raises InvalidValue for a pattern's time."""
+        found: list[Finding] = []
+        for detector in self._called_for(text):
+            covered = _covered(text, found) if found else text
+            found += (one for one in detector(covered) if _COVER not in covered[one.start : one.end])
+        return found
+
+    def _called_for(self, text: str) -> Iterator[Callable[[str], Iterable[Finding]]]:
+        if self._given is not None:
+            yield self._given.find
+        yield from (pattern.find for pattern in self._patterns)
+        if "@" in text or spelled_out(text):
+            # A password in an address of the web has a sign too.
+            if "://" in text:
+                yield keys
+            yield addresses
+        digits = len(_DIGIT.findall(text))
+        if digits or "-----BEGIN" in text or _LONG_WORD.search(text) is not None:
+            yield keys
+        if digits >= _LEAST_DIGITS_IBAN:
+            yield ibans
+        if digits >= _LEAST_DIGITS_CARD:
+            yield cards
+        if digits and (text.count(".") > 2 or text.count(":") > 1):
+            yield ip_addresses
+        if digits >= _LEAST_DIGITS_PHONE:
+            yield self._phones
+        if self._names is not None:
+            yield self._names
+
+
+def _covered(text: str, found: list[Finding]) -> str:
+    for one in found:
+        text = text[: one.start] + _COVER * (one.end - one.start) + text[one.end :]
+    return text

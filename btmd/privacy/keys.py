@@ -1,0 +1,151 @@
+"""Keys, tokens and passwords: known forms, what stands behind the word for one, and what looks random."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+from btmd.privacy.finding import KEY, Finding
+
+_PEM: Final = re.compile(
+    r"-----BEGIN (?P<what>[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----"
+    r"(?:.{0,20000}?-----END (?P=what)-----|[A-Za-z0-9+/=\s\\]*)",
+    re.DOTALL,
+)
+_JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{4,}(?:\.[\w-]*)?")
+_KNOWN: Final = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ANVA)[A-Z0-9]{16}"  # Amazon
+    r"|gh[pousr]_[A-Za-z0-9]{30,255}|github_pat_[A-Za-z0-9_]{22,255}"
+    r"|gl(?:pat|dt|rt|cbt|ptt|soat)-[\w-]{20,255}"  # GitLab
+    r"|xox[abeoprs]-[A-Za-z0-9-]{10,255}|xapp-\d-[A-Za-z0-9-]{10,255}"  # Slack
+    r"|(?:sk|pk|rk)_(?:live|test)_[A-Za-z0-9]{10,255}|whsec_[A-Za-z0-9+/=]{24,255}"  # Stripe
+    r"|sk-(?:proj-|ant-|or-|svcacct-|admin-)?[\w-]{20,255}"  # OpenAI, Anthropic and others
+    r"|AIza[\w-]{35}|ya29\.[\w-]{20,255}|GOCSPX-[\w-]{20,64}"  # Google
+    r"|SG\.[\w-]{16,64}\.[\w-]{16,64}"  # SendGrid
+    r"|(?:SK|AC)[0-9a-f]{32}"  # Twilio
+    r"|npm_[A-Za-z0-9]{30,64}|pypi-[\w-]{40,255}|hf_[A-Za-z0-9]{30,64}|r8_[A-Za-z0-9]{30,64}"
+    r"|do[opr]_v1_[0-9a-f]{40,80}|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|key-[0-9a-f]{32}"
+    r"|\d{8,10}:AA[\w-]{32,34}"  # Telegram
+    r"|lin_api_[A-Za-z0-9]{30,64}|ntn_[A-Za-z0-9]{30,64}|secret_[A-Za-z0-9]{40,64}|glc_[A-Za-z0-9+/=]{30,255}"
+    r"|dckr_pat_[\w-]{20,64}|atlasv1\.[\w-]{20,128}|hvs\.[\w-]{20,128}|tfp_[\w-]{20,64}|age-secret-key-1[a-z0-9]{50,}"
+    r"|AGE-SECRET-KEY-1[A-Z0-9]{50,}|sq0(?:atp|csp)-[\w-]{20,64}|EAA[A-Za-z0-9]{60,255}"
+    r")(?![A-Za-z0-9])"
+)
+_KNOWN_STARTS: Final = (
+    *("AKIA", "ASIA", "AGPA", "AIDA", "AROA", "ANPA", "ANVA", "gh", "gl", "xox", "xapp", "k_", "whsec", "sk-", "AIza"),
+    *("ya29", "GOCSPX", "SG.", "SK", "AC", "npm_", "pypi-", "hf_", "r8_", "_v1_", "shp", "key-", ":AA", "lin_", "ntn_"),
+    *("secret_", "dckr", "atlasv1", "hvs.", "tfp_", "age-", "AGE-", "sq0", "EAA"),
+)
+_IN_ADDRESS: Final = re.compile(r"(?<=://)[^\s:/@]{1,100}:[^\s/@]{1,200}(?=@)")
+_STEMS: Final = (
+    *("pass", "pwd", "secret", "token", "key", "clave", "contrase", "chiave", "bearer", "geheim", "schlüssel"),
+    *("credential", "kennwort", "auth", "segreto", "jeton", "clé"),
+)
+_NAMED: Final = re.compile(
+    r"(?:pass(?:word|wort|phrase|wd)|\bpwd|secret|token|api[\s_-]?key|access[\s_-]?key|private[\s_-]?key|"
+    r"secret[\s_-]?key|account[\s_-]?key|encryption[\s_-]?key|schlüssel|kennwort|mot de passe|contraseña|"
+    r"clave(?: api| secreta| de acceso)?|chiave(?: api| segreta| di accesso)?|clé(?: api| secrète| d'accès)?|jeton|"
+    r"bearer|credentials?|authorization|parola d'ordine|\bkey)"
+    r"(?=[\s\"'`*_:=])[\"'`*_]{0,3}\s{0,3}(?:is|ist|lautet|est|es|è|:|=|=>|:=)?\s{0,3}(?:basic\s|bearer\s|token\s)?[\"'`*]{0,3}"
+    r"([^\s\"'`<>,;(){}\[\]&]{6,400})",
+    re.IGNORECASE,
+)
+_ASSIGNED: Final = re.compile(r"(?:[:=]|\b(?:is|ist|lautet|est|es)\b|è)[\s\"'`*]*\Z", re.IGNORECASE)
+_RANDOM: Final = re.compile(r"(?<![\w+/=.-])[A-Za-z0-9_+/-]{32,400}={0,2}(?![\w+/=-])")
+_HEXADECIMAL: Final = re.compile(r"(?:0x)?[0-9a-fA-F]+")
+_UUID: Final = re.compile(r"\{?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}?")
+_HASH_BEFORE: Final = re.compile(
+    r"(?:sha-?\d*|md5|hash|commit|digest|checksum|integrity|prüfsumme|etag|revision|base64,?|fingerprint)[\w\s:=\"'-]{0,12}\Z",
+    re.IGNORECASE,
+)
+_BLOCK_ABOVE: Final = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}[\"'\\n]*\s+[br\"']*\Z")
+_BLOCK_BELOW: Final = re.compile(r"[\"'\\n]*\s+[br\"']*[A-Za-z0-9+/]{16,}")
+_PASSWORDS: Final = ("pass", "pwd", "kennw", "mot", "contra", "clav", "parola")
+_HASH_NAMED: Final = re.compile(r"(?:sha|md)-?\d{1,3}[-:=]", re.IGNORECASE)
+_TRAILING: Final = ".:!?*_|\\"
+_LEAST_BITS, _LEAST_BITS_NAMED = 4.2, 3.0
+_LEAST_NAMED: Final = 16
+
+
+def keys(text: str) -> Iterator[Finding]:
+    """Keys, tokens and passwords; hashes, ids of commits and UUIDs are none."""
+    if "-----BEGIN" in text:
+        for found in _PEM.finditer(text):
+            yield _key(found.start(), found.end(), found[0])
+    if "://" in text and "@" in text:
+        for found in _IN_ADDRESS.finditer(text):
+            yield _key(found.start(), found.end(), found[0])
+    if "eyJ" in text:
+        for found in _JWT.finditer(text):
+            yield _key(found.start(), found.end(), found[0])
+    if any(one in text for one in _KNOWN_STARTS):
+        for found in _KNOWN.finditer(text):
+            yield _key(found.start(), found.end(), found[0])
+    lowered = text.lower()
+    if any(one in lowered for one in _STEMS):
+        yield from _named(text)
+    for found in _RANDOM.finditer(text):
+        before, after = text[max(0, found.start() - 40) : found.start()], text[found.end() : found.end() + 40]
+        if not _looks_random(found[0]) or _HASH_BEFORE.search(before):
+            continue
+        # Lines of the same kind above or below: a file's contents as text, not a key.
+        if not (_BLOCK_ABOVE.search(before) or _BLOCK_BELOW.match(after)):
+            yield _key(found.start(), found.end(), found[0])
+
+
+def _named(text: str) -> Iterator[Finding]:
+    for found in _NAMED.finditer(text):
+        value = found[1].rstrip(_TRAILING)
+        name = text[found.start() : found.start(1)].lower()
+        if _secret(
+            value,
+            assigned=_ASSIGNED.search(text, found.start(), found.start(1)) is not None,
+            password=name.startswith(_PASSWORDS),
+            bearer=name.startswith(("bearer", "authorization")),
+        ):
+            yield _key(found.start(1), found.start(1) + len(value), value)
+
+
+def _secret(value: str, *, assigned: bool, password: bool, bearer: bool) -> bool:
+    """Whether what stands behind the word is the thing itself and not the sentence going on."""
+    if len(value) < 6 or not any(map(str.isdigit, value)) or _UUID.fullmatch(value):
+        return False
+    if value.isdigit() or "://" in value or value.startswith(("$", "%", "/")):
+        # A PIN behind the word password is one all the same.
+        return assigned and password and value.isdigit()
+    mixed = any(map(str.isalpha, value)) or any(not one.isalnum() for one in value)
+    if password:
+        return assigned and mixed
+    return (
+        mixed and (assigned or bearer) and len(value) >= _LEAST_NAMED and bits_per_character(value) >= _LEAST_BITS_NAMED
+    )
+
+
+def _looks_random(value: str) -> bool:
+    if _HEXADECIMAL.fullmatch(value) or _UUID.fullmatch(value) or _HASH_NAMED.match(value):
+        return False
+    has = (any(map(str.isdigit, value)), any(map(str.islower, value)), any(map(str.isupper, value)))
+    # Paths, names with dashes and words put together change their kind of character seldom.
+    return (
+        all(has)
+        and value.count("/") + value.count("-") + value.count("_") <= len(value) // 10
+        and (bits_per_character(value) >= _LEAST_BITS and _changes(value) >= len(value) // 3)
+    )
+
+
+def bits_per_character(text: str) -> float:
+    """Shannon's entropy of the text's characters."""
+    size = len(text)
+    return -sum(count / size * math.log2(count / size) for count in Counter(text).values())
+
+
+def _changes(text: str) -> int:
+    kinds = [0 if one.isdigit() else 1 if one.islower() else 2 for one in text]
+    return sum(one != other for one, other in pairwise(kinds))
+
+
+def _key(start: int, end: int, value: str) -> Finding:
+    return Finding(start, end, KEY, value)
