@@ -110,6 +110,8 @@ class TrainerPlan(msgspec.Struct, frozen=True):
         """Whether an adapter is trained, and the weights stay as they are."""
         return self.lora is not None or self.adapter_folder is not None
 
+    split_rule: int = 0
+    """How rows are held out (btmd.data.split); the one that the job was submitted with."""
     model_fingerprint: str = ""
     """Of the model when it was registered (btmd.model_fingerprint); empty: it is not compared."""
 

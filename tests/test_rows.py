@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btmd.data.rows import Row, content_key, held_out, read_rows, row_key, sides_and_keys, split_rows
+from btmd.data.rows import Row, content_key, read_rows, row_key
+from btmd.data.split import held_out, sides_and_keys, split_rows
 
 
 def asked(question: str, answer: str = "Yes.", line: int = 1) -> Row:

@@ -9,8 +9,7 @@ On the disk they are in chunks (`btmd.data.row_chunks`), which `RowsWriter` ther
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
@@ -101,61 +100,3 @@ def _squeezed(text: str) -> bytes:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def held_out(key: bytes, fraction: float, seed: int) -> bool:
-    """Whether the prompt with this key belongs to the held-out part: a function of key and seed alone."""
-    return _place(key, seed) < fraction
-
-
-def _place(key: bytes, seed: int) -> float:
-    digest = hashlib.blake2b(key, digest_size=8, key=seed.to_bytes(16, "little", signed=True)).digest()
-    return int.from_bytes(digest, "little") / 2**64
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Which rows are held out. ``leaked`` counts held-out rows whose prompt is also trained on."""
-
-    held_out: list[bool]
-    leaked: int
-    explicit: bool
-    """The source said it itself."""
-
-
-_FEWEST_PROMPTS_TO_SPLIT = 4
-
-
-def split_rows(keys: Sequence[bytes], sides: Sequence[Side | None], *, fraction: float, seed: int) -> Split:
-    """Decide for every row, by its key from `row_key`, whether it is held out.
-
-    A source that names held-out rows is obeyed (its unnamed rows are trained on). Otherwise the same prompt is
-    always on one side only, and from four different prompts on there is at least one held out and one to train on.
-    A ``fraction`` of 0 holds nothing out.
-    """
-    if "held_out" in sides:
-        chosen = [side == "held_out" for side in sides]
-        trained = {key for key, out in zip(keys, chosen, strict=True) if not out}
-        leaked = sum(1 for key, out in zip(keys, chosen, strict=True) if out and key in trained)
-        return Split(chosen, leaked, explicit=True)
-    if fraction <= 0:
-        return Split([False] * len(keys), 0, explicit=False)
-    places = {key: _place(key, seed) for key in keys}
-    out = {key for key, place in places.items() if place < fraction}
-    if len(places) < _FEWEST_PROMPTS_TO_SPLIT:
-        out = set()
-    elif not out:
-        out = {min(places, key=lambda key: (places[key], key))}
-    elif len(out) == len(places):
-        out.discard(max(places, key=lambda key: (places[key], key)))
-    return Split([key in out for key in keys], 0, explicit=False)
-
-
-def sides_and_keys(rows: Iterable[Row]) -> tuple[list[bytes], list[Side | None]]:
-    """What `split_rows` needs, from rows read once."""
-    keys: list[bytes] = []
-    sides: list[Side | None] = []
-    for row in rows:
-        keys.append(row_key(row))
-        sides.append(row.get("split"))
-    return keys, sides

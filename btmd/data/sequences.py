@@ -7,13 +7,16 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btmd.data.encoding import Encoded, Encoder
-from btmd.data.rows import Row, Side, row_key, split_rows
+from btmd.data.near_duplicates import SignatureFile, groups_of
+from btmd.data.rows import Row, Side, row_key
+from btmd.data.split import split_rows
 from btmd.errors import DatasetRefused, TemplateMismatch
 
 ROWS_AT_A_TIME: Final = 64
@@ -143,10 +146,19 @@ _ENCODERS: Final[dict[str, Callable[[Encoder, Sequence[Row], int], list[Sequence
 
 
 class Collector:
-    """Collects tokenised rows in flat arrays, 5 bytes a token; without ``keep_tokens`` only their lengths."""
+    """Collects tokenised rows in flat arrays, 5 bytes a token; without ``keep_tokens`` only their lengths.
 
-    def __init__(self, max_length: int, *, keep_tokens: bool = True) -> None:
+    ``split_rule`` is one of `btmd.data.split.SPLIT_RULE`; what it needs to know of the rows lies in a file without a
+    name in ``folder``.
+    """
+
+    def __init__(
+        self, max_length: int, *, keep_tokens: bool = True, split_rule: int = 0, folder: Path | None = None
+    ) -> None:
         self._max_length = max_length
+        self._folder = folder
+        self._signed = SignatureFile(folder) if split_rule > 0 else None
+        self._groups: list[int] | None = None
         self._keep_tokens = keep_tokens
         self.left_out: dict[Use, int] = {"over_long": 0, "nothing_learned": 0, "untemplated": 0}
         self._keys: list[bytes] = []
@@ -163,6 +175,8 @@ class Collector:
         """Enter the next row of the file; ``place`` is how the caller finds it again."""
         use = use_of(sequences, self._max_length)
         # A row left out still takes part in the split, so that the length limit does not move other rows across.
+        if self._signed is not None:
+            self._signed.take(len(self._keys), row)
         self._keys.append(row_key(row))
         self._sides.append(row.get("split"))
         self._places.append(place)
@@ -192,7 +206,10 @@ class Collector:
 
     def held_out(self, fraction: float, seed: int) -> NDArray[np.bool_]:
         """Which rows of the file are held out, those included that are left out."""
-        return np.array(split_rows(self._keys, self._sides, fraction=fraction, seed=seed).held_out, bool)
+        if self._signed is not None and self._groups is None:
+            self._groups = groups_of([self._signed], self._folder).labels().tolist()
+        split = split_rows(self._keys, self._sides, fraction=fraction, seed=seed, groups=self._groups)
+        return np.array(split.held_out, bool)
 
     def _arranged(self, held_out: NDArray[np.bool_], limit: int, seed: int) -> Dataset:
         usable = np.array(self._counts, np.int64) > 0

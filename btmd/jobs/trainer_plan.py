@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from btmd.data.split import SPLIT_RULE
 from btmd.job_folder import LoraPlan, TrainerPlan
 from btmd.planning import Plan
 
@@ -64,4 +65,5 @@ def to_trainer_plan(
         sample_tokens=plan.integer("sample_tokens"),
         held_out_limit=plan.integer("held_out_limit"),
         dpo_beta=plan.number("dpo_beta"),
+        split_rule=SPLIT_RULE,
     )

@@ -27,6 +27,7 @@ def load_dataset(
     held_out_fraction: float,
     held_out_limit: int,
     seed: int,
+    split_rule: int = 0,
     between_rows: Callable[[], None],
 ) -> Dataset:
     """Read, check and tokenise a version's rows; a row's place is the byte at which it begins.
@@ -36,7 +37,7 @@ def load_dataset(
     Raises TrainingFailed(data) when the file is not the one the job was submitted with or nothing remains, and
     DatasetRefused when its rows are not of the kind that this type of training needs.
     """
-    collected = Collector(max_length)
+    collected = Collector(max_length, split_rule=split_rule)
     place = 0
     try:
         lines = RowsFile(rows_path).lines(sha256)

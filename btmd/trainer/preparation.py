@@ -39,6 +39,7 @@ def load_material(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
             held_out_fraction=plan.held_out_fraction,
             held_out_limit=plan.held_out_limit,
             seed=plan.seed,
+            split_rule=plan.split_rule,
             between_rows=stop.leave_if_asked,
         )
     return Material(encoder, dataset)

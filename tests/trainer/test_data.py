@@ -1,5 +1,6 @@
 """Rows become tokens once, are split by content, and come in an order that depends on seed and epoch alone."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from btmd.data.encoding import Encoder
+from btmd.data.rows import Row, row_key
 from btmd.data.sequences import Dataset, count_steps, order_of_epoch, rows_of_step
+from btmd.data.split import split_rows
 from btmd.trainer.data import load_dataset, read_row_at
 from btmd.trainer.failures import TrainingFailed
+from tests.data.planted import plant
 from tests.fixtures.tiny_model import make_tokenizer
 from tests.trainer.job import write_rows
 
@@ -89,7 +93,6 @@ def test_nothing_left_to_train_on_is_refused_with_the_counts(tmp_path: Path, enc
 
 
 def test_rows_with_nothing_to_learn_are_counted(tmp_path: Path, encoder: Encoder) -> None:
-    import hashlib
 
     path = tmp_path / "rows.jsonl"
     rows = [
@@ -137,3 +140,30 @@ def test_each_epoch_sees_every_row_once_whatever_the_batch_size(
     for batch in batches:
         lengths = dataset.train.lengths[batch].tolist()
         assert lengths == sorted(lengths, reverse=True)
+
+
+def test_near_duplicates_stay_on_one_side_and_a_job_of_an_earlier_release_keeps_its_split(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [one for row in plant(11, 60).rows for one in (row, spoken_loudly(row))]
+    path.write_bytes(b"".join(json.dumps(row | {"line": line}).encode() + b"\n" for line, row in enumerate(rows, 1)))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def held_out(split_rule: int) -> set[int]:
+        dataset = load(path, encoder, sha256, max_length=4096, split_rule=split_rule)
+        return {read_row_at(path, place)["line"] for place in dataset.held_out.places.tolist()}
+
+    alike = held_out(1)
+    assert alike
+    assert {line for line in range(1, len(rows), 2) if (line in alike) != (line + 1 in alike)} == set()
+    by_prompt = [row_key(row) for row in rows]
+    split = split_rows(by_prompt, [None] * len(rows), fraction=0.2, seed=3)
+    assert held_out(0) == {line for line, out in enumerate(split.held_out, 1) if out}
+
+
+def spoken_loudly(row: Row) -> Row:
+    return {
+        "line": row["line"],
+        "messages": [{"role": turn["role"], "content": turn["content"].upper() + "!"} for turn in row["messages"]],
+    }
