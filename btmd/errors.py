@@ -169,8 +169,30 @@ class DatasetEncoding(DatasetRefused):
     code, title = "dataset_encoding", "The dataset's characters cannot be read"
 
 
+class DatasetEncrypted(DatasetRefused):
+    code, title = "dataset_encrypted", "The dataset file is protected by a password"
+
+
+class DatasetScanned(DatasetRefused):
+    code, title = "dataset_scanned", "The document holds pictures of text, not text"
+
+
+class DatasetUnsafe(DatasetRefused):
+    code, title = "dataset_unsafe", "The dataset file is built so that reading it would do harm"
+
+
 class UnknownLayout(DatasetRefused):
+    """``suggestions`` are mappings that may be meant, the likeliest first."""
+
     code, title = "unknown_layout", "The dataset's columns are not understood"
+
+    def __init__(self, detail: str, *, hint: str = "", suggestions: tuple[dict[str, str], ...] = ()) -> None:
+        super().__init__(detail, hint=hint)
+        self.suggestions = suggestions
+
+
+class RatedAnswers(DatasetRefused):
+    code, title = "rated_answers", "Answers rated one by one cannot be learned from"
 
 
 class PreferenceData(DatasetRefused):

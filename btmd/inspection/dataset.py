@@ -15,6 +15,7 @@ from btmd.errors import DatasetEmpty
 from btmd.inspection.facts import BrokenRow, DatasetFacts
 from btmd.inspection.layouts import Layout
 from btmd.inspection.reading import Placed, Reading, open_dataset
+from btmd.inspection.requests import aside, scratch_beside
 from btmd.inspection.sources import Record
 from btmd.inspection.turns import Blank, Broken
 
@@ -34,7 +35,11 @@ def inspect_dataset(
     ``rows_path`` appears whole or not at all. Raises DatasetRefused in one of its kinds, FileMissing or InvalidValue.
     """
     reading = open_dataset(
-        source, name, mapping=mapping, on_scan=lambda done: progress(done * _SCAN_SHARE, "Reading the file")
+        source,
+        name,
+        mapping=mapping,
+        scratch=Path(aside(scratch_beside(str(rows_path)))),
+        on_scan=lambda done: progress(done * _SCAN_SHARE, "Reading the file"),
     )
     with RowsWriter(rows_path) as out:
         intake = _Intake(out)

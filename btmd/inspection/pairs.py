@@ -1,16 +1,13 @@
 """Brings a preferred and a rejected answer, however they are spelt, into two conversations that begin alike."""
 
-import re
 from typing import Any, Final
 
 from btmd.data.rows import Message, shared_turns
+from btmd.inspection.transcripts import spoken_turns
 from btmd.inspection.turns import Blank, Broken, require_answer, text_of, turns_of
 
 SAME_ANSWER: Final = "the chosen and the rejected answer are the same"
 NO_COMMON_PROMPT: Final = "the two answers do not belong to one prompt"
-# Transcripts of people's preferences are often kept as one text with these marks.
-_SPOKEN: Final = re.compile(r"(?:^|\n)\s*(Human|User|Assistant|System):[ \t]*")
-_SPEAKERS: Final = {"Human": "user", "User": "user", "Assistant": "assistant", "System": "system"}
 
 
 def pair_of(prompt: Any, system: Any, chosen: Any, rejected: Any) -> tuple[list[Message], list[Message]]:
@@ -43,12 +40,12 @@ def _prompt_turns(prompt: Any, system: Any) -> list[Message]:
         turns.append({"role": "system", "content": system.strip()})
     if prompt is None:
         return turns
-    if isinstance(prompt, list):
+    if isinstance(prompt, list) or (isinstance(prompt, dict) and "messages" in prompt):
         return [*turns, *turns_of(prompt, "prompt")]
     asked = text_of(prompt, "prompt")
     if not asked.strip():
         raise Blank
-    spoken = _spoken(asked)
+    spoken = spoken_turns(asked)
     if spoken is not None and any(turn["role"] == "user" for turn in spoken):
         return [*turns, *spoken]
     return [*turns, {"role": "user", "content": asked.strip()}]
@@ -66,7 +63,7 @@ def _side(side: Any, column: str, before: list[Message]) -> list[Message]:
     said = text_of(side, column)
     if not said.strip():
         raise Blank
-    spoken = _spoken(said)
+    spoken = spoken_turns(said)
     if spoken is not None and any(turn["role"] == "user" for turn in spoken):
         return spoken
     is_answer = spoken is not None and [turn["role"] for turn in spoken] == ["assistant"]
@@ -78,17 +75,3 @@ def _with_prompt(before: list[Message], answer: list[Message]) -> list[Message]:
     if not any(turn["role"] == "user" for turn in before):
         raise Broken("there is no prompt: neither a column for it nor a user's turn before the answers")
     return [*before, *answer]
-
-
-def _spoken(text: str) -> list[Message] | None:
-    """The turns of a transcript that names its speakers from its beginning on; None for any other text."""
-    marks = list(_SPOKEN.finditer(text))
-    if not marks or text[: marks[0].start()].strip():
-        return None
-    ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    turns: list[Message] = [
-        {"role": _SPEAKERS[mark.group(1)], "content": text[mark.end() : end].strip()}
-        for mark, end in zip(marks, ends, strict=True)
-    ]
-    # A prompt often ends with the mark after which the answer comes.
-    return turns[:-1] if turns[-1]["role"] == "assistant" and not turns[-1]["content"] else turns

@@ -8,7 +8,9 @@ from typing import Final
 
 from btmd.errors import DatasetRefused, FileMissing, UnknownLayout
 from btmd.inspection.characters import scan
-from btmd.inspection.layouts import Layout, detect_layout, mapped_layout
+from btmd.inspection.grouping import grouped
+from btmd.inspection.layouts import Layout
+from btmd.inspection.mapping import layout_for
 from btmd.inspection.nothing_usable import nothing_usable
 from btmd.inspection.sources import Opened, Record, detect, read_records
 
@@ -36,9 +38,11 @@ class Reading:
 
 
 def open_dataset(
-    source: Path, name: str, *, mapping: Mapping[str, str] | None, on_scan: Callable[[float], None]
+    source: Path, name: str, *, mapping: Mapping[str, str] | None, scratch: Path, on_scan: Callable[[float], None]
 ) -> Reading:
     """Tell what ``source`` is and how rows are made of it; ``on_scan`` hears how much of it was read for that.
+
+    ``scratch`` names a file for what has to be sorted; it is gone when all records were read.
 
     Raises DatasetRefused in one of its kinds, FileMissing or InvalidValue.
     """
@@ -49,6 +53,9 @@ def open_dataset(
     first = list(islice(records, SAMPLE_ROWS))
     columns = _columns(opened, first)
     layout = _layout(opened, first, columns, mapping)
+    every: Iterator[Record] = chain(first, records)
+    if layout.grouping is not None:
+        every = grouped(every, layout, scratch)
     return Reading(
         format=opened.format,
         encoding=scanned.encoding,
@@ -59,7 +66,7 @@ def open_dataset(
         columns_used=layout.columns_used,
         sha256=scanned.sha256,
         size_bytes=scanned.size_bytes,
-        records=((record, layout) for record in chain(first, records)),
+        records=((record, layout) for record in every),
     )
 
 
@@ -91,4 +98,4 @@ def _layout(opened: Opened, first: list[Record], columns: tuple[str, ...], mappi
     sample = [record.fields for record in first if record.fields is not None]
     if not sample:
         raise nothing_usable(first, is_all=len(first) < SAMPLE_ROWS)
-    return mapped_layout(mapping, columns) if mapping else detect_layout(sample, columns)
+    return layout_for(sample, columns, mapping)

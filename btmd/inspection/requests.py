@@ -21,7 +21,14 @@ class DatasetRequest(Request, frozen=True, tag="dataset"):
     mapping: dict[str, str] | None = None
 
     def outputs(self) -> tuple[str, ...]:
-        return (self.rows,)
+        return (self.rows, scratch_beside(self.rows))
+
+
+class DifferenceRequest(Request, frozen=True, tag="difference"):
+    """Compare the rows of two versions. Answer: DifferenceFacts."""
+
+    before: str
+    after: str
 
 
 class TokensRequest(Request, frozen=True, tag="tokens"):
@@ -121,12 +128,18 @@ AnyRequest = (
     | ConvertPickledRequest
     | HashRequest
     | DatasetRequest
+    | DifferenceRequest
     | TokensRequest
     | PreviewRequest
     | ArrangementRequest
     | ModelRequest
     | ConvertGgufRequest
 )
+
+
+def scratch_beside(rows: str) -> str:
+    """What is sorted while ``rows`` are written; it never appears under this name itself."""
+    return f"{rows}.sorting"
 
 
 def aside(path: str) -> str:
