@@ -34,6 +34,11 @@ class Output:
         self._progress_text = ""
 
     @property
+    def coloured(self) -> bool:
+        """Whether results are in colour."""
+        return self._colour
+
+    @property
     def width(self) -> int:
         """Columns of the terminal; a pipe has no edge."""
         import shutil
@@ -58,6 +63,10 @@ class Output:
 
     def line(self, text: str = "", style: str = "") -> None:
         self._write(self.styled(clean(text), style) + "\n")
+
+    def pieces(self, pieces: Iterable[tuple[str, str]]) -> None:
+        """A line of texts, each in a style of its own."""
+        self._write("".join(self.styled(clean(text), style) for text, style in pieces).rstrip() + "\n")
 
     def raw(self, text: str) -> None:
         """Text as it is, for logs and answers; at a terminal without what could steer it."""

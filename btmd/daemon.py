@@ -47,6 +47,7 @@ from btmd.registry.contents_in_use import ContentsInUse
 from btmd.registry.datasets import DatasetAdding
 from btmd.registry.inspector import Inspector
 from btmd.registry.models import ModelAdding
+from btmd.registry.previews import DatasetPreviews
 from btmd.registry.versions import DatasetVersions
 from btmd.restoring.before_migration import back_up_before_migration
 from btmd.restoring.factory_reset import FactoryReset
@@ -195,6 +196,7 @@ class Daemon:
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
             dataset_adding=datasets,
             dataset_versions=DatasetVersions(self.handler, contents, in_use),
+            dataset_previews=DatasetPreviews(inspector, datasets, config.cache_dir),
             submission=submission,
             chats=Chats(),
             presets=presets,

@@ -4,6 +4,7 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
+from btmctl.commands import dataset_preview
 from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -43,6 +44,7 @@ def command() -> Noun:
     )
     check.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
     check.add_argument("--model", metavar="M", help="count tokens as this model does")
+    dataset_preview.add_verbs(noun)
     return noun
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from btmd.registry.content import ContentStore
     from btmd.registry.datasets import DatasetAdding
     from btmd.registry.models import ModelAdding
+    from btmd.registry.previews import DatasetPreviews
     from btmd.registry.versions import DatasetVersions
     from btmd.restoring.factory_reset import FactoryReset
     from btmd.restoring.restore import Restoring
@@ -43,6 +44,7 @@ class Parts:
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"
     dataset_versions: "DatasetVersions"
+    dataset_previews: "DatasetPreviews"
     submission: "Submission"
     chats: "Chats"
     presets: "PresetCatalogue"

@@ -74,12 +74,6 @@ def arrange(
     )
 
 
-def is_held_out(facts: ArrangementFacts, row: int) -> bool:
-    """Whether the row with this number, counted from 1, is held out."""
-    index = row - 1
-    return bool(facts.held_out[index // 8] & (0x80 >> index % 8))
-
-
 def _first_step(rows: Rows, shape: TrainingShape, lines: list[int]) -> Iterator[ComputedTogether]:
     if len(rows) == 0:
         return

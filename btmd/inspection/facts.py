@@ -139,6 +139,11 @@ class ArrangementFacts(msgspec.Struct, frozen=True, kw_only=True):
     first_step: tuple[ComputedTogether, ...]
     """Its micro-batches, as many as have a thousand sequences together."""
 
+    def is_held_out(self, row: int) -> bool:
+        """Whether the row with this number, counted from 1, is held out."""
+        index = row - 1
+        return bool(self.held_out[index // 8] & (0x80 >> index % 8))
+
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A model folder as its files describe it; no weight was loaded."""

@@ -87,26 +87,23 @@ def _tokenised(found: Sequence[NumberedRow], encoder: Encoder, shape: TrainingSh
     encoded = encode_rows(encoder, [row for _, row in found], shape.training_type, shape.max_length)
     for (number, row), sequences in zip(found, encoded, strict=True):
         use = use_of(sequences, shape.max_length)
-        if isinstance(sequences, TemplateMismatch):
-            shown, more, refusal = (), 0, sequences.detail
-        else:
-            names = ("chosen", "rejected") if "rejected" in row and len(sequences) == 2 else _names(row, sequences)
-            pairs = list(zip(names, sequences, strict=True))[:_MOST_SEQUENCES]
-            shown = tuple(_sequence(name, one, encoder) for name, one in pairs)
-            more, refusal = len(sequences) - len(pairs), ""
+        tokens: list[Encoded] = [] if isinstance(sequences, TemplateMismatch) else sequences
+        named = list(zip(_names(row, len(tokens)), tokens, strict=True))[:_MOST_SEQUENCES]
         yield ShownRow(
             row=number,
             line=row["line"],
             split=row.get("split"),
-            sequences=shown,
-            more_sequences=more,
+            sequences=tuple(_sequence(name, one, encoder) for name, one in named),
+            more_sequences=len(tokens) - len(named),
             use=use,
-            refusal=refusal,
+            refusal=sequences.detail if isinstance(sequences, TemplateMismatch) else "",
         )
 
 
-def _names(row: Row, sequences: Sequence[Encoded]) -> Sequence[str]:
-    return ["text" if "text" in row else "conversation"] * len(sequences)
+def _names(row: Row, count: int) -> Sequence[str]:
+    if "rejected" in row and count == 2:
+        return ("chosen", "rejected")
+    return ["text" if "text" in row else "conversation"] * count
 
 
 def _sequence(name: str, one: Encoded, encoder: Encoder) -> ShownSequence:

@@ -9,6 +9,7 @@ import anyio.to_thread
 from btmd.child.caller import OnProgress, Result, ask_child, ignore_progress
 from btmd.data.row_chunks import chunks_folder
 from btmd.inspection.facts import (
+    ArrangementFacts,
     ConversionFacts,
     DatasetFacts,
     FileHashes,
@@ -18,14 +19,17 @@ from btmd.inspection.facts import (
 )
 from btmd.inspection.requests import (
     AnyRequest,
+    ArrangementRequest,
     ConvertGgufRequest,
     ConvertPickledRequest,
     DatasetRequest,
     HashRequest,
     ModelRequest,
+    PreviewRequest,
     TokensRequest,
     aside,
 )
+from btmd.inspection.shown import Preview
 
 
 class Inspector:
@@ -45,6 +49,16 @@ class Inspector:
     async def tokens(self, request: TokensRequest, on_progress: OnProgress = ignore_progress) -> TokenFacts:
         """Measure rows with a tokenizer. Raises NothingToLearn, ModelRefused or ChildFailed."""
         return await self._run(request, TokenFacts, on_progress)
+
+    async def preview(self, request: PreviewRequest) -> Preview:
+        """A few rows with their text: to be passed on and not kept. Raises InvalidValue, ModelRefused, ChildFailed."""
+        return await self._run(request, Preview, ignore_progress)
+
+    async def arrangement(
+        self, request: ArrangementRequest, on_progress: OnProgress = ignore_progress
+    ) -> ArrangementFacts:
+        """All rows as a training would arrange them. Raises DatasetRefused, ModelRefused or ChildFailed."""
+        return await self._run(request, ArrangementFacts, on_progress)
 
     async def model(self, request: ModelRequest, on_progress: OnProgress = ignore_progress) -> ModelFacts:
         """Read a model folder's facts. Raises ModelRefused, FileMissing or ChildFailed."""

@@ -12,7 +12,7 @@ import pytest
 from btmd.data.encoding import Encoder
 from btmd.data.sequences import Dataset, Rows, count_steps, micro_batches, rows_of_step
 from btmd.errors import InvalidValue
-from btmd.inspection.arrangement import arrange, is_held_out
+from btmd.inspection.arrangement import arrange
 from btmd.inspection.facts import ArrangementFacts
 from btmd.inspection.preview import MOST_CHARS, MOST_TOKENS, preview
 from btmd.inspection.requests import RowChoice, TrainingShape
@@ -151,7 +151,7 @@ def test_rows_are_arranged_as_the_trainer_arranges_them(training_type: str, mode
     learned = {line_of(path, place) for place in dataset.train.places_of_sequences.tolist()}
     for number, row in enumerate(rows, 1):
         if row["line"] in held_out | learned:
-            assert is_held_out(facts, number) == (row["line"] in held_out)
+            assert facts.is_held_out(number) == (row["line"] in held_out)
 
 
 def first_step(dataset: Dataset, shape: TrainingShape) -> Any:

@@ -1,0 +1,155 @@
+"""Looking into a dataset: its rows as they were understood, and token by token as a training would learn them."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.answers import Progress, described, working_answer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.api.work import heard
+from btmd.errors import BtmdError, InvalidValue, ModelRefused, NotFound, Stopping
+from btmd.inspection.facts import ArrangementFacts
+from btmd.inspection.requests import RowChoice, TrainingShape
+from btmd.inspection.shown import Preview
+from btmd.jobs.submission import OnProgress, Wish
+from btmd.naming import find_dataset, find_model
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
+from btmd.projections.model import ModelRow
+
+router = Router(prefix="/datasets", tags=("datasets",))
+
+EXAMPLE = {
+    "dataset_id": "faq",
+    "rows_total": 180,
+    "rows": [{"row": 1, "line": 1, "messages": [{"role": "user", "content": "Where is it?"}]}],
+}
+_TYPE_OF_KIND = {"preference": "preference_tuning"}
+"""What would be trained on rows of a kind, where no plan can be made; with others an answer is learned."""
+
+
+class DatasetPreview(msgspec.Struct):
+    """Which rows; with a model, its tokens, and with the rest of a plan how long rows may be and what goes together."""
+
+    row: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    line: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    rows: Annotated[int, Meta(ge=1, le=100)] = 3
+    model_id: Annotated[str, Meta(max_length=4096)] | None = None
+    preset_name: Annotated[str, Meta(max_length=200)] | None = None
+    overrides: Annotated[dict[str, Any], Meta(max_length=100)] | None = None
+    allow: Annotated[list[str], Meta(max_length=20)] | None = None
+
+
+@operation(router, "POST", "/{dataset_id}/preview", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+async def preview_dataset(dataset_id: str, body: DatasetPreview, request: Request, parts: Parts) -> Response:
+    """A few rows with their text; nothing of it is recorded. Whoever may train may see what would be learned."""
+    if body.row is not None and body.line is not None:
+        raise InvalidValue("Both a row and a line were named.", hint="Name one of them.")
+    choice = RowChoice(row=body.row, line=body.line, count=body.rows)
+    async with parts.store.session() as session:
+        dataset = await find_dataset(session, dataset_id)
+        newest = await version(session, dataset.dataset_id, dataset.newest_version)
+        model = None if body.model_id is None else await find_model(session, body.model_id)
+    assert newest is not None
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        if model is None:
+            return _shown(dataset, newest, await parts.dataset_previews.rows(newest, choice))
+        async with heard(progress) as on_progress:
+            shape, plan, refusal = await _shape(parts, body, dataset, newest, model, on_progress)
+            found = await parts.dataset_previews.tokens(newest, choice, model, shape)
+            arranged = await parts.dataset_previews.arrangement(newest, model, shape, on_progress)
+        return {
+            **_shown(dataset, newest, found, arranged),
+            "model_id": model.model_id,
+            "template": found.template,
+            "training": {**msgspec.structs.asdict(shape), "preset": plan},
+            "refusal": refusal,
+            "arrangement": _arrangement(arranged),
+        }
+
+    return await working_answer(request, work, parts.stopping)
+
+
+async def _shape(
+    parts: Parts,
+    body: DatasetPreview,
+    dataset: DatasetRow,
+    newest: DatasetVersionRow,
+    model: ModelRow,
+    on_progress: OnProgress,
+) -> tuple[TrainingShape, str | None, dict[str, str] | None]:
+    """What a plan says of rows, and its preset; where no plan can be made, the nearest thing to it, and why not."""
+    wish = Wish(
+        model=model.model_id,
+        dataset=dataset.dataset_id,
+        preset=body.preset_name or None,
+        overrides=body.overrides or {},
+        allow=frozenset(body.allow or ()),
+        consent=True,
+    )
+    try:
+        prepared = await parts.submission.prepare(wish, on_progress)
+    except (InvalidValue, NotFound, ModelRefused, Stopping):
+        raise
+    # Whatever else stands against a training, what would be learned can still be seen.
+    except BtmdError as error:
+        return _without_plan(newest, model), None, {"code": error.code, "detail": error.detail, "hint": error.hint}
+    plan = prepared.plan
+    shape = TrainingShape(
+        training_type=plan.text("training_type"),
+        packing=plan.flag("packing"),
+        max_length=plan.integer("max_length"),
+        batch_size=plan.integer("batch_size"),
+        micro_batch_size=plan.integer("micro_batch_size"),
+        held_out_fraction=plan.number("held_out_fraction"),
+        held_out_limit=plan.integer("held_out_limit"),
+        seed=plan.integer("seed"),
+    )
+    return shape, prepared.preset.name, None
+
+
+def _without_plan(newest: DatasetVersionRow, model: ModelRow) -> TrainingShape:
+    return TrainingShape(
+        training_type=_TYPE_OF_KIND.get(newest.facts.get("kind", ""), "lora_adaptation"),
+        packing=False,
+        max_length=model.facts.context_length,
+        batch_size=1,
+        micro_batch_size=1,
+        held_out_fraction=0.0,
+        held_out_limit=0,
+        seed=0,
+    )
+
+
+def _shown(
+    dataset: DatasetRow, newest: DatasetVersionRow, found: Preview, arranged: ArrangementFacts | None = None
+) -> dict[str, Any]:
+    facts = newest.facts
+    rows = []
+    for one in found.rows:
+        values = msgspec.to_builtins(one)
+        if arranged is not None:
+            values["held_out"] = arranged.is_held_out(one.row)
+        rows.append(values)
+    return {
+        "dataset_id": dataset.dataset_id,
+        "name": dataset.name,
+        "version_id": newest.version_id,
+        "layout": facts["layout"],
+        "columns": facts["columns"],
+        "columns_used": facts["columns_used"],
+        "columns_as": facts.get("columns_as", {}),
+        "rows_total": found.rows_total,
+        "rows": rows,
+    }
+
+
+def _arrangement(arranged: ArrangementFacts) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(arranged, str_keys=True)
+    del values["held_out"]
+    return values
