@@ -1,8 +1,6 @@
 """Load, decide, append: the one way in which anything changes."""
 
 import asyncio
-import hashlib
-import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from btmd import __version__
 from btmd.domain.decider import Decider
 from btmd.domain.event import Actor, Event
 from btmd.errors import BtmdError
 from btmd.store.codec import RawEvent, encode_event
 from btmd.store.errors import VersionConflict
 from btmd.store.event_log import IdempotencyKey, Recorded, SnapshotOf, Store, StreamAppend
+from btmd.store.state_version import state_version
 
 log = logging.getLogger("btmd")
 
@@ -213,17 +211,4 @@ class CommandHandler:
                 self._locks[stream] = (lock, waiting - 1)
 
 
-def state_version(decider: Decider) -> int:
-    """A number that changes with the release, the state's fields, and the source that makes the state.
-
-    A snapshot made by other code is not read; the rows are.
-    """
-    digest = hashlib.sha256(__version__.encode())
-    digest.update(msgspec.json.encode(msgspec.json.schema(decider.state_type), order="sorted"))
-    module = inspect.getmodule(decider.evolve)
-    if module is not None:
-        digest.update(inspect.getsource(module).encode())
-    return int.from_bytes(digest.digest()[:6], "big")
-
-
-__all__ = ["CommandHandler", "Handled", "state_version"]
+__all__ = ["CommandHandler", "Handled"]

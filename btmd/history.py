@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from btmd.command_handler import state_version
 from btmd.domain import settings
 from btmd.domain.commands import SETTINGS
 from btmd.domain.decider import Decider
@@ -29,6 +28,7 @@ from btmd.store.past import (
     state_rows,
     version_at,
 )
+from btmd.store.state_version import state_version
 
 PAGE_ROWS = 200
 MOST_TOGETHER = 1000

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ from btmd.domain.decider import Decider
 from btmd.errors import BtmdError, WrongKey
 from btmd.store.reader import read_head, read_log, read_stream
 from btmd.store.recorded import Recorded
+from btmd.store.row_columns import pack_rows
 
 MAX_SEGMENTS = 64
 """A chain that is longer has its short segments written anew as long ones."""
@@ -247,33 +249,45 @@ class Creation:
         from_nothing = base.written_seq == 0 and base.state in (None, 0)
         states = States(self._deciders) if from_nothing else None
         touched: set[str] = set()
-        for rows in parts_of(self._rows(base.written_seq)):
-            sealed = self._write_segment(rows, segments[-1] if segments else "", checked)
-            segments.append(sealed.id)
-            self._sizes[sealed.id] = sealed.size_bytes
-            self._events += len(rows)
-            self._new_events += sum(row.seq > base.head_seq for row in rows)
-            if states is not None:
-                states.apply(rows)
-            else:
-                touched.update(row.stream for row in rows if row.seq > base.head_seq)
+        # One segment is compressed, sealed and written while the next one is read and packed.
+        with ThreadPoolExecutor(1) as beside:
+            writing: list[Future[Sealed]] = []
+            for rows in parts_of(self._rows(base.written_seq)):
+                packed = pack_rows(rows, checked=checked)
+                self._take_written(writing, segments)
+                previous = segments[-1] if segments else ""
+                writing.append(beside.submit(self._write_segment, rows, packed, previous))
+                self._events += len(rows)
+                self._new_events += sum(row.seq > base.head_seq for row in rows)
+                if states is not None:
+                    states.apply(rows)
+                else:
+                    touched.update(row.stream for row in rows if row.seq > base.head_seq)
+            self._take_written(writing, segments)
         if states is not None:
             return segments, states.total()
         if base.state is None:
             return segments, self._state_anew()
         return segments, self._state_advanced(base.state, base.head_seq, touched)
 
-    def _write_segment(self, rows: list[Recorded], previous: str, checked: bool) -> Sealed:
+    def _take_written(self, writing: list[Future[Sealed]], segments: list[str]) -> None:
+        """Wait for the segment that is being written, if one is; its name goes to the end of ``segments``."""
+        while writing:
+            sealed = writing.pop().result()
+            segments.append(sealed.id)
+            self._sizes[sealed.id] = sealed.size_bytes
+
+    def _write_segment(self, rows: list[Recorded], packed: bytes, previous: str) -> Sealed:
         return write_segment(
             self._folder,
             rows,
+            packed,
             store_id=self._ring.store_id,
             key_id=self._ring.current,
             key=self._ring.current_key,
             previous=previous,
             schema=self._schema,
             whole=self._request.backup_kind == "full",
-            checked=checked,
         )
 
     def _rows(self, after: int) -> Iterator[list[Recorded]]:

@@ -7,6 +7,7 @@ from btmd.backup.key_ring import KeyRing
 from btmd.backup.manifests import Manifest, Summary, read_manifest, write_manifest
 from btmd.backup.segments import MAX_ROWS, parts_of, read_chain, write_segment
 from btmd.store.recorded import genesis_hash
+from btmd.store.row_columns import pack_rows
 
 
 def would_shrink(summary: Summary) -> bool:
@@ -29,6 +30,7 @@ def write_anew(folder: BackupFolder, name: str, ring: KeyRing) -> str:
         sealed = write_segment(
             folder,
             rows,
+            pack_rows(rows),
             store_id=manifest.store_id,
             key_id=ring.current,
             key=ring.current_key,

@@ -18,7 +18,7 @@ from btmd.backup.folder import BackupFolder
 from btmd.backup.sealed_file import Sealed, open_sealed
 from btmd.errors import Damaged, Tampered
 from btmd.store.recorded import Recorded
-from btmd.store.row_columns import pack_rows, unpack_rows
+from btmd.store.row_columns import unpack_rows
 
 FORMAT = 1
 MAX_ROWS = 25_000
@@ -54,6 +54,7 @@ class SegmentHeader(msgspec.Struct, frozen=True):
 def write_segment(
     folder: BackupFolder,
     rows: Sequence[Recorded],
+    packed: bytes,
     *,
     store_id: str,
     key_id: str,
@@ -61,11 +62,10 @@ def write_segment(
     previous: str,
     schema: int,
     whole: bool,
-    checked: bool = False,
 ) -> Sealed:
-    """Put ``rows`` (in order, at least one) into a segment file that follows ``previous``.
+    """Put ``rows`` (in order, at least one), ``packed`` by `pack_rows`, into a segment file that follows ``previous``.
 
-    Raises Damaged for a row that its hash does not fit, unless they are ``checked`` elsewhere.
+    Nearly all of it is done without Python's lock: another thread can pack meanwhile.
     """
     header = SegmentHeader(
         kind="segment",
@@ -82,7 +82,6 @@ def write_segment(
         schema=schema,
         whole=whole,
     )
-    packed = pack_rows(rows, checked=checked)
     if len(packed) <= SMALL_BYTES:
         body = _SMALL.compress(packed)
     else:

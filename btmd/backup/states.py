@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from btmd.command_handler import state_version
 from btmd.domain.decider import Decider
 from btmd.store.codec import RawEvent
 from btmd.store.recorded import Recorded
+from btmd.store.state_version import state_version
 
 _MODULUS = 1 << 256
 _encoder = msgspec.json.Encoder(order="sorted")

@@ -15,6 +15,7 @@ from btmd.backup.manifests import Manifest, write_manifest
 from btmd.backup.sealed_file import open_sealed, seal_into
 from btmd.backup.segments import write_segment
 from btmd.errors import BtmdError, Damaged, PartMissing, Tampered, WrongKey
+from btmd.store.row_columns import pack_rows
 from tests.backup.logs import Place, all_rows, append
 
 PROOF = os.environ.get("BTMD_PROOF") == "1"
@@ -146,9 +147,11 @@ def test_a_header_that_does_not_fit_its_rows_is_tampering(chained: tuple[Place, 
     place, manifest, _ = chained
     ring = place.ring
     rows = all_rows(place.database)[240:270]
+    held = rows[:-1] if what == "rows" else rows
     made = write_segment(
         place.repository.folder,
-        rows[:-1] if what == "rows" else rows,
+        held,
+        pack_rows(held),
         store_id="another" if what == "store" else manifest.store_id,
         key_id=ring.current,
         key=ring.current_key,

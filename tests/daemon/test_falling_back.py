@@ -308,8 +308,8 @@ def test_damaged_views_are_built_anew_and_no_data_is_lost(
 
 
 def test_a_snapshot_that_cannot_be_read_is_done_without(made: tuple[Path, list[Event]], folder: Path) -> None:
-    from btmd.command_handler import state_version
     from btmd.domain.commands import MACHINE, SETTINGS
+    from btmd.store.state_version import state_version
 
     for decider, stream in ((SETTINGS, "settings"), (MACHINE, "machine")):
         database(

@@ -1,0 +1,22 @@
+"""Which code made a state: kept beside it, so that no other code reads it."""
+
+import hashlib
+import inspect
+
+import msgspec
+
+from btmd import __version__
+from btmd.domain.decider import Decider
+
+
+def state_version(decider: Decider) -> int:
+    """A number that changes with the release, the state's fields, and the source that makes the state.
+
+    A snapshot made by other code is not read; the rows are.
+    """
+    digest = hashlib.sha256(__version__.encode())
+    digest.update(msgspec.json.encode(msgspec.json.schema(decider.state_type), order="sorted"))
+    module = inspect.getmodule(decider.evolve)
+    if module is not None:
+        digest.update(inspect.getsource(module).encode())
+    return int.from_bytes(digest.digest()[:6], "big")
