@@ -1,11 +1,12 @@
 """A model or a dataset named on the command line: an id, a name, or a path that is added first."""
 
 import os
+import stat
 
 from btmctl.client import Document
-from btmctl.errors import NoSuchFile, ServerRefused
+from btmctl.errors import CommandError, NoSuchFile, ServerRefused
 from btmctl.session import Session
-from btmctl.upload import upload
+from btmctl.upload import content_of, upload
 
 DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".md", ".ndjson")
 
@@ -34,6 +35,7 @@ def dataset(given: str, session: Session, *, consent: bool, purpose: str) -> Doc
         return _added(given, session, consent=consent, purpose=purpose)
     try:
         found: Document = session.client.get(f"/datasets/{given}")
+        tell_if_changed(found, session)
         return found
     except ServerRefused as error:
         if error.status == 404 and os.path.isfile(given):
@@ -94,12 +96,55 @@ def add_dataset(
     open_file(path).close()
     if not consent:
         consent, purpose = ask_consent(file_name, session, purpose)
-    client = session.client
-    body: Document = {"content": upload(path, session), "file_name": file_name, "consent": consent}
+    body: Document = {**described(path, session), "consent": consent}
     body.update({key: value for key, value in (("name", name), ("purpose", purpose), ("mapping", mapping)) if value})
-    result = client.run("/datasets", body, session.output.progress)
-    session.output.end_progress()
+    return sent_if_wanted("/datasets", path, body, session)
+
+
+def described(path: str, session: Session) -> Document:
+    """What the daemon is told of a file beside its bytes."""
+    whole = os.path.abspath(path)
+    return {
+        "content": content_of(path, session),
+        "file_name": os.path.basename(whole),
+        "source_path": whole,
+        "source_changed_us": os.stat(path).st_mtime_ns // 1000,
+    }
+
+
+def sent_if_wanted(address: str, path: str, body: Document, session: Session) -> Document:
+    """Ask the daemon to take up the file at ``path``; its bytes are sent only where it does not know them."""
+    output = session.output
+    try:
+        result = session.client.run(address, body, output.progress)
+    except ServerRefused as error:
+        if error.code != "file_not_found":
+            raise
+        sent = upload(path, session)
+        result = session.client.run(address, {**body, "content": sent}, output.progress)
+    output.end_progress()
     return result
+
+
+def tell_if_changed(found: Document, session: Session) -> None:
+    """Say so where the file of a dataset is not what was read any more; what was read is used all the same.
+
+    The file is looked at with the asking user's rights; one that is gone or not theirs says nothing.
+    """
+    path = found.get("source_path") or ""
+    try:
+        held = os.stat(path)
+        if not stat.S_ISREG(held.st_mode) or held.st_mtime_ns // 1000 == found.get("source_changed_us"):
+            return
+        if content_of(path, session) == found["source_sha256"]:
+            return
+    except (OSError, CommandError):
+        return
+    session.output.say(
+        f"{path} has changed since it was read: what is used is version {found['version_id']}, as it was then. "
+        f"btmctl datasets update {found['dataset_id']} makes the next version.",
+        "yellow",
+    )
 
 
 def _added(path: str, session: Session, *, consent: bool, purpose: str) -> Document:
@@ -108,7 +153,7 @@ def _added(path: str, session: Session, *, consent: bool, purpose: str) -> Docum
     except ServerRefused as error:
         if error.code == "conflict":
             # Here --name would name the training, so the daemon's hint leads astray.
-            error.hint = f"btmctl datasets add {path} --name OTHER, then train with OTHER"
+            error.hint = f"btmctl datasets update D {path} makes its next version; or add it with --name OTHER"
             error.problem["hint"] = error.hint
         raise
 

@@ -40,6 +40,15 @@ def upload(path: str, session: Session) -> str:
     return sha256
 
 
+def content_of(path: str, session: Session) -> str:
+    """The SHA-256 of the file's bytes. Raises NoSuchFile, CommandError for a file that may not be read."""
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        sha256 = _hash(file, size, os.path.basename(path), session.output)
+    session.output.end_progress()
+    return sha256
+
+
 def open_file(path: str) -> BinaryIO:
     """The file for reading. Raises NoSuchFile and CommandError in words."""
     try:

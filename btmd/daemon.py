@@ -48,6 +48,7 @@ from btmd.registry.datasets import DatasetAdding
 from btmd.registry.inspector import Inspector
 from btmd.registry.models import ModelAdding
 from btmd.registry.previews import DatasetPreviews
+from btmd.registry.sources import SourceReading
 from btmd.registry.versions import DatasetVersions
 from btmd.restoring.before_migration import back_up_before_migration
 from btmd.restoring.factory_reset import FactoryReset
@@ -160,7 +161,9 @@ class Daemon:
         backups = self._construct_backups(contents, child, troubles)
         inspector = Inspector()
         in_use = ContentsInUse(self.store, contents)
-        datasets = DatasetAdding(self.store, self.handler, inspector, contents, in_use, config.cache_dir)
+        sources = SourceReading(self.store, inspector, contents, in_use)
+        datasets = DatasetAdding(self.store, self.handler, inspector, contents, in_use, sources, config.cache_dir)
+        versions = DatasetVersions(self.handler, inspector, contents, in_use, sources)
         submission = Submission(
             store=self.store,
             handler=self.handler,
@@ -195,7 +198,7 @@ class Daemon:
             contents=contents,
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
             dataset_adding=datasets,
-            dataset_versions=DatasetVersions(self.handler, contents, in_use),
+            dataset_versions=versions,
             dataset_previews=DatasetPreviews(inspector, datasets, config.cache_dir),
             submission=submission,
             chats=Chats(),

@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
-from btmctl.commands import dataset_preview
+from btmctl.commands import dataset_preview, dataset_versions
 from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -44,6 +44,7 @@ def command() -> Noun:
     )
     check.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
     check.add_argument("--model", metavar="M", help="count tokens as this model does")
+    dataset_versions.add_verbs(noun)
     dataset_preview.add_verbs(noun)
     return noun
 
@@ -100,6 +101,7 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
         session.output.document(found)
     else:
         _fields(found, session.output)
+        sources.tell_if_changed(found, session)
     return DONE
 
 
@@ -129,7 +131,9 @@ def _fields(dataset: Document, output: Output) -> None:
             ("dataset", dataset["dataset_id"]),
             ("file", dataset["source_name"]),
             ("version", dataset["version_id"]),
-            ("size", words.size(dataset["size_bytes"])),
+            ("made", dataset["made"] if dataset["made"] != "add" else ""),
+            ("size", f"{words.size(dataset['size_bytes'])}, {words.size(dataset['stored_bytes'])} kept"),
+            ("file", dataset["source_path"]),
             ("consent", ", ".join(dataset["consent"]) or "no"),
             ("purpose", dataset["purpose"]),
             *_facts(dataset["facts"]),

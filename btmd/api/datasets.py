@@ -17,10 +17,14 @@ from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.naming import find_dataset, find_model
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, datasets, version, versions
+from btmd.projections.job import jobs_on_dataset
+from btmd.registry.sources import Source
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
 EXAMPLE = {"dataset_id": "faq", "name": "faq", "version_id": "0a1b2c3d4e5f6071", "rows": 180, "consent": ["train"]}
+REMOVED_EXAMPLE = {"message": "The dataset faq is removed, with its 2 version(s).", "results": ["k3q7zv2m5a"]}
+PATH_BYTES = 4096
 
 
 class DatasetAddition(msgspec.Struct):
@@ -33,13 +37,17 @@ class DatasetAddition(msgspec.Struct):
     consent: bool = False
     purpose: str = ""
     mapping: Annotated[dict[str, str], Meta(max_length=100)] = {}
+    source_path: Annotated[str, Meta(max_length=PATH_BYTES)] = ""
+    """Where the file lies, for an update later on; the daemon does not open it."""
+    source_changed_us: int = 0
+    """When it was changed last, in microseconds since the epoch."""
 
 
 class DatasetCheck(msgspec.Struct):
     model_id: Annotated[str, Meta(max_length=4096)] | None = None
 
 
-def dataset_json(row: DatasetRow, newest: DatasetVersionRow) -> dict[str, Any]:
+def dataset_json(parts: Parts, row: DatasetRow, newest: DatasetVersionRow) -> dict[str, Any]:
     return {
         "dataset_id": row.dataset_id,
         "name": row.name,
@@ -53,6 +61,11 @@ def dataset_json(row: DatasetRow, newest: DatasetVersionRow) -> dict[str, Any]:
         "consent_at": optional_rfc3339(row.consent_us),
         "consent_by_uid": row.consent_by_uid,
         "purpose": row.purpose,
+        "made": newest.made,
+        "stored_bytes": parts.contents.stored_bytes([newest.rows_sha256]),
+        "source_sha256": newest.source_sha256,
+        "source_path": newest.source_path,
+        "source_changed_us": newest.source_changed_us,
         "mapping": msgspec.json.decode(newest.mapping_json),
         "facts": newest.facts,
     }
@@ -66,10 +79,15 @@ def version_json(row: DatasetVersionRow) -> dict[str, Any]:
         "rows_sha256": row.rows_sha256,
         "size_bytes": row.size_bytes,
         "rows": row.rows,
+        "parent": row.parent,
+        "made": row.made,
+        "changes": row.changes,
+        "source_path": row.source_path,
     }
 
 
-async def _found(parts: Parts, dataset_id: str) -> tuple[DatasetRow, DatasetVersionRow]:
+async def found_dataset(parts: Parts, dataset_id: str) -> tuple[DatasetRow, DatasetVersionRow]:
+    """The dataset and its newest version. Raises DatasetNotFound, Ambiguous."""
     async with parts.store.session() as session:
         row = await find_dataset(session, dataset_id)
         newest = await version(session, row.dataset_id, row.newest_version)
@@ -85,7 +103,7 @@ async def list_datasets(parts: Parts) -> Response:
         for row in await datasets(session):
             newest = await version(session, row.dataset_id, row.newest_version)
             if newest is not None:
-                listed.append(dataset_json(row, newest))
+                listed.append(dataset_json(parts, row, newest))
     return json_answer(listed)
 
 
@@ -95,23 +113,21 @@ async def add_dataset(body: DatasetAddition, request: Request, parts: Parts, act
     key = await key_of(request, actor)
     earlier = await earlier_id(parts, key, "dataset_id")
     if earlier is not None:
-        return json_answer(dataset_json(*await _found(parts, earlier)))
+        return json_answer(dataset_json(parts, *await found_dataset(parts, earlier)))
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
             handled = await parts.dataset_adding.add(
-                content=body.content,
-                file_name=body.file_name,
+                Source(body.content, body.file_name, body.mapping, body.source_path, body.source_changed_us),
                 name=body.name,
                 consent=body.consent,
                 purpose=body.purpose,
-                mapping=body.mapping,
                 actor=actor,
                 on_progress=on_progress,
                 idempotency=key,
                 respond=lambda state, rows: stored_answer({"dataset_id": state.dataset_id}),
             )
-        return dataset_json(*await _found(parts, handled.state.dataset_id))
+        return dataset_json(parts, *await found_dataset(parts, handled.state.dataset_id))
 
     return await working_answer(request, work, parts.stopping)
 
@@ -119,19 +135,19 @@ async def add_dataset(body: DatasetAddition, request: Request, parts: Parts, act
 @operation(router, "GET", "/{dataset_id}", Permission.READ, **described(EXAMPLE, errors=(404,)))
 async def get_dataset(dataset_id: str, parts: Parts) -> Response:
     """One dataset with its versions."""
-    row, newest = await _found(parts, dataset_id)
+    row, newest = await found_dataset(parts, dataset_id)
     async with parts.store.session() as session:
         every = await versions(session, row.dataset_id)
-    return json_answer({**dataset_json(row, newest), "versions": [version_json(one) for one in every]})
+    return json_answer({**dataset_json(parts, row, newest), "versions": [version_json(one) for one in every]})
 
 
 @operation(router, "POST", "/{dataset_id}/check", Permission.READ, **described({"dataset": EXAMPLE}, errors=(404, 409)))
 async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: Parts) -> Response:
     """What is known of a dataset and, with a model, how long its rows are in that model's tokens."""
-    row, newest = await _found(parts, dataset_id)
+    row, newest = await found_dataset(parts, dataset_id)
 
     async def work(progress: Progress) -> dict[str, Any]:
-        found: dict[str, Any] = {"dataset": dataset_json(row, newest), "model_id": None, "tokens": None}
+        found: dict[str, Any] = {"dataset": dataset_json(parts, row, newest), "model_id": None, "tokens": None}
         if body.model_id is not None:
             async with parts.store.session() as session:
                 model = await find_model(session, body.model_id)
@@ -145,11 +161,16 @@ async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, p
     return await working_answer(request, work, parts.stopping)
 
 
-@operation(router, "DELETE", "/{dataset_id}", Permission.TRAIN, **described({"message": "..."}, errors=(404, 409)))
+@operation(router, "DELETE", "/{dataset_id}", Permission.TRAIN, **described(REMOVED_EXAMPLE, errors=(404, 409)))
 async def remove_dataset(dataset_id: str, parts: Parts, actor: Actor) -> Response:
     """End the registration and remove the contents that nothing else needs; the history stays."""
-    row, _ = await _found(parts, dataset_id)
+    row, _ = await found_dataset(parts, dataset_id)
     async with parts.store.session() as session:
         every = list(await versions(session, row.dataset_id))
+        results = [job.job_id for job in await jobs_on_dataset(session, row.dataset_id) if job.state == "completed"]
     await parts.dataset_adding.remove(row, every, actor=actor)
-    return json_answer({"message": f"The dataset {row.name} is removed."})
+    kept = ["Its history stays, and so do copies of its contents in backups: `btmctl datasets erase` destroys those."]
+    if results:
+        kept.append(f"The results made from it stay, with their sample answers: {', '.join(results)}.")
+    said = " ".join([f"The dataset {row.name} is removed, with its {len(every)} version(s).", *kept])
+    return json_answer({"message": said, "results": results})

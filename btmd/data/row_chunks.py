@@ -188,18 +188,23 @@ class RowsFile:
         """How many there are; a file of plain rows does not tell."""
         return sum(one.rows for one in self.chunks) if self.chunks is not None else None
 
-    def lines(self, sha256: str = "") -> Iterator[tuple[bytes, int]]:
+    def lines(self, sha256: str = "", *, without: Mapping[str, int] | None = None) -> Iterator[tuple[bytes, int]]:
         """Each row as it is stored, and what has to be added to its ``line``.
 
         With ``sha256``, the name of the content, what is read is checked against it: raises Damaged, at the end for
-        plain rows and before the first wrong byte is handed out for chunks.
+        plain rows and before the first wrong byte is handed out for chunks. The first so many chunks of a name as
+        ``without`` says are passed over.
         """
         if self.chunks is None:
             yield from self._plain_lines(sha256)
             return
         if sha256 and hashlib.sha256(self._path.read_bytes()).hexdigest() != sha256:
             raise _damaged()
+        passed_over = dict(without or {})
         for chunk in self.chunks:
+            if passed_over.get(chunk.sha256, 0) > 0:
+                passed_over[chunk.sha256] -= 1
+                continue
             for line in self._text(chunk).splitlines(keepends=True):
                 yield line, chunk.line
 

@@ -43,6 +43,8 @@ class DatasetVersionAdded(Event):
     changes: dict[str, Any] = field(default_factory=dict)
     source_path: str = ""
     """Where the person's file lay, as they may read it; asked for again by an update without a path."""
+    source_changed_us: int = 0
+    """When that file was changed last, by its own time."""
 
 
 @event("ConsentGranted")
@@ -59,6 +61,17 @@ class ConsentGranted(Event):
 class ConsentRevoked(Event):
     dataset_id: str
     by_uid: int
+
+
+@event("PersonalDataAccepted")
+class PersonalDataAccepted(Event):
+    """Somebody was told of personal data in a version and trains on it as it is. ``kinds``: rows by kind."""
+
+    dataset_id: str
+    version_id: str
+    by_uid: int
+    rows_affected: int
+    kinds: dict[str, int]
 
 
 @event("DatasetRemoved")
@@ -86,6 +99,7 @@ class AddDataset:
     purpose: str = ""
     scopes: tuple[str, ...] = ("train",)
     source_path: str = ""
+    source_changed_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,7 @@ class AddVersion:
     mapping: dict[str, str]
     facts: dict[str, Any]
     source_path: str = ""
+    source_changed_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +136,20 @@ class RevokeConsent:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptPersonalData:
+    dataset_id: str
+    version_id: str
+    by_uid: int
+    rows_affected: int
+    kinds: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveDataset:
     dataset_id: str
 
 
-DatasetCommand = AddDataset | AddVersion | GrantConsent | RevokeConsent | RemoveDataset
+DatasetCommand = AddDataset | AddVersion | GrantConsent | RevokeConsent | AcceptPersonalData | RemoveDataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +186,21 @@ def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
         return _grant(state, command.purpose, command.scopes, command.by_uid)
     if isinstance(command, RevokeConsent):
         return [ConsentRevoked(command.dataset_id, command.by_uid)] if state.consent_scopes else []
+    if isinstance(command, AcceptPersonalData):
+        return [
+            PersonalDataAccepted(
+                command.dataset_id, command.version_id, command.by_uid, command.rows_affected, command.kinds
+            )
+        ]
     return [DatasetRemoved(command.dataset_id)]
 
 
 def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
     if state is not None and not state.removed:
-        if command.version_id in state.versions:
+        if command.version_id == state.versions[-1]:
             return _grant(state, command.purpose, command.scopes, command.owner_uid) if command.consent else []
         raise Conflict(
-            f"A dataset called {command.name} is there already, with other contents.",
+            f"A dataset called {command.name} is there already, and its newest version has other contents.",
             hint=f"`btmctl datasets update {command.dataset_id} PATH` makes its next version; --name adds another one.",
         )
     events: list[Event] = [
@@ -185,6 +215,7 @@ def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
             command.mapping,
             command.facts,
             source_path=command.source_path,
+            source_changed_us=command.source_changed_us,
         ),
     ]
     if command.consent:
@@ -213,6 +244,7 @@ def _derive(command: AddVersion, state: DatasetState) -> list[Event]:
             command.made,
             command.changes,
             command.source_path,
+            command.source_changed_us,
         )
     ]
 

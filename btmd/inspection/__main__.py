@@ -20,6 +20,7 @@ from btmd.inspection.requests import (
     ConvertGgufRequest,
     ConvertPickledRequest,
     DatasetRequest,
+    DifferenceRequest,
     HashRequest,
     ModelRequest,
     PreviewRequest,
@@ -70,6 +71,10 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
             return inspect_dataset(
                 Path(request.source), request.name, Path(request.rows), mapping=request.mapping, progress=progress
             )
+        case DifferenceRequest():
+            from btmd.inspection.difference import difference
+
+            return difference(Path(request.before), Path(request.after), progress)
         case TokensRequest():
             from btmd.inspection.tokens import measure
 

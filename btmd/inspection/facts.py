@@ -65,6 +65,18 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
         return "text" if self.layout == "text" or (self.layout == "mapped" and len(columns) == 1) else "conversation"
 
 
+class DifferenceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different between the rows of two versions. Lines are those of the first hundred, in their sources."""
+
+    rows_added: int
+    rows_removed: int
+    rows_unchanged: int
+    added_lines: tuple[int, ...]
+    """In the newer source."""
+    removed_lines: tuple[int, ...]
+    """In the older one."""
+
+
 class LengthCount(msgspec.Struct, frozen=True):
     """How many rows are longer than ``max_length`` tokens."""
 

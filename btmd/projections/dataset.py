@@ -60,6 +60,7 @@ class DatasetVersionRow(SQLModel, table=True):
     made: str
     changes_json: str
     source_path: str
+    source_changed_us: int
     added_us: int
     added_seq: int
 
@@ -116,6 +117,7 @@ def _version(connection: sqlite3.Connection, recorded: Recorded, happened: Datas
         made=happened.made,
         changes_json=_json(happened.changes),
         source_path=happened.source_path,
+        source_changed_us=happened.source_changed_us,
         added_us=recorded.recorded_at_us,
         added_seq=recorded.seq,
     )
@@ -183,6 +185,21 @@ async def versions(session: AsyncSession, dataset_id: str) -> Sequence[DatasetVe
 
 async def version(session: AsyncSession, dataset_id: str, version_id: str) -> DatasetVersionRow | None:
     return await session.get(DatasetVersionRow, (dataset_id, version_id))
+
+
+async def versions_of_source(
+    session: AsyncSession, source_sha256: str
+) -> Sequence[tuple[DatasetRow, DatasetVersionRow]]:
+    """Versions of registered datasets that were read from this content, newest first."""
+    found = (
+        select(DatasetRow, DatasetVersionRow)
+        .join(DatasetVersionRow, col(DatasetRow.dataset_id) == col(DatasetVersionRow.dataset_id))
+        .where(DatasetVersionRow.source_sha256 == source_sha256)
+        .where(col(DatasetVersionRow.made).in_(("add", "update")))
+        .where(col(DatasetRow.removed).is_(False))
+        .order_by(col(DatasetVersionRow.added_seq).desc())
+    )
+    return (await session.exec(found)).all()
 
 
 async def referenced_contents(session: AsyncSession) -> set[str]:

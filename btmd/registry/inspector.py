@@ -12,6 +12,7 @@ from btmd.inspection.facts import (
     ArrangementFacts,
     ConversionFacts,
     DatasetFacts,
+    DifferenceFacts,
     FileHashes,
     ModelFacts,
     PickleConversionFacts,
@@ -23,6 +24,7 @@ from btmd.inspection.requests import (
     ConvertGgufRequest,
     ConvertPickledRequest,
     DatasetRequest,
+    DifferenceRequest,
     HashRequest,
     ModelRequest,
     PreviewRequest,
@@ -45,6 +47,12 @@ class Inspector:
     async def dataset(self, request: DatasetRequest, on_progress: OnProgress = ignore_progress) -> DatasetFacts:
         """Read a dataset into normalised rows. Raises DatasetRefused, FileMissing, InvalidValue or ChildFailed."""
         return await self._run(request, DatasetFacts, on_progress)
+
+    async def difference(
+        self, request: DifferenceRequest, on_progress: OnProgress = ignore_progress
+    ) -> DifferenceFacts:
+        """Compare the rows of two versions. Raises FileMissing, Damaged or ChildFailed."""
+        return await self._run(request, DifferenceFacts, on_progress)
 
     async def tokens(self, request: TokensRequest, on_progress: OnProgress = ignore_progress) -> TokenFacts:
         """Measure rows with a tokenizer. Raises NothingToLearn, ModelRefused or ChildFailed."""

@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             route(request)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_HEAD = handle_any
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = handle_any
 
     def address_string(self) -> str:
         return "local"

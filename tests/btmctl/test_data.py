@@ -33,6 +33,11 @@ DATASET = {
     "added_at": "2026-11-22T14:00:00Z",
     "consent": ["train"],
     "purpose": "tests",
+    "made": "add",
+    "stored_bytes": 600,
+    "source_sha256": "0" * 64,
+    "source_path": "",
+    "source_changed_us": 0,
     "facts": FACTS,
 }
 MODEL = {"model_id": "tiny", "name": "tiny", "source": "/m", "facts": {}}
@@ -67,8 +72,14 @@ class Contents:
         reply(request, {})
 
 
-def added(server: SmallServer, bodies: list[object]) -> None:
+def added(server: SmallServer, bodies: list[object], contents: Contents | None = None) -> None:
+    """Takes additions; where there are ``contents``, as soon as they are here."""
+
     def route(request: Request) -> None:
+        if contents is not None and not contents.complete:
+            request.body()
+            reply(request, {"title": "Missing", "detail": "Not uploaded.", "code": "file_not_found"}, 404)
+            return
         bodies.append(request.json())
         lines = [b'{"progress": 0.5, "text": "Reading rows"}\n', json.dumps({"result": DATASET}).encode() + b"\n"]
         chunked(request, lines, media_type="application/x-ndjson")
@@ -80,7 +91,7 @@ def test_a_file_is_sent_and_registered(btmctl: Btmctl, server: SmallServer, tmp_
     path = rows_file(tmp_path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     contents, bodies = Contents(server, sha256), list[object]()
-    added(server, bodies)
+    added(server, bodies, contents)
     code, out, err = btmctl(
         "datasets",
         "add",
@@ -100,7 +111,8 @@ def test_a_file_is_sent_and_registered(btmctl: Btmctl, server: SmallServer, tmp_
     assert bodies == [
         {
             "content": sha256, "file_name": "rows.jsonl", "consent": True, "name": "rows", "purpose": "tests",
-            "mapping": {"prompt": "question"},
+            "mapping": {"prompt": "question"}, "source_path": str(path),
+            "source_changed_us": path.stat().st_mtime_ns // 1000,
         }
     ]  # fmt: skip
 
@@ -109,7 +121,7 @@ def test_what_the_daemon_has_is_not_sent_again(btmctl: Btmctl, server: SmallServ
     path = rows_file(tmp_path)
     contents = Contents(server, hashlib.sha256(path.read_bytes()).hexdigest())
     contents.complete = True
-    added(server, [])
+    added(server, [], contents)
     assert btmctl("datasets", "add", str(path), "--consent")[0] == 0
     assert "PUT" not in {method for method, _ in server.seen}
 
@@ -120,7 +132,7 @@ def test_an_upload_that_was_cut_off_goes_on_where_it_stopped(
     path = rows_file(tmp_path, rows=100_000)
     content = path.read_bytes()
     contents = Contents(server, hashlib.sha256(content).hexdigest(), cut_after_bytes=1_000_000)
-    added(server, [])
+    added(server, [], contents)
     assert btmctl("datasets", "add", str(path), "--consent")[0] == 0
     assert contents.stored == content
     assert [target.rpartition("=")[2] for method, target in server.seen if method == "PUT"] == ["0", "1000000"]
@@ -278,7 +290,60 @@ def test_a_file_that_changed_is_not_silently_used(btmctl: Btmctl, server: SmallS
     )
     code, _, err = btmctl("train", "tiny", str(path), "--consent")
     assert code == 6
-    assert "btmctl datasets add" in err
+    assert "btmctl datasets update" in err
+
+
+def test_a_changed_file_is_told_where_its_dataset_is_used(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
+    path = rows_file(tmp_path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    dataset = {**DATASET, "source_path": str(path), "source_sha256": sha256, "source_changed_us": 1}
+    server.answers("GET", "/models/tiny", MODEL)
+    server.answers("GET", "/datasets/rows", dataset)
+    server.answers("POST", "/start", {"job_id": "abc", "message": "queued"})
+    # Only its time is another one.
+    assert "has changed" not in btmctl("train", "tiny", "rows")[2]
+    path.write_bytes(path.read_bytes() + b"{}\n")
+    code, _, err = btmctl("train", "tiny", "rows")
+    assert code == 0
+    assert f"{path} has changed since it was read" in err
+    assert "btmctl datasets update rows" in err
+    path.unlink()
+    assert "has changed" not in btmctl("train", "tiny", "rows")[2]
+
+
+def test_an_update_shows_the_difference(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
+    path = rows_file(tmp_path)
+    server.answers("GET", "/datasets/rows", {**DATASET, "source_path": str(path)})
+    bodies: list[dict[str, object]] = []
+
+    def update(request: Request) -> None:
+        bodies.append(request.json())
+        changes = {"rows_added": 1, "rows_removed": 0, "rows_unchanged": 2, "added_lines": [3], "removed_lines": []}
+        done = {"updated": True, "changes": changes, "dataset": {**DATASET, "version_id": "1b"}}
+        chunked(request, [json.dumps({"result": done}).encode()], media_type="application/x-ndjson")
+
+    server.does("POST", "/datasets/rows/versions", update)
+    code, out, err = btmctl("datasets", "update", "rows")
+    assert (code, bodies[0]["source_path"]) == (0, str(path))
+    assert "version 1b" in err
+    assert "1 (now at line 3)" in out
+
+
+def test_an_update_of_what_came_from_nowhere_needs_a_path(btmctl: Btmctl, server: SmallServer) -> None:
+    server.answers("GET", "/datasets/rows", DATASET)
+    code, _, err = btmctl("datasets", "update", "rows")
+    assert code == 2
+    assert "btmctl datasets update rows PATH" in err
+
+
+def test_removing_asks_first(btmctl: Btmctl, server: SmallServer) -> None:
+    server.answers("GET", "/datasets/rows", DATASET)
+    server.answers("DELETE", "/datasets/rows", {"message": "It is removed.", "results": []})
+    assert btmctl("datasets", "remove", "rows")[0] == 6
+    assert "DELETE" not in {method for method, _ in server.seen}
+    code, _, err = btmctl("datasets", "remove", "rows", "--yes")
+    assert code == 0
+    assert "It is removed." in err
 
 
 @pytest.mark.parametrize(("verdict", "exit_code"), [("tampered", 9), ("damaged", 7)])

@@ -1,0 +1,127 @@
+"""Versions of datasets: btmctl datasets update, versions, remove."""
+
+import argparse
+
+from btmctl import sources, words
+from btmctl.client import Document
+from btmctl.errors import DONE, Refused, UsageError
+from btmctl.output import Output
+from btmctl.parser import Noun
+from btmctl.session import Session
+
+SHOWN_LINES = 5
+_MADE = {"add": "added", "update": "updated", "clean": "cleaned", "anonymise": "anonymised"}
+
+
+def add_verbs(noun: Noun) -> None:
+    update = noun.verb(
+        "update",
+        update_one,
+        "Make the next version from the file as it is now, and show the difference.",
+        ["btmctl datasets update questions", "btmctl datasets update questions newer.jsonl"],
+    )
+    update.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
+    update.add_argument("path", metavar="PATH", nargs="?", help="the file (default: where it lay when it was read)")
+    update.add_argument(
+        "--map", action="append", default=[], metavar="ROLE=COLUMN", help="read it otherwise than before (repeatable)"
+    )
+    versions = noun.verb(
+        "versions", show_versions, "List the versions of a dataset.", ["btmctl datasets versions questions"]
+    )
+    versions.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
+    remove = noun.verb(
+        "remove",
+        remove_one,
+        "Take a dataset off the list and its contents off the disk; says what stays.",
+        ["btmctl datasets remove questions"],
+    )
+    remove.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
+
+
+def update_one(arguments: argparse.Namespace, session: Session) -> int:
+    output = session.output
+    before = session.client.get(f"/datasets/{arguments.dataset}")
+    path = arguments.path or before["source_path"]
+    if not path:
+        raise UsageError(
+            "Nobody knows where this dataset's file lies.",
+            "It was added without a path.",
+            f"btmctl datasets update {arguments.dataset} PATH",
+        )
+    body = sources.described(path, session)
+    if arguments.map:
+        body["mapping"] = {
+            role: str(column) for role, column in words.pairs(arguments.map, "--map", "--map prompt=question").items()
+        }
+    answer = sources.sent_if_wanted(f"/datasets/{before['dataset_id']}/versions", path, body, session)
+    if output.as_json:
+        output.document(answer)
+    elif not answer["updated"]:
+        output.say(f"{path} has not changed: {before['dataset_id']} stays at version {before['version_id']}.")
+    else:
+        found = answer["dataset"]
+        output.say(f"{found['dataset_id']} is at version {found['version_id']} now, {found['rows']} rows.", "green")
+        output.fields(_difference(answer["changes"]))
+    return DONE
+
+
+def _difference(changes: Document) -> list[tuple[str, object]]:
+    return [
+        ("rows added", _with_lines(changes["rows_added"], changes["added_lines"], "now")),
+        ("rows removed", _with_lines(changes["rows_removed"], changes["removed_lines"], "before")),
+        ("rows unchanged", words.count(changes["rows_unchanged"])),
+    ]
+
+
+def _with_lines(count: int, lines: list[int], when: str) -> str:
+    if not count:
+        return "none"
+    shown = ", ".join(map(str, lines[:SHOWN_LINES]))
+    return f"{words.count(count)} ({when} at line {shown}{', ...' if count > SHOWN_LINES else ''})"
+
+
+def show_versions(arguments: argparse.Namespace, session: Session) -> int:
+    output = session.output
+    found = session.client.get(f"/datasets/{arguments.dataset}/versions")
+    if output.as_json:
+        output.document(found)
+        return DONE
+    output.table(
+        ("version", "made", "when", "rows", "from", "difference"),
+        [
+            (
+                one["version_id"],
+                _MADE.get(one["made"], one["made"]),
+                words.moment(one["added_at"]),
+                one["rows"],
+                one["parent"] or one["source_path"],
+                in_short(one["changes"]),
+            )
+            for one in found
+        ],
+    )
+    return DONE
+
+
+def in_short(changes: Document) -> str:
+    """The counts of a difference in a few words."""
+    counts = [(name, value) for name, value in changes.items() if isinstance(value, int) and value]
+    return ", ".join(f"{words.count(value)} {name.removeprefix('rows_').replace('_', ' ')}" for name, value in counts)
+
+
+def remove_one(arguments: argparse.Namespace, session: Session) -> int:
+    found = session.client.get(f"/datasets/{arguments.dataset}")
+    question = f"Remove the dataset {found['name']}, {found['rows']} rows?"
+    if not session.confirm(question, otherwise="--yes removes it."):
+        raise Refused("The dataset was not removed.", "", "", code="declined")
+    answer = session.client.delete(f"/datasets/{found['dataset_id']}")
+    tell(answer, session.output)
+    return DONE
+
+
+def tell(answer: Document, output: Output) -> None:
+    """What the daemon said it did."""
+    if output.as_json:
+        output.document(answer)
+    else:
+        output.say(answer["message"])

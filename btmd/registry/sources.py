@@ -1,0 +1,81 @@
+"""Contents that a person sent, and the rows that a child makes of them, once."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from btmd.data.row_chunks import clear_rows
+from btmd.domain.event import Actor
+from btmd.errors import FileMissing
+from btmd.inspection.facts import DatasetFacts
+from btmd.inspection.requests import DatasetRequest
+from btmd.projections.dataset import versions_of_source
+from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
+from btmd.registry.inspector import Inspector
+from btmd.store.event_log import Store
+
+OnProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An uploaded content, by its SHA-256, and where it came from. ``path`` and ``changed_us`` are the person's."""
+
+    content: str
+    file_name: str
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
+    changed_us: int = 0
+
+    @property
+    def plain_name(self) -> str:
+        """The file's name without folders."""
+        return self.file_name.replace("\\", "/").rpartition("/")[2]
+
+
+class SourceReading:
+    """Makes rows from contents; what was read before with the same mapping is not read again."""
+
+    def __init__(self, store: Store, inspector: Inspector, contents: ContentStore, in_use: ContentsInUse) -> None:
+        self._store, self._inspector, self._contents, self._in_use = store, inspector, contents, in_use
+
+    async def require(self, source: Source, actor: Actor) -> None:
+        """Raises FileMissing where the content has to be sent first."""
+        if not self._contents.has(source.content) and await self._known(source, actor) is None:
+            raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
+
+    async def rows(self, source: Source, actor: Actor, held: set[str], on_progress: OnProgress) -> DatasetFacts:
+        """The rows of a content, in the content store and in ``held``. Raises FileMissing, DatasetRefused."""
+        known = await self._known(source, actor)
+        if known is not None:
+            held |= self._contents.with_chunks([known.rows_sha256])
+            if self._contents.whole(known.rows_sha256):
+                return known
+        await self.require(source, actor)
+        rows = self._contents.working_file(secrets.token_hex(8))
+        try:
+            request = DatasetRequest(
+                source=str(self._contents.path(source.content)),
+                name=source.plain_name,
+                rows=str(rows),
+                mapping=dict(source.mapping) or None,
+            )
+            facts = await self._inspector.dataset(request, on_progress)
+            await self._in_use.adopt_rows(rows, facts.rows_sha256, held)
+        finally:
+            clear_rows(rows)
+        return facts
+
+    async def _known(self, source: Source, actor: Actor) -> DatasetFacts | None:
+        """Facts of a version with this content and mapping: of one's own, or of anybody's who sent the bytes too."""
+        sent = self._contents.has(source.content)
+        async with self._store.session() as session:
+            found = await versions_of_source(session, source.content)
+        for row, version in found:
+            mine = sent or row.owner_uid == actor.uid
+            if mine and version.mapping == dict(source.mapping) and self._contents.whole(version.rows_sha256):
+                return msgspec.convert(version.facts, DatasetFacts)
+        return None
