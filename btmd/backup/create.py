@@ -1,8 +1,10 @@
 """Making a backup: only what is new since the newest one of its kind, and whole again where that one cannot be used."""
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -39,6 +41,7 @@ MAX_SEGMENTS = 64
 """A chain that is longer has its short segments written anew as long ones."""
 
 BASE_CANDIDATES = 5
+_SEQ = attrgetter("seq")
 
 
 class BackupRequest(msgspec.Struct, frozen=True):
@@ -258,7 +261,7 @@ class Creation:
                 previous = segments[-1] if segments else ""
                 writing.append(beside.submit(self._write_segment, rows, packed, previous))
                 self._events += len(rows)
-                self._new_events += sum(row.seq > base.head_seq for row in rows)
+                self._new_events += len(rows) - bisect_right(rows, base.head_seq, key=_SEQ)
                 if states is not None:
                     states.apply(rows)
                 else:
