@@ -11,22 +11,6 @@ from btmd.errors import DatasetBinary, DatasetEmpty, DatasetEncoding
 
 _CHUNK_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 18
-_MAGIC: Final = (
-    (b"PK\x03\x04", "a zip archive or an office document"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
-    (b"\xfd7zXZ", "an xz archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"%PDF", "a PDF"),
-    (b"PAR1", "a Parquet file"),
-    (b"ARROW1", "an Arrow file"),
-    (b"SQLite format 3", "an SQLite database"),
-    (b"GGUF", "a model in GGUF"),
-    (b"\x89PNG", "a picture"),
-    (b"\xff\xd8\xff", "a picture"),
-    (b"\x7fELF", "a program"),
-    (b"\xd0\xcf\x11\xe0", "an old office document"),
-)
 _TEXT_CONTROLS: Final = frozenset(b"\t\n\r\f\v\x1b\b")
 _WESTERN: Final = frozenset({"cp1252", "latin_1", "iso8859_15", "cp1250", "iso8859_2", "cp1254", "iso8859_9", "cp1257"})
 
@@ -38,6 +22,8 @@ class Scanned:
     encoding: str
     sha256: str
     size_bytes: int
+    byte_order_mark: bool = False
+    """Whether it begins with the mark that says which kind of Unicode it is."""
 
 
 def scan(path: Path, progress: Callable[[float], None]) -> Scanned:
@@ -54,7 +40,6 @@ def scan(path: Path, progress: Callable[[float], None]) -> Scanned:
         while chunk := file.read(_CHUNK_BYTES):
             if not begins:
                 begins = chunk[:64]
-                _refuse_known_binary(begins)
             digest.update(chunk)
             has_nul = has_nul or b"\0" in chunk
             if is_utf8:
@@ -70,15 +55,23 @@ def scan(path: Path, progress: Callable[[float], None]) -> Scanned:
         except UnicodeDecodeError:
             is_utf8 = False
     encoding = _decide(path, begins, is_utf8=is_utf8, has_nul=has_nul)
-    return Scanned(encoding, digest.hexdigest(), done)
+    marked = begins.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return Scanned(encoding, digest.hexdigest(), done, marked)
 
 
-def _refuse_known_binary(begins: bytes) -> None:
-    for magic, name in _MAGIC:
-        if begins.startswith(magic):
-            raise DatasetBinary(
-                f"The file is {name}, not text.", hint="Give the rows themselves as JSONL, JSON, CSV or plain text."
-            )
+def hash_of(path: Path, progress: Callable[[float], None]) -> tuple[str, int]:
+    """SHA-256 and size in bytes. Raises DatasetEmpty."""
+    size_bytes = path.stat().st_size
+    if size_bytes == 0:
+        raise DatasetEmpty("The file is empty: it has 0 bytes.", hint="Check that the right file was given.")
+    digest = hashlib.sha256()
+    done = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done / size_bytes)
+    return digest.hexdigest(), done
 
 
 def _decide(path: Path, begins: bytes, *, is_utf8: bool, has_nul: bool) -> str:

@@ -14,12 +14,13 @@ from btmd.data.rows import Row, content_key, shared_turns
 from btmd.errors import DatasetEmpty
 from btmd.inspection.facts import BrokenRow, DatasetFacts
 from btmd.inspection.layouts import Layout
-from btmd.inspection.reading import Placed, Reading, open_dataset
+from btmd.inspection.reading import FolderContents, Placed, Reading, open_dataset
+from btmd.inspection.records import Record
 from btmd.inspection.requests import aside, scratch_beside
-from btmd.inspection.sources import Record
 from btmd.inspection.turns import Blank, Broken
 
 _LISTED: Final = 100
+_MOST_SKIPPED: Final = 1000
 _PROGRESS_EVERY: Final = 2000
 _SCAN_SHARE: Final = 0.2
 
@@ -27,7 +28,13 @@ Progress = Callable[[float, str], None]
 
 
 def inspect_dataset(
-    source: Path, name: str, rows_path: Path, *, mapping: Mapping[str, str] | None = None, progress: Progress
+    source: Path,
+    name: str,
+    rows_path: Path,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    folder: FolderContents | None = None,
+    progress: Progress,
 ) -> DatasetFacts:
     """Read ``source``, write its usable rows to ``rows_path``, and say what was found.
 
@@ -38,6 +45,7 @@ def inspect_dataset(
         source,
         name,
         mapping=mapping,
+        folder=folder,
         scratch=Path(aside(scratch_beside(str(rows_path)))),
         on_scan=lambda done: progress(done * _SCAN_SHARE, "Reading the file"),
     )
@@ -153,6 +161,11 @@ class _Intake:
             rows_sha256="",
             rows_size_bytes=self._out.size_bytes,
             kind=reading.kind,
+            byte_order_mark=reading.byte_order_mark,
+            unit=reading.unit,
+            files=tuple(reading.parts),
+            skipped=tuple(reading.skipped[:_MOST_SKIPPED]),
+            skipped_total=len(reading.skipped),
         )
 
 

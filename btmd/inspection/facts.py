@@ -13,18 +13,36 @@ class BrokenRow(msgspec.Struct, frozen=True):
     reason: str
 
 
+class FolderPart(msgspec.Struct, frozen=True):
+    """A file of a folder that became a dataset."""
+
+    name: str
+    """Relative to the folder."""
+    format: str
+    first_line: int
+    """The number under which its first line, page or row is counted: they go on from file to file."""
+    unit: str = "line"
+
+
+class SkippedFile(msgspec.Struct, frozen=True):
+    """A file of a folder that was left out, and why."""
+
+    name: str
+    reason: str
+
+
 class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset as read. ``rows_total`` = ``rows_kept`` + ``rows_broken`` + ``rows_empty``."""
 
     format: str
-    """``jsonl``, ``json``, ``csv`` or ``text``."""
+    """``jsonl``, ``json``, ``csv``, ``parquet``, ``text``, ``html``, ``docx``, ``odt``, ``pdf`` or ``folder``."""
     encoding: str
     """``utf-8``, ``utf-16`` or ``windows-1252``."""
     separator: str | None
     """Between a CSV file's columns."""
     layout: str
     """``messages``, ``conversations``, ``instruction``, ``prompt_completion``, ``question_answer``, ``preference``,
-    ``text`` or ``mapped``."""
+    ``text``, ``transcript``, ``grouped_messages``, ``message_tree`` or ``mapped``."""
     columns: tuple[str, ...]
     columns_used: tuple[str, ...]
     rows_total: int
@@ -55,6 +73,20 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
     rows_size_bytes: int
     kind: str = ""
     """Of the rows: ``conversation``, ``text`` or ``preference``; not told by facts of an earlier release."""
+
+    byte_order_mark: bool = False
+    unit: str = "line"
+    """What the numbers called lines count in the source: ``line``, ``paragraph``, ``page`` or ``row``."""
+    files: tuple[FolderPart, ...] = ()
+    """Of a folder, those that were read: the first thousand."""
+    skipped: tuple[SkippedFile, ...] = ()
+    """Of a folder, those that were left out: the first thousand."""
+    skipped_total: int = 0
+
+    def place(self, line: int) -> tuple[str, int]:
+        """The file of a folder and the line, page or row in it; the name is empty for a dataset of one file."""
+        part = next((part for part in reversed(self.files) if part.first_line <= line), None)
+        return ("", line) if part is None else (part.name, line - part.first_line + 1)
 
     @property
     def row_kind(self) -> str:
@@ -109,6 +141,8 @@ class TokenFacts(msgspec.Struct, frozen=True, kw_only=True):
     histogram: dict[int, int]
     """Rows by length, rounded up to a multiple of 64 (of 1,024 above 8,192)."""
     over: tuple[LengthCount, ...]
+    longest_rows: tuple[tuple[int, int], ...] = ()
+    """Tokens and line of the hundred longest rows, the longest first."""
     template: str
     """``model`` or ``plain``."""
     warnings: tuple[str, ...]

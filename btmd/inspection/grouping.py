@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from btmd.inspection.layouts import Grouping, Layout
 from btmd.inspection.ordering import Order
-from btmd.inspection.sources import MAX_RECORD_BYTES, Record
+from btmd.inspection.records import MAX_RECORD_BYTES, Record
 from btmd.inspection.turns import FIRST, OTHERS, Broken, role_of, spoken_of
 
 MESSAGES: Final = "messages"

@@ -1,21 +1,19 @@
 """Opens what a person gave as a dataset and yields its records, each with the layout that makes a row of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
-from typing import Final
 
-from btmd.errors import DatasetRefused, FileMissing, UnknownLayout
-from btmd.inspection.characters import scan
+from btmd.errors import DatasetRefused, UnknownLayout
+from btmd.inspection.facts import FolderPart, SkippedFile
+from btmd.inspection.folders import open_folder
 from btmd.inspection.grouping import grouped
 from btmd.inspection.layouts import Layout
 from btmd.inspection.mapping import layout_for
 from btmd.inspection.nothing_usable import nothing_usable
-from btmd.inspection.sources import Opened, Record, detect, read_records
-
-SAMPLE_ROWS: Final = 100
-_MOST_COLUMNS: Final = 200
+from btmd.inspection.one_file import SAMPLE_ROWS, OneFile, open_file
+from btmd.inspection.records import Record
 
 Placed = tuple[Record, Layout]
 """A record, and the layout that makes a row of it."""
@@ -23,79 +21,90 @@ Placed = tuple[Record, Layout]
 
 @dataclass(slots=True)
 class Reading:
-    """A dataset that is open. ``records`` can be gone through once."""
+    """A dataset that is open. ``records`` can be gone through once; ``parts`` and ``skipped`` are whole behind it."""
 
     format: str
     encoding: str
+    byte_order_mark: bool
     separator: str | None
     layout: str
     kind: str
     columns: tuple[str, ...]
     columns_used: tuple[str, ...]
+    unit: str
     sha256: str
     size_bytes: int
     records: Iterator[Placed] = field(repr=False)
+    parts: Sequence[FolderPart] = ()
+    skipped: Sequence[SkippedFile] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FolderContents:
+    """The files of a folder by their names in it, and what the person's side left out."""
+
+    files: Sequence[tuple[str, Path]]
+    skipped: Sequence[SkippedFile]
 
 
 def open_dataset(
-    source: Path, name: str, *, mapping: Mapping[str, str] | None, scratch: Path, on_scan: Callable[[float], None]
+    source: Path,
+    name: str,
+    *,
+    mapping: Mapping[str, str] | None,
+    scratch: Path,
+    on_scan: Callable[[float], None],
+    folder: FolderContents | None = None,
 ) -> Reading:
     """Tell what ``source`` is and how rows are made of it; ``on_scan`` hears how much of it was read for that.
 
-    ``scratch`` names a file for what has to be sorted; it is gone when all records were read.
-
-    Raises DatasetRefused in one of its kinds, FileMissing or InvalidValue.
+    ``scratch`` names a file for what has to be sorted; it is gone when all records were read. With ``folder``,
+    ``source`` is the list of its files. Raises DatasetRefused in one of its kinds, FileMissing or InvalidValue.
     """
-    _refuse_no_file(source, name)
-    scanned = scan(source, on_scan)
-    opened = detect(source, name, scanned.encoding)
-    records = read_records(source, opened, scanned.encoding)
-    first = list(islice(records, SAMPLE_ROWS))
-    columns = _columns(opened, first)
-    layout = _layout(opened, first, columns, mapping)
-    every: Iterator[Record] = chain(first, records)
+    if folder is not None:
+        return _open_folder(source, folder, mapping, scratch)
+    if source.is_dir():
+        raise DatasetRefused(f"'{name}' is a folder.", hint="btmctl datasets add takes folders; send their files.")
+    opened = open_file(source, name, on_scan)
+    layout = _layout(opened, mapping)
+    records = opened.rest(layout.columns_used)
     if layout.grouping is not None:
-        every = grouped(every, layout, scratch)
+        records = grouped(records, layout, scratch)
+    return _reading(opened, layout, ((record, layout) for record in records))
+
+
+def _layout(opened: OneFile, mapping: Mapping[str, str] | None) -> Layout:
+    if opened.is_text:
+        if mapping:
+            raise UnknownLayout("A plain text has no columns to map.", hint="Leave --map out for texts and documents.")
+        return Layout("text", text="text")
+    if not opened.sample:
+        raise nothing_usable(opened.first, is_all=len(opened.first) < SAMPLE_ROWS)
+    return layout_for(opened.sample, opened.columns, mapping)
+
+
+def _reading(opened: OneFile, layout: Layout, records: Iterator[Placed]) -> Reading:
     return Reading(
         format=opened.format,
-        encoding=scanned.encoding,
+        encoding=opened.encoding,
+        byte_order_mark=opened.byte_order_mark,
         separator=opened.separator,
         layout=layout.name,
         kind=layout.kind,
-        columns=columns,
+        columns=opened.columns,
         columns_used=layout.columns_used,
-        sha256=scanned.sha256,
-        size_bytes=scanned.size_bytes,
-        records=((record, layout) for record in every),
+        unit=opened.unit,
+        sha256=opened.sha256,
+        size_bytes=opened.size_bytes,
+        records=records,
     )
 
 
-def _refuse_no_file(source: Path, name: str) -> None:
-    if source.is_dir():
-        raise DatasetRefused(
-            f"'{name}' is a folder; a dataset is one file.", hint="Give a .jsonl, .json, .csv, .txt or .md file."
-        )
-    if not source.is_file():
-        raise FileMissing(f"There is no file '{name}'.", hint="Check the path; relative ones start where you are.")
-
-
-def _columns(opened: Opened, first: list[Record]) -> tuple[str, ...]:
-    if opened.header is not None:
-        return opened.header
-    seen: dict[str, None] = {}
-    for record in first:
-        for column in record.fields or ():
-            if len(seen) < _MOST_COLUMNS:
-                seen.setdefault(column)
-    return tuple(seen)
-
-
-def _layout(opened: Opened, first: list[Record], columns: tuple[str, ...], mapping: Mapping[str, str] | None) -> Layout:
-    if opened.format == "text":
-        if mapping:
-            raise UnknownLayout("A plain text has no columns to map.", hint="Leave --map out for .txt and .md files.")
-        return Layout("text", text="text")
-    sample = [record.fields for record in first if record.fields is not None]
-    if not sample:
-        raise nothing_usable(first, is_all=len(first) < SAMPLE_ROWS)
-    return layout_for(sample, columns, mapping)
+def _open_folder(source: Path, folder: FolderContents, mapping: Mapping[str, str] | None, scratch: Path) -> Reading:
+    opened, records = open_folder(folder.files, folder.skipped, mapping, scratch)
+    reading = _reading(opened.first, opened.layout, records)
+    reading.format = "folder"
+    reading.sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    reading.size_bytes = sum(path.stat().st_size for _, path in folder.files)
+    reading.parts, reading.skipped = opened.parts, opened.skipped
+    return reading

@@ -6,21 +6,23 @@ Memory stays flat: whatever the size of the file, a few chunks and one record ar
 import codecs
 import csv
 import io
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 import msgspec
 
-from btmd.errors import DatasetDamaged, DatasetEmpty, DatasetTruncated, UnknownLayout
+from btmd.errors import DatasetEmpty, DatasetUnsafe, UnknownLayout
+from btmd.inspection.json_values import json_list, json_rows_under, json_values, shape_of_object
+from btmd.inspection.layouts import SIDES
+from btmd.inspection.names import plain
+from btmd.inspection.records import MAX_RECORD_BYTES, Record, record_of
 from btmd.inspection.text_blocks import text_blocks
 
 Format = Literal["jsonl", "json", "csv", "text"]
 
-MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
-_CHUNK_CHARS: Final = 1 << 20
 _SAMPLE_CHARS: Final = 1 << 16
 _SEPARATORS: Final = (",", ";", "\t", "|")
 _SUFFIXES: Final[dict[str, Format]] = {
@@ -33,16 +35,11 @@ _SUFFIXES: Final[dict[str, Format]] = {
     ".md": "text",
     ".markdown": "text",
 }
+_TURNS: Final = ("messages", "conversations", "conversation")
+"""Lists of objects under these names are one conversation."""
+_SEPARATOR_LINE: Final = re.compile(r"\ufeff?sep=(.)\r?\n")
+"""What a spreadsheet may write before the header."""
 _MARKDOWN: Final = (".md", ".markdown")
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record as the file has it. Exactly one of ``fields`` and ``broken`` (a reason) is set."""
-
-    line: int
-    fields: dict[str, Any] | None = None
-    broken: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +47,21 @@ class Opened:
     """A dataset file whose format is known. ``header`` is set for CSV."""
 
     format: Format
-    separator: str | None
-    header: tuple[str, ...] | None
+    separator: str | None = None
+    header: tuple[str, ...] | None = None
     markdown: bool = False
     """Headings say where something new begins."""
+    skipped_lines: int = 0
+    """Before a CSV file's header."""
+    json_form: str = "list"
+    """``list``, ``values`` one after another, or ``rows`` in the lists under the keys ``rows_under``."""
+    rows_under: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def detect(path: Path, name: str, encoding: str) -> Opened:
     """Tell the format by the content, and by the name's ending where the content does not say.
 
-    Raises DatasetEmpty, DatasetTruncated or UnknownLayout.
+    Raises DatasetEmpty, DatasetTruncated, DatasetDamaged or UnknownLayout.
     """
     with _open_text(path, encoding) as file:
         sample = file.read(_SAMPLE_CHARS)
@@ -68,13 +70,13 @@ def detect(path: Path, name: str, encoding: str) -> Opened:
     suffix = _SUFFIXES.get(Path(name).suffix.lower())
     begins = sample.lstrip()[:1]
     if suffix == "text":
-        return Opened("text", None, None, Path(name).suffix.lower() in _MARKDOWN)
+        return Opened("text", markdown=Path(name).suffix.lower() in _MARKDOWN)
     if begins == "[" and suffix in (None, "json", "jsonl"):
-        return Opened("json", None, None)
+        return Opened("json")
     if begins == "{":
-        if suffix != "jsonl" and not _first_line_is_object(sample):
-            raise _one_object(whole=_is_json(sample) or len(sample) == _SAMPLE_CHARS)
-        return Opened("jsonl", None, None)
+        if suffix == "jsonl" or _has_an_object_a_line(sample):
+            return Opened("jsonl")
+        return _detect_object(path, encoding)
     if suffix in ("json", "jsonl"):
         raise UnknownLayout(
             "The file is called JSON but does not begin with an object or a list.",
@@ -83,10 +85,12 @@ def detect(path: Path, name: str, encoding: str) -> Opened:
     return _detect_csv(sample, is_named_csv=suffix == "csv")
 
 
-def _first_line_is_object(sample: str) -> bool:
-    line, newline, _ = sample.lstrip().partition("\n")
-    # A record may be longer than the sample: then it begins like an object and has no line break, as JSONL does.
-    return _is_json(line) or (not newline and len(sample) == _SAMPLE_CHARS)
+def _has_an_object_a_line(sample: str) -> bool:
+    """Whether the first line is an object, and not the only line with something in it."""
+    first, newline, rest = sample.lstrip().partition("\n")
+    if not newline or not rest.strip():
+        return False
+    return _is_json(first) and (rest.lstrip().startswith("{") or not _is_json(first + rest))
 
 
 def _is_json(text: str) -> bool:
@@ -101,23 +105,43 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _one_object(*, whole: bool) -> UnknownLayout | DatasetTruncated:
-    if whole:
-        return UnknownLayout(
-            "The file is one JSON object over several lines, not a list of rows.",
-            hint="Give a JSON list of objects, or one object a line (JSONL).",
+def _detect_object(path: Path, encoding: str) -> Opened:
+    """What an object is that fills the file: a row, or what holds the rows."""
+    with _open_text(path, encoding) as file:
+        shape = shape_of_object(file)
+    lists = [key for key in shape.lists_of_objects if plain(key) not in _TURNS]
+    if shape.has_more or (shape.lists_of_objects and not lists) or not shape.lists_of_objects + shape.lists_of_others:
+        if len(shape.objects) > 1 and not shape.has_more and not shape.others:
+            raise _by_columns()
+        return Opened("json", json_form="values")
+    if len(lists) == 1:
+        return Opened("json", json_form="rows", rows_under={lists[0]: None})
+    if len(lists) > 1 and all(key.strip().lower() in SIDES for key in lists):
+        return Opened("json", json_form="rows", rows_under={key: SIDES[key.strip().lower()] for key in lists})
+    if len(lists) > 1:
+        shown = ", ".join(f"'{key[:40]}'" for key in lists[:10])
+        raise UnknownLayout(
+            f"The file is one JSON object with several lists of rows: {shown}.", hint="Save the one to learn by itself."
         )
-    return DatasetTruncated(
-        "The file begins with a JSON object that never ends: it looks cut off.", hint="Copy or download it again."
+    if len(shape.lists_of_others) > 1:
+        raise _by_columns()
+    return Opened("json", json_form="values")
+
+
+def _by_columns() -> UnknownLayout:
+    return UnknownLayout(
+        "The JSON is written column by column, not row by row.",
+        hint="Save it as one object a row; from pandas: to_json(orient='records', lines=True).",
     )
 
 
 def _detect_csv(sample: str, *, is_named_csv: bool) -> Opened:
+    told = _SEPARATOR_LINE.match(sample)
+    body = sample[told.end() :] if told is not None else sample
     best: tuple[int, int] | None = None
     chosen: tuple[str, list[str]] = (",", [])
-    for order, separator in enumerate(_SEPARATORS):
-        lines = io.StringIO(sample, newline="")
-        rows = [row for row in csv.reader(lines, delimiter=separator) if row][:50]
+    for order, separator in enumerate(_SEPARATORS if told is None else (told.group(1),)):
+        rows = _first_rows(body, separator)
         if not rows:
             continue
         agreeing = sum(1 for row in rows if len(row) == len(rows[0]))
@@ -128,14 +152,27 @@ def _detect_csv(sample: str, *, is_named_csv: bool) -> Opened:
     if not is_named_csv and len(header) < 2:
         raise UnknownLayout(
             "It cannot be told what kind of file this is.",
-            hint="Use a name ending in .jsonl, .json, .csv, .txt or .md.",
+            hint="Use a name ending in .jsonl, .json, .csv, .txt, .md, .parquet, .docx, .odt, .html or .pdf.",
         )
-    names = [name.strip() for name in header]
+    names = [name.strip() or f"column {number}" for number, name in enumerate(header, 1)]
     if len(set(names)) < len(names):
         raise UnknownLayout(
             "Two columns of the CSV file have the same name.", hint="Give every column in the first line its own name."
         )
-    return Opened("csv", separator, tuple(names))
+    return Opened("csv", separator, tuple(names), skipped_lines=int(told is not None))
+
+
+def _first_rows(sample: str, separator: str) -> list[list[str]]:
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(sample, newline=""), delimiter=separator):
+            if row:
+                rows.append(row)
+            if len(rows) == 50:
+                break
+    except csv.Error:
+        pass
+    return rows
 
 
 def read_records(path: Path, opened: Opened, encoding: str) -> Iterator[Record]:
@@ -150,12 +187,18 @@ def read_records(path: Path, opened: Opened, encoding: str) -> Iterator[Record]:
         return
     with _open_text(path, encoding) as file:
         if opened.format == "json":
-            yield from _json_list(file)
+            yield from _json_records(file, opened)
         elif opened.format == "csv":
-            yield from _csv_rows(file, opened.header or (), opened.separator or ",")
+            yield from _csv_rows(file, opened)
         else:
             for line, text in text_blocks(file, markdown=opened.markdown):
                 yield Record(line, fields={"text": text})
+
+
+def _json_records(file: io.TextIOWrapper, opened: Opened) -> Iterator[Record]:
+    if opened.json_form == "rows":
+        return json_rows_under(file, opened.rows_under, "split")
+    return json_values(file) if opened.json_form == "values" else json_list(file)
 
 
 def _open_text(path: Path, encoding: str) -> io.TextIOWrapper:
@@ -201,125 +244,23 @@ def _json_record(number: int, line: bytes) -> Record:
         return Record(number, broken="not valid UTF-8")
     except RecursionError:
         return Record(number, broken="nested too deeply")
-    return _record(number, value)
+    return record_of(number, value)
 
 
-def _record(line: int, value: Any) -> Record:
-    if not isinstance(value, dict):
-        return Record(line, broken="not an object with named fields")
-    return Record(line, fields=value)
-
-
-def _json_list(file: io.TextIOWrapper) -> Iterator[Record]:
-    window = _Window(file)
-    window.skip_white_space()
-    window.take()  # the opening bracket
-    window.skip_white_space()
-    if window.peek() == "]":
-        return
-    while True:
-        line = window.line
-        yield _record(line, window.value())
-        window.skip_white_space()
-        mark = window.take()
-        if mark == "]":
-            break
-        if mark != ",":
-            raise _cut(window.line) if not mark else _damaged(window.line)
-        window.skip_white_space()
-    window.skip_white_space()
-    if window.peek():
-        raise _damaged(window.line)
-
-
-class _Window:
-    """A sliding part of a JSON text, from which values are taken one after another."""
-
-    def __init__(self, file: io.TextIOWrapper) -> None:
-        self._file = file
-        self._text = ""
-        self._at = 0
-        self._decoder = json.JSONDecoder()
-        self.line = 1
-
-    def _more(self, size: int = _CHUNK_CHARS) -> bool:
-        read = self._file.read(size)
-        self._text = self._text[self._at :] + read
-        self._at = 0
-        return bool(read)
-
-    def peek(self) -> str:
-        if self._at >= len(self._text):
-            self._more()
-        return self._text[self._at : self._at + 1]
-
-    def take(self) -> str:
-        mark = self.peek()
-        self._at += len(mark)
-        self.line += mark == "\n"
-        return mark
-
-    def skip_white_space(self) -> None:
-        while self.peek() and self.peek() in " \t\r\n\ufeff":
-            self.take()
-
-    def value(self) -> Any:
-        size = _CHUNK_CHARS
-        if self._at >= len(self._text):
-            self._more()
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
-            except RecursionError as error:
-                raise _damaged(self.line) from error
-            except json.JSONDecodeError as error:
-                if self._is_final(error):
-                    raise _damaged(self.line + self._text.count("\n", self._at, error.pos)) from error
-                if len(self._text) - self._at > MAX_RECORD_BYTES:
-                    raise DatasetDamaged(
-                        f"The row that begins at line {self.line} is longer than {MAX_RECORD_BYTES >> 20} MiB.",
-                        hint="Split it into several rows.",
-                    ) from error
-                if not self._more(size):
-                    raise _cut(self.line) from error
-                size *= 2
-                continue
-            # A value that touches the end of what was read may go on behind it (a number would).
-            if end == len(self._text) and self._more(size):
-                continue
-            self.line += self._text.count("\n", self._at, end)
-            self._at = end
-            return value
-
-    def _is_final(self, error: json.JSONDecodeError) -> bool:
-        """Whether the error stands so far from the end of what was read that more text cannot mend it."""
-        return not error.msg.startswith("Unterminated string") and error.pos < len(self._text) - 16
-
-
-def _cut(line: int) -> DatasetTruncated:
-    return DatasetTruncated(
-        f"The JSON list is cut off: the file ends inside the row that begins at line {line}.",
-        hint="Copy or download the file again; a list has to end with a closing bracket.",
-    )
-
-
-def _damaged(line: int) -> DatasetDamaged:
-    return DatasetDamaged(
-        f"The JSON list is not valid at line {line}.",
-        hint="Repair that line, or save the data as one object a line (JSONL), where one bad row spoils nothing else.",
-    )
-
-
-def _csv_rows(file: io.TextIOWrapper, header: tuple[str, ...], separator: str) -> Iterator[Record]:
+def _csv_rows(file: io.TextIOWrapper, opened: Opened) -> Iterator[Record]:
+    header = opened.header or ()
     csv.field_size_limit(MAX_RECORD_BYTES)
-    reader = csv.reader(file, delimiter=separator, strict=True)
+    lines = _bounded_lines(file)
+    for _ in range(opened.skipped_lines):
+        next(lines, "")
+    reader = csv.reader(lines, delimiter=opened.separator or ",", strict=True)
     is_header = True
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + 1 + opened.skipped_lines
         try:
             row = next(reader, None)
         except csv.Error as error:
-            yield Record(line, broken=_csv_reason(error, lines=reader.line_num - line))
+            yield Record(line, broken=_csv_reason(error, lines=reader.line_num + opened.skipped_lines - line))
             is_header = False
             continue
         if row is None:
@@ -332,6 +273,16 @@ def _csv_rows(file: io.TextIOWrapper, header: tuple[str, ...], separator: str) -
             yield Record(line, broken=f"{len(row)} columns instead of {len(header)}")
         else:
             yield Record(line, fields=dict(zip(header, row, strict=True)))
+
+
+def _bounded_lines(file: io.TextIOWrapper) -> Iterator[str]:
+    while line := file.readline(MAX_RECORD_BYTES):
+        if len(line) >= MAX_RECORD_BYTES:
+            raise DatasetUnsafe(
+                f"The file has a line of more than {MAX_RECORD_BYTES >> 20} MiB.",
+                hint="Check that it is what its name says: a table has a row a line.",
+            )
+        yield line
 
 
 def _csv_reason(error: csv.Error, *, lines: int) -> str:

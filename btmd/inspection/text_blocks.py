@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 BLOCK_CHARS: Final = 1500
@@ -10,6 +11,15 @@ BLOCK_CHARS: Final = 1500
 
 _HEADING: Final = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _FENCE: Final = re.compile(r" {0,3}(```|~~~)")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text and where it stands; an empty one ends a paragraph."""
+
+    number: int
+    text: str
+    is_heading: bool = False
 
 
 class _Block:
@@ -23,15 +33,15 @@ class _Block:
         """Whether anything but headings is in it."""
         self._paragraph_ended = False
 
-    def take(self, number: int, line: str, *, heading: bool) -> None:
+    def take(self, line: Line) -> None:
         if not self.lines:
-            self.start = number
+            self.start = line.number
         elif self._paragraph_ended:
             self.lines.append("")
         self._paragraph_ended = False
-        self.lines.append(line.rstrip())
-        self.size += len(line)
-        self.has_body = self.has_body or not heading
+        self.lines.append(line.text.rstrip())
+        self.size += len(line.text)
+        self.has_body = self.has_body or not line.is_heading
 
     def end_paragraph(self) -> None:
         self._paragraph_ended = bool(self.lines)
@@ -42,23 +52,43 @@ def text_blocks(file: io.TextIOWrapper, *, markdown: bool) -> Iterator[tuple[int
 
     In Markdown a heading begins a row, except inside a code fence, and stays with what follows it.
     """
+    return blocks(_lines(file, markdown=markdown))
+
+
+def blocks(lines: Iterable[Line]) -> Iterator[tuple[int, str]]:
+    """Rows of these lines, a heading at the beginning of one."""
     block = _Block()
-    fence = ""
-    for number, line in _bounded_lines(file):
-        blank = not line.strip()
-        heading = markdown and not fence and _HEADING.match(line) is not None
-        if markdown:
-            fence = _fence_after(line, fence)
-        is_full = block.size > BLOCK_CHARS or (blank and block.size > BLOCK_CHARS // 2)
-        if block.has_body and (is_full or heading):
-            yield block.start, "\n".join(block.lines)
-            block = _Block()
-        if blank:
-            block.end_paragraph()
-        else:
-            block.take(number, line, heading=heading)
+    for whole in lines:
+        for line in _pieces(whole):
+            blank = not line.text.strip()
+            is_full = block.size > BLOCK_CHARS or (blank and block.size > BLOCK_CHARS // 2)
+            if block.has_body and (is_full or line.is_heading):
+                yield block.start, "\n".join(block.lines)
+                block = _Block()
+            if blank:
+                block.end_paragraph()
+            else:
+                block.take(line)
     if block.lines:
         yield block.start, "\n".join(block.lines)
+
+
+def _pieces(line: Line) -> Iterator[Line]:
+    """The line, split between words where it is longer than a row."""
+    text = line.text
+    while len(text) > BLOCK_CHARS:
+        at = text.rfind(" ", 0, BLOCK_CHARS) + 1 or BLOCK_CHARS
+        yield Line(line.number, text[:at], line.is_heading)
+        text = text[at:]
+    yield Line(line.number, text, line.is_heading)
+
+
+def _lines(file: io.TextIOWrapper, *, markdown: bool) -> Iterator[Line]:
+    fence = ""
+    for number, text in _bounded_lines(file):
+        yield Line(number, text, markdown and not fence and _HEADING.match(text) is not None)
+        if markdown:
+            fence = _fence_after(text, fence)
 
 
 def _fence_after(line: str, fence: str) -> str:

@@ -263,7 +263,7 @@ REFUSED: dict[str, tuple[bytes, str, type[DatasetRefused]]] = {
     "random bytes": (bytes(range(256)) * 40, "data.jsonl", DatasetBinary),
     "control characters": (bytes(range(1, 9)) * 400, "data.txt", DatasetBinary),
     "a zip archive": (b"PK\x03\x04" + b"x" * 99, "data.csv", DatasetBinary),
-    "a parquet file": (b"PAR1" + b"x" * 99, "data.jsonl", DatasetBinary),
+    "half a parquet file": (b"PAR1" + b"x" * 99, "data.jsonl", DatasetTruncated),
     "utf-16 without its mark": (ONE_ROW.encode("utf-16-le"), "data.jsonl", DatasetEncoding),
     "utf-16 cut in a character": (ONE_ROW.encode("utf-16")[:-1], "data.jsonl", DatasetEncoding),
     "japanese in shift-jis": (SHIFT_JIS.encode("shift-jis"), "data.jsonl", DatasetEncoding),

@@ -1,0 +1,118 @@
+"""The text of an HTML page in lines: headings, paragraphs, lists and tables; scripts and navigation left out."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Final
+
+from btmd.errors import DatasetEncoding, DatasetUnsafe
+from btmd.inspection.text_blocks import Line
+
+MOST_BYTES: Final = 32 * 1024 * 1024
+_CHARSET: Final = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
+_HEADINGS: Final = frozenset(("h1", "h2", "h3", "h4", "h5", "h6", "title"))
+_BLOCKS: Final = _HEADINGS | frozenset(
+    (
+        *("p", "div", "section", "article", "main", "header", "ul", "ol", "li", "dl", "dt", "dd", "table", "tr", "pre"),
+        *("blockquote", "figure", "figcaption", "hr", "body", "details", "summary", "address", "caption", "br"),
+    )
+)
+_LEFT_OUT: Final = frozenset(
+    (
+        *("script", "style", "noscript", "template", "nav", "footer", "aside", "form", "button", "select", "svg"),
+        *("iframe", "object", "canvas", "math"),
+    )
+)
+_VOID: Final = frozenset(("br", "hr", "img", "input", "meta", "link", "source", "wbr", "area", "base", "col", "embed"))
+
+
+def html_lines(path: Path, encoding: str) -> Iterator[Line]:
+    """The lines of the page, numbered as in the file. Raises DatasetUnsafe or DatasetEncoding."""
+    if path.stat().st_size > MOST_BYTES:
+        raise DatasetUnsafe(
+            f"The page is larger than {MOST_BYTES >> 20} MiB.", hint="Save its text as .txt, or split it."
+        )
+    reader = _Reader()
+    reader.feed(_decoded(path.read_bytes(), encoding))
+    reader.close()
+    reader.end_line()
+    yield from reader.lines
+
+
+def declared_encoding(path: Path) -> str | None:
+    """What the page says it is written in, if all of it is."""
+    if path.stat().st_size > MOST_BYTES:
+        return None
+    content = path.read_bytes()
+    said = _CHARSET.search(content[:4096])
+    if said is None:
+        return None
+    try:
+        name = codecs.lookup(said.group(1).decode("ascii")).name
+        content.decode(name)
+    except (LookupError, UnicodeDecodeError, ValueError):
+        return None
+    return name
+
+
+def _decoded(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+    except UnicodeDecodeError as error:
+        raise DatasetEncoding(
+            "The page's characters cannot be read.", hint="Open it in a browser and save it again as UTF-8."
+        ) from error
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.lines: list[Line] = []
+        self._words: list[str] = []
+        self._begins_at = 1
+        self._heading = False
+        self._left_out: list[str] = []
+        self._pre = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _LEFT_OUT:
+            self._left_out.append(tag)
+        elif tag in _BLOCKS:
+            self.end_line(apart=tag not in ("li", "tr", "br", "dd"))
+            self._heading = tag in _HEADINGS
+            if tag == "li":
+                self._words.append("- ")
+        elif tag in ("td", "th") and any(word.strip() for word in self._words):
+            self._words.append(" | ")
+        if tag == "pre":
+            self._pre += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _LEFT_OUT:
+            # What was opened inside and never closed ends here too.
+            if tag in self._left_out:
+                del self._left_out[self._left_out.index(tag) :]
+        elif tag in _BLOCKS and tag not in _VOID:
+            self.end_line(apart=tag not in ("li", "tr", "dd"))
+            self._heading = False
+        if tag == "pre" and self._pre:
+            self._pre -= 1
+
+    def handle_data(self, data: str) -> None:
+        if self._left_out:
+            return
+        if not self._words:
+            self._begins_at = self.getpos()[0]
+        self._words.append(data)
+
+    def end_line(self, *, apart: bool = True) -> None:
+        text = "".join(self._words)
+        self._words.clear()
+        rows = [row.rstrip() for row in text.split("\n")] if self._pre else [" ".join(text.split())]
+        for row in rows:
+            if row.strip() not in ("", "-", "|"):
+                self.lines.append(Line(self._begins_at, row, self._heading))
+        if apart and self.lines and self.lines[-1].text:
+            self.lines.append(Line(self._begins_at, ""))
