@@ -134,15 +134,17 @@ def work_of(plan: Plan, model: ModelFacts, tokens: TokenFacts) -> Work:
     limit = plan.integer("held_out_limit")
     measured = min(plan.held_out_rows, limit) if limit else plan.held_out_rows
     trained = plan.memory.trained_parameters
+    rows_a_step = min(plan.integer("batch_size"), max(1, plan.train_rows))
     return Work(
         StepWork(
             model=model,
             trained=trained,
             precision=plan.text("precision"),
             gradient_checkpointing=plan.flag("gradient_checkpointing"),
-            batch_size=min(plan.integer("batch_size"), max(1, plan.train_rows)),
+            batch_size=rows_a_step,
             mean_length=max(1.0, min(tokens.mean_length, plan.integer("max_length"))),
             learned_share=min(1.0, tokens.learned_tokens / max(1, tokens.total_tokens)),
+            micro_batches=-(-rows_a_step // plan.integer("micro_batch_size")),
         ),
         total_steps=plan.total_steps,
         rows=tokens.rows,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-FEW = 3
+FEW = 2
 
 
 class Sample(NamedTuple):

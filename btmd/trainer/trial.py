@@ -5,6 +5,7 @@ touched and its time is taken, and no weight changes. Moments, counters and rand
 run goes on as if nothing had been tried.
 """
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import torch
 from btmd.files.durable import write_atomically
 from btmd.frames import MachineRate
 from btmd.job_folder import JobFolder, TrainerPlan, TrialPlan
-from btmd.trainer.cost import Sample, fitted
+from btmd.trainer.cost import FEW, Sample, fitted
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.machine_rates import measure_rates
 from btmd.trainer.outlook import Tried, forecast_after
@@ -26,7 +27,7 @@ from btmd.trainer.workload import Portion, Shape, Workload, covering, portion_of
 
 WARM_SAMPLES = 5
 WARM_S = 6.0
-"""Spent on timing what has been computed before, if the trial may last that long."""
+"""Spent on timing what has been computed before, if the trial may last that long; at least FEW are timed."""
 COVERING_SHARE = 0.5
 """Of the run, as timed so far, for visiting every length once."""
 KERNEL_BYTES = 600_000
@@ -125,10 +126,7 @@ class _Trial:
         met = len(self._seen & workload.shapes) - len(known & workload.shapes)
         grown = max(0, self._memory() - before) / met if met else 0.0
         self._largest_again(workload)
-        for portion in workload.spread(WARM_SAMPLES):
-            if self._over(min(self._wanted.most_s, WARM_S)) or not portion.shapes <= self._seen:
-                continue
-            self._take(portion)
+        self._time_warm(workload)
         left = workload.shapes - self._seen
         return Tried(
             samples=tuple(self._samples),
@@ -181,6 +179,15 @@ class _Trial:
         if plan.batch_size > plan.micro_batch_size:
             self._take(min(workload.portions, key=lambda one: (not one.shapes <= self._seen, one.tokens)))
         self._take(workload.heaviest)
+
+    def _time_warm(self, workload: Workload) -> None:
+        """Small to large and round again: a machine is not always as fast as it was a second ago."""
+        known = [one for one in workload.spread(WARM_SAMPLES) if one.shapes <= self._seen]
+        until_s = min(time.monotonic() - self._began_s + WARM_S, self._wanted.most_s)
+        for taken, portion in enumerate(itertools.cycle(known)):
+            if taken >= FEW and self._over(until_s):
+                break
+            self._take(portion)
 
     def _lengths(self, portion: Portion) -> list[int]:
         return [self._lengths_of(member) for member in portion.members]
