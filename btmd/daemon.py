@@ -42,6 +42,7 @@ from btmd.presets.watcher import PresetsWatcher
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
+from btmd.registry.anonymising import Anonymising
 from btmd.registry.content import ContentStore
 from btmd.registry.contents_in_use import ContentsInUse
 from btmd.registry.datasets import DatasetAdding
@@ -164,10 +165,12 @@ class Daemon:
         sources = SourceReading(self.store, inspector, contents, in_use)
         datasets = DatasetAdding(self.store, self.handler, inspector, contents, in_use, sources, config.cache_dir)
         versions = DatasetVersions(self.handler, inspector, contents, in_use, sources)
+        anonymising = Anonymising(inspector, datasets, versions, contents, in_use, config.cache_dir)
         submission = Submission(
             store=self.store,
             handler=self.handler,
             datasets=datasets,
+            anonymising=anonymising,
             presets=presets,
             state_dir=config.state_dir,
             new_job_id=new_job_id,
@@ -199,6 +202,7 @@ class Daemon:
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
             dataset_adding=datasets,
             dataset_versions=versions,
+            anonymising=anonymising,
             dataset_previews=DatasetPreviews(inspector, datasets, config.cache_dir),
             submission=submission,
             chats=Chats(),

@@ -102,6 +102,10 @@ class ConsentMissing(Conflict):
     code, title = "consent_missing", "Nobody has allowed the use of this data"
 
 
+class PersonalDataFound(Conflict):
+    code, title = "personal_data_found", "The dataset holds personal data"
+
+
 class NotEnoughMemory(Conflict):
     """``allow`` names the changes with which it would fit, to be asked about or permitted beforehand."""
 

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from btmd.api import (
     access,
+    anonymising,
     audit,
     backup_keys,
     backups,
@@ -49,6 +50,7 @@ ROUTERS = (
     models.router,
     contents.router,
     datasets.router,
+    anonymising.router,
     dataset_versions.router,
     dataset_preview.router,
     consents.router,

@@ -14,6 +14,7 @@ from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.backup.requests import AuditAnswer, AuditHead, AuditRequest
 from btmd.backups.child import BackupChild
+from btmd.domain.dataset import PersonalDataAccepted
 from btmd.domain.machine import OperationRefused
 from btmd.errors import InvalidValue
 from btmd.projections.backup import backups
@@ -126,6 +127,9 @@ def in_words(row: Recorded) -> str:
     if row.type == "SettingChanged":
         before, after = ("default" if data.get(end) is None else data[end] for end in ("before", "after"))
         return f"{data.get('key')}: {before} -> {after}" + (f', "{data["why"]}"' if data.get("why") else "")
+    if row.type == PersonalDataAccepted.TYPE:
+        rows = ", ".join(f"{kind} in {count} rows" for kind, count in data.get("kinds", {}).items())
+        return f"personal data accepted: {data.get('dataset_id')} version {data.get('version_id')} ({rows})"
     words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in row.type).strip()
     subject = row.stream.partition("-")[2] or " ".join(str(data[one]) for one in ("subject", "role") if one in data)
     return f"{words}: {subject}" if subject else words

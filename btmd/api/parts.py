@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from btmd.history import History
     from btmd.jobs.submission import Submission
     from btmd.presets.catalogue import PresetCatalogue
+    from btmd.registry.anonymising import Anonymising
     from btmd.registry.content import ContentStore
     from btmd.registry.datasets import DatasetAdding
     from btmd.registry.models import ModelAdding
@@ -44,6 +45,7 @@ class Parts:
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"
     dataset_versions: "DatasetVersions"
+    anonymising: "Anonymising"
     dataset_previews: "DatasetPreviews"
     submission: "Submission"
     chats: "Chats"

@@ -18,7 +18,7 @@ from btmd.domain.event import Actor
 from btmd.domain.forecast import texts
 from btmd.domain.job import JobState
 from btmd.jobs.report import job_progress, job_result
-from btmd.jobs.submission import Submission, Wish
+from btmd.jobs.submission import Prepared, Submission, Wish
 from btmd.monitoring.texts import STATUS
 from btmd.store.event_log import Recorded
 
@@ -50,6 +50,7 @@ class StartRequest(msgspec.Struct):
             allow=frozenset(self.allow or ()),
             consent=self.consent,
             purpose=self.purpose,
+            accept_personal_data=self.accept_personal_data,
             name=self.name or "",
             custom_description=self.custom_description or "",
             priority=self.priority,
@@ -82,7 +83,8 @@ async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor
     await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     prepared = await submission.prepare(body.wish(), _unheard)
     if body.dry_run:
-        return json_answer({"dry_run": True, "message": "Nothing was started.", "plan": prepared.as_values()})
+        values = await _told(submission, prepared)
+        return json_answer({"dry_run": True, "message": "Nothing was started.", "plan": values})
 
     foretold = texts(prepared.foretold.forecast)
 
@@ -116,7 +118,15 @@ async def plan(body: StartRequest, parts: Parts, actor: Actor) -> Response:
     """
     await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     prepared = await parts.submission.prepare(body.wish(), _unheard)
-    return json_answer(prepared.as_values())
+    return json_answer(await _told(parts.submission, prepared))
+
+
+async def _told(submission: Submission, prepared: Prepared) -> dict[str, Any]:
+    """The plan, with the personal data that a start would ask about."""
+    return {
+        **prepared.as_values(),
+        "personal_data": msgspec.to_builtins(await submission.personal_data(prepared, _unheard)),
+    }
 
 
 PROGRESS_EXAMPLE = {

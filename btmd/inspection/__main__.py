@@ -16,6 +16,8 @@ from btmd.child.answering import Progress, answer_one
 from btmd.domain.units import GIB
 from btmd.hardware.memory import read_memory
 from btmd.inspection.requests import (
+    AnonymiseRequest,
+    AnonymisingPreviewRequest,
     ArrangementRequest,
     ConvertGgufRequest,
     ConvertPickledRequest,
@@ -23,6 +25,7 @@ from btmd.inspection.requests import (
     DifferenceRequest,
     HashRequest,
     ModelRequest,
+    PersonalDataRequest,
     PreviewRequest,
     SurveyRequest,
     TokensRequest,
@@ -99,6 +102,20 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
                 request.shape,
                 rows_total=request.rows_total,
                 progress=progress,
+            )
+        case PersonalDataRequest():
+            from btmd.inspection.personal_data import survey_personal_data
+
+            return survey_personal_data(Path(request.rows), request.rows_total, progress)
+        case AnonymiseRequest():
+            from btmd.inspection.anonymising import anonymise
+
+            return anonymise(Path(request.rows), request.rows_total, Path(request.out), request.replacing, progress)
+        case AnonymisingPreviewRequest():
+            from btmd.inspection.anonymising import preview as preview_anonymising
+
+            return preview_anonymising(
+                Path(request.rows), request.rows_total, request.replacing, request.examples, progress
             )
         case ModelRequest():
             from btmd.inspection.model import inspect_model

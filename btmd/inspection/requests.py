@@ -80,6 +80,65 @@ class ArrangementRequest(Request, frozen=True, tag="arrangement"):
     shape: TrainingShape
 
 
+class WordList(msgspec.Struct, frozen=True):
+    """Words or groups of words, names say, that are replaced wherever they stand; what they are called."""
+
+    kind: str
+    words: tuple[str, ...]
+
+
+class OwnExpression(msgspec.Struct, frozen=True):
+    """A regular expression, and what it finds is called."""
+
+    kind: str
+    expression: str
+
+
+class Replacing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is replaced beside the kinds that are found by their form. Kinds are in small letters."""
+
+    lists: tuple[WordList, ...] = ()
+    patterns: tuple[OwnExpression, ...] = ()
+    columns: dict[str, str] = {}
+    """Columns of ``source`` by name, and the kind that their values are of."""
+    source: str | None = None
+    source_name: str = ""
+    regions: tuple[str, ...] = ()
+    """Whose phone numbers without a country code are found in any text: ``DE``, ``GB``."""
+    keep: tuple[str, ...] = ()
+    """Kinds that stay."""
+    exact_case: bool = False
+    """Whether listed words are found only as they are written."""
+
+
+class PersonalDataRequest(Request, frozen=True, tag="personal_data"):
+    """Count personal data by kind. Answer: PersonalData."""
+
+    rows: str
+    rows_total: int
+
+
+class AnonymiseRequest(Request, frozen=True, tag="anonymise"):
+    """Write ``rows`` with placeholders to ``out``, or nothing where nothing is found. Answer: AnonymisedRows."""
+
+    rows: str
+    rows_total: int
+    out: str
+    replacing: Replacing
+
+    def outputs(self) -> tuple[str, ...]:
+        return (self.out,)
+
+
+class AnonymisingPreviewRequest(Request, frozen=True, tag="anonymising_preview"):
+    """Show what would be replaced, ``examples`` of each kind. Answer: AnonymisingPreview, which holds their text."""
+
+    rows: str
+    rows_total: int
+    replacing: Replacing
+    examples: int
+
+
 class ModelRequest(Request, frozen=True, tag="model"):
     """Read a model folder's facts. Answer: ModelFacts."""
 
@@ -132,6 +191,9 @@ AnyRequest = (
     | TokensRequest
     | PreviewRequest
     | ArrangementRequest
+    | PersonalDataRequest
+    | AnonymiseRequest
+    | AnonymisingPreviewRequest
     | ModelRequest
     | ConvertGgufRequest
 )

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from btmd.inspection.facts import PersonalKind
+
 
 class ShownTurn(msgspec.Struct, frozen=True):
     """One turn; ``more_chars`` of it are not shown."""
@@ -59,3 +61,27 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[ShownRow, ...]
     template: str = ""
     """``model`` or ``plain``; empty without a model."""
+
+
+class ShownFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """Personal data in its context, and what would stand in its place."""
+
+    line: int
+    role: str
+    """Of the turn, or ``text``."""
+    rejected: bool
+    kind: str
+    before: str
+    found: str
+    after: str
+    placeholder: str
+
+
+class AnonymisingPreview(msgspec.Struct, frozen=True, kw_only=True):
+    """What anonymising would replace: all of it by kind, and the first findings of each kind with their text."""
+
+    rows: int
+    rows_affected: int
+    kinds: tuple[PersonalKind, ...]
+    findings: tuple[ShownFinding, ...]
+    names_looked_for: bool

@@ -10,7 +10,7 @@ import msgspec
 
 from btmd.command_handler import CommandHandler, Handled
 from btmd.domain import settings
-from btmd.domain.dataset import GrantConsent, stream_name
+from btmd.domain.dataset import AcceptPersonalData, GrantConsent, stream_name
 from btmd.domain.event import Actor
 from btmd.domain.forecast import texts
 from btmd.domain.hardware import Hardware
@@ -18,9 +18,9 @@ from btmd.domain.job import JobState, SubmitJob
 from btmd.domain.job_events import JobSubmitted
 from btmd.domain.preset import Preset
 from btmd.domain.settings import SettingsState
-from btmd.errors import ConsentMissing, InvalidValue
+from btmd.errors import ConsentMissing, InvalidValue, PersonalDataFound
 from btmd.hardware import probe
-from btmd.inspection.facts import DatasetFacts
+from btmd.inspection.facts import DatasetFacts, PersonalData
 from btmd.jobs.forecasting import Foretold, foretell
 from btmd.jobs.plan_request import to_token_facts
 from btmd.jobs.trainer_plan import to_trainer_plan
@@ -30,6 +30,7 @@ from btmd.presets.catalogue import PresetCatalogue
 from btmd.presets.reading import CHOOSE_KEY
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
 from btmd.projections.model import ModelRow
+from btmd.registry.anonymising import Anonymising
 from btmd.registry.datasets import DatasetAdding
 from btmd.registry.model_settings import beginning_with, told_as_settings
 from btmd.registry.models import require_unchanged
@@ -51,6 +52,8 @@ class Wish:
     """Grant the consent that is missing, for training."""
     purpose: str = ""
     """What the data may be used for; goes with a consent that is granted here."""
+    accept_personal_data: bool = False
+    """Train on the personal data that was found, as it is."""
     name: str = ""
     custom_description: str = ""
     priority: int = 0
@@ -96,13 +99,14 @@ class Submission:
         store: Store,
         handler: CommandHandler,
         datasets: DatasetAdding,
+        anonymising: Anonymising,
         presets: PresetCatalogue,
         state_dir: Path,
         new_job_id: Callable[[], str],
         clock: Callable[[], int],
     ) -> None:
         self._store, self._handler, self._datasets = store, handler, datasets
-        self._presets = presets
+        self._anonymising, self._presets = anonymising, presets
         self._state_dir = state_dir
         self._new_job_id, self._clock = new_job_id, clock
 
@@ -163,6 +167,10 @@ class Submission:
             await foretell(self._store, plan, model.facts, tokens, hardware),
         )
 
+    async def personal_data(self, prepared: Prepared, on_progress: OnProgress) -> PersonalData:
+        """What the version that would be trained on holds; asked about when the job is made."""
+        return await self._anonymising.personal_data(prepared.version, on_progress)
+
     async def submit(
         self,
         prepared: Prepared,
@@ -171,8 +179,11 @@ class Submission:
         idempotency: IdempotencyKey | None = None,
         respond: Callable[[JobState, list[Recorded]], bytes] | None = None,
     ) -> Handled:
-        """Make the job. Raises ConsentMissing, StoreFull, StoreFailed."""
+        """Make the job. Raises ConsentMissing, PersonalDataFound, StoreFull, StoreFailed."""
         wish, job_id = prepared.wish, self._new_job_id()
+        personal = await self.personal_data(prepared, _unheard)
+        if personal.kinds and not wish.accept_personal_data:
+            raise _personal_data(prepared.dataset, personal)
         trainer_plan = msgspec.structs.replace(
             to_trainer_plan(
                 prepared.plan,
@@ -196,6 +207,12 @@ class Submission:
             state, _ = await self._handler.state(stream_name(prepared.dataset.dataset_id))
             if state is None or "train" not in state.consent_scopes:
                 raise _not_allowed(prepared.dataset.name)
+        if personal.kinds:
+            rows = {one.kind: one.rows for one in personal.kinds}
+            accepted = AcceptPersonalData(
+                prepared.dataset.dataset_id, prepared.version.version_id, actor.uid, personal.rows_affected, rows
+            )
+            await self._handler.handle(accepted, actor=actor)
         submitted = JobSubmitted(
             job_id=job_id,
             name=wish.name,
@@ -221,6 +238,20 @@ class Submission:
         if wanted != CHOOSE_KEY:
             return await self._presets.find(wanted), "The setting training.preset names it."
         return choose_preset(self._presets.built_in, model.facts, hardware, kind)
+
+
+def _unheard(share: float, text: str) -> None:
+    return
+
+
+def _personal_data(dataset: DatasetRow, found: PersonalData) -> PersonalDataFound:
+    kinds = ", ".join(f"{one.kind} in {one.rows:,}" for one in found.kinds)
+    return PersonalDataFound(
+        f"The dataset {dataset.name} holds personal data in {found.rows_affected:,} of {found.rows:,} rows ({kinds}), "
+        "which the model would learn and may tell anybody.",
+        hint=f"`btmctl datasets anonymise {dataset.dataset_id} --preview` shows it; `accept_personal_data: true` (on "
+        "the command line: --accept-personal-data) trains on it as it is.",
+    )
 
 
 def _not_allowed(name: str) -> ConsentMissing:

@@ -16,7 +16,7 @@ from btmd.privacy.phones import Phones
 
 _DIGIT: Final = re.compile(r"\d")
 _LONG_WORD: Final = re.compile(r"[A-Za-z0-9_=-]{20}")
-_LEAST_DIGITS_PHONE, _LEAST_DIGITS_CARD, _LEAST_DIGITS_IBAN = 7, 12, 4
+_LEAST_DIGITS_PHONE, _LEAST_DIGITS_CARD, _LEAST_DIGITS_IBAN = 7, 12, 2
 _COVER: Final = "\ufdd1"
 """Over what another detector has taken; no character, as the mark."""
 Names = Callable[[str], Iterable[Finding]]
@@ -26,6 +26,7 @@ class Detectors:
     """Finds personal data of every kind in a text, each place once.
 
     ``given``: words that somebody listed. ``patterns``: own ones. ``names``: a recogniser of names, if there is one.
+    ``kept``: kinds that are to stay, and are not told.
     What was given goes first, then what can be told most surely.
     """
 
@@ -36,9 +37,11 @@ class Detectors:
         given: GivenWords | None = None,
         patterns: Sequence[OwnPattern] = (),
         names: Names | None = None,
+        kept: Iterable[str] = (),
     ) -> None:
         self._phones = Phones(regions)
         self._given, self._patterns, self._names = given, tuple(patterns), names
+        self._kept = frozenset(kept)
 
     def find(self, text: str) -> list[Finding]:
         """What was found, without overlaps of one detector with another. Raises InvalidValue for a pattern's time."""
@@ -46,7 +49,7 @@ class Detectors:
         for detector in self._called_for(text):
             covered = _covered(text, found) if found else text
             found += (one for one in detector(covered) if _COVER not in covered[one.start : one.end])
-        return found
+        return [one for one in found if one.kind not in self._kept] if self._kept else found
 
     def _called_for(self, text: str) -> Iterator[Callable[[str], Iterable[Finding]]]:
         if self._given is not None:

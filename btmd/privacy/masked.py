@@ -20,10 +20,11 @@ Find = Callable[[str], Iterable[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """A place where something was found: its kind, and its one form."""
+    """A place where something was found: its kind, its one form, and how it was written."""
 
     kind: str
     value: str
+    written: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def _taken_out(masked: str, fillings: list[str | New], findings: list[Finding]) 
         marks = before.count(MARK)
         together += fillings[passed : passed + marks]
         passed += marks
-        together.append(New(one.kind, one.value))
+        together.append(New(one.kind, one.value, masked[one.start : one.end]))
         parts += (before, MARK)
         place = one.end
     parts.append(masked[place:])

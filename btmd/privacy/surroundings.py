@@ -1,6 +1,7 @@
 """What the words around a number say of it, in five languages."""
 
 import re
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -17,37 +18,81 @@ class Said(Enum):
     NOTHING = "nothing"
 
 
-# Words for other numbers; parts of compound words count, or Bestellnummer would not.
-_OTHER: Final = re.compile(
-    r"(?:bestell|auftrag|rechnung|kunden|artikel|sendung|vorgang|vertrag|serien|liefer|lager|inventar|mitglied|"
-    r"referenz|aktenzeichen|kennzeichen|kennung|steuer|konto\b|kontonummer|police|buchung|paket|teile|material|"
-    r"matrikel|seriennr|chargen|fahrgestell|losnummer|barcode|strichcode|prüfsumme|zähler|postfach|plz|"
-    r"\border|\binvoice|\bcustomer|\bref\b|\breference|\bticket|\bcase|\barticle|\bitem|\bsku\b|\bserial|\bpart\b|"
-    r"\btracking|\bparcel|\bshipment|\bisbn|\bissn|\bean\b|\bgtin|\bupc\b|\baccount|\bbatch|\bmodel\b|\bproduct|"
-    r"\bmember|\bbooking|\bpolicy|\bcontract|\bcheckout|\btransaction|\bbuild\b|\brevision|\bcommit|\bchecksum|"
-    r"\btimestamp|\bzip\b|\bdoi\b|\brfc\b|\bpatent|\bbarcode|\blicen[cs]e|\basset|\bpo\b|"
-    r"\bcommande|\bfacture|\bclient|\bréférence|\bcolis|\bsuivi|\bdossier|\bcontrat|\bsérie|\bproduit|\blot\b|"
-    r"\badhérent|\bréservation|\bpedido|\bfactura|\breferencia|\bartículo|\balbarán|\bcliente|\bserie\b|\benvío|"
-    r"\bseguimiento|\bexpediente|\bcontrato|\bproducto|\blote\b|\bsocio|\breserva|\bordine|\bfattura|\briferimento|"
-    r"\barticolo|\bspedizione|\bpratica|\bcontratto|\bprodotto|\blotto\b|\bmatricola|\bprenotazione|\bpacco|"
-    r"\bmatrícula|\bcódigo|\bcodice|\bcode\b|\bust-?id|\bvat\b|\bsiret|\bsiren|\bpartita iva|\bid\b|\bid-|\buid\b|"
-    r"\bnif\b|\bcif\b|#|§|artikelnr|art\.-?nr|best\.-?nr|kd\.-?nr|rg\.-?nr|re\.-?nr)",
-    re.IGNORECASE,
+@dataclass(frozen=True, slots=True)
+class _Vocabulary:
+    """Words for one thing: whole ones, how longer ones begin (inflected or put together), and what long ones hold."""
+
+    words: frozenset[str]
+    beginnings: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+
+    def has(self, word: str) -> bool:
+        return (
+            word in self.words
+            or word.startswith(self.beginnings)
+            or (len(word) >= _LONG_WORD and any(part in word for part in self.parts))
+        )
+
+
+_OTHER: Final = _Vocabulary(
+    frozenset(
+        (
+            *("ref", "case", "item", "sku", "part", "isbn", "issn", "ean", "gtin", "upc", "model"),
+            *("build", "po", "vat", "nif", "cif", "iva", "siret", "siren", "id", "uid", "ust"),
+            *("ustid", "doi", "rfc", "zip", "plz", "lot", "lotto", "lote", "colis", "pacco", "code"),
+            *("asset", "#", "§"),
+        )
+    ),
+    (
+        *("bestell", "auftrag", "rechnung", "kunden", "artikel", "sendung", "vorgang", "vertrag", "serien", "liefer"),
+        *("lager", "inventar", "mitglied", "referenz", "aktenzeichen", "kennzeichen", "kennung", "steuer", "konto"),
+        *("police", "buchung", "paket", "teilenummer", "teilenr", "materialn", "matrikel", "chargen", "fahrgestell"),
+        *("losnummer", "barcode", "strichcode", "prüfsumme", "zähler", "postfach", "order", "invoice", "customer"),
+        *("reference", "ticket", "article", "serial", "tracking", "parcel", "shipment", "account", "batch", "product"),
+        *("member", "booking", "policy", "contract", "checkout", "transaction", "revision", "commit", "checksum"),
+        *("timestamp", "patent", "license", "licence", "commande", "facture", "client", "référence"),
+        *("suivi", "dossier"),
+        *("contrat", "série", "produit", "adhérent", "réservation", "pedido", "factura", "referencia", "artículo"),
+        *("albarán", "serie", "envío", "seguimiento", "expediente", "socio", "reserva", "ordine", "fattura"),
+        *("riferimento", "articolo", "spedizione", "pratica", "prodotto", "matricola", "matrícula", "prenotazione"),
+        *("código", "codice"),
+    ),
 )
-_PHONE: Final = re.compile(
-    r"(?:telefon|rufnummer|handy|mobil|\bmobile|anruf|rückruf|\bruf(?:en|t|e|st)?\b|erreich|durchwahl|\bfax|"
-    r"\btel\b|\btél|\btelf?\.|\bphone|whats\s?app|\bsms\b|\bcall|\bcell\b|\bcellphone|\bdial|\bring\b|\bhotline|"
-    r"\btext me|\breach (?:me|us|him|her)|\bcontact|\bcontatt|\bkontakt|signal\b|"
-    r"\btéléphone|\br?appel|\bjoindre|\bjoignable|\bportable|\bteléfono|\bmóvil|\bll[aá]m|\bcelular|\blocali[zc]|"
-    r"\btelefono|\bcellulare|\b(?:ri)?chiam|\bcell\.|\brecapito|\bsquill|"
-    r"\b(?:my|his|her|our) number|\bmeine nummer|\bmon numéro|\bmi número|\bmio numero|☎|📞|📱|✆)",
-    re.IGNORECASE,
+_PHONE: Final = _Vocabulary(
+    frozenset(
+        (
+            *("tel", "tél", "telf", "sms", "cell", "ring", "signal", "ruf", "ruft", "rufst", "rufe"),
+            *("rufen", "☎", "📞", "📱", "✆"),
+        )
+    ),
+    (
+        *("telefon", "rufnummer", "handy", "mobil", "anruf", "rückruf", "erreich", "durchwahl", "fax", "phone"),
+        *("whatsapp", "call", "cellphone", "dial", "hotline", "reach", "contact", "contatt", "kontakt", "téléphone"),
+        *("appel", "rappel", "joindre", "joignable", "portable", "teléfono", "móvil", "llam", "llám", "celular"),
+        *("localic", "localiz", "cellulare", "chiam", "richiam", "recapito", "squill", "festnetz"),
+    ),
+    ("telefon", "handy", "rufnummer", "mobil"),
 )
-_CARD: Final = re.compile(
-    r"(?:karte|\bcard|\bcarte\b|\bcarta\b|\btarjeta|visa\b|master\s?card|amex|american express|maestro|diners|"
-    r"discover\b|jcb\b|payment|\bpaid\b|zahlung|bezahl|abbuch|\bpaiement|\bpay[ée]|\bpago|\bpag[ao]|\bcharge|addebit|\bd[ée]bit|\bcarg[aou]|union\s?pay|\bkredit|\bcredit|\bcrédit|\bcrédito|\bcredito|\bpan\b|\bcc\b)",
-    re.IGNORECASE,
+_CARD: Final = _Vocabulary(
+    frozenset(["discover", "pan", "cc"]),
+    (
+        *("karte", "card", "carte", "carta", "tarjeta", "visa", "mastercard", "amex", "american", "maestro", "diners"),
+        *("jcb", "unionpay", "kredit", "credit", "crédit", "pay", "paid", "paiement", "pag", "zahl", "bezahl"),
+        *("buch", "abbuch", "abgebucht", "charge", "addebit", "debit", "débit", "carg"),
+    ),
+    ("karte",),
 )
+# What a word says together with the one before it: "my number", but "Best.-Nr.".
+_NUMBER: Final = frozenset(["number", "nummer", "numéro", "número", "numero", "nr"])
+_ONES_OWN: Final = frozenset(
+    (
+        *("my", "his", "her", "our", "your", "meine", "deine", "seine", "ihre", "unsere", "mon"),
+        *("ma", "son", "notre", "votre", "mi", "su", "mio", "suo"),
+    )
+)
+_ABBREVIATED: Final = frozenset(["art", "best", "kd", "rg", "re"])
+_WORD: Final = re.compile(r"[^\W_]+|[#§☎📞📱✆]")
+_LONG_WORD: Final = 7
 _SENTENCE_END: Final = re.compile(r"[.!?]\s+(?=[^\W\d_])|\n")
 VERSION_BEFORE: Final = re.compile(
     r"(?:versio[a-zé]*|versión|\bver|\bv|\brelease[ds]?|\bbuild|firmware|driver|treiber|\bpatch(?:ed)?|\brev(?:ision)?|"
@@ -79,7 +124,7 @@ def window_before(text: str, start: int) -> str:
 def phone_context(text: str, start: int, end: int) -> Said:
     """Whether the nearest word calls it a phone number or another one."""
     said = _nearest(window_before(text, start), _PHONE)
-    if said is Said.NOTHING and _PHONE.search(text[end : end + _AFTER]):
+    if said is Said.NOTHING and any(map(_PHONE.has, _WORD.findall(text[end : end + _AFTER].lower()))):
         return Said.THIS
     return said
 
@@ -89,9 +134,17 @@ def card_context(text: str, start: int) -> Said:
     return _nearest(window_before(text, start), _CARD)
 
 
-def _nearest(window: str, this: re.Pattern[str]) -> Said:
-    here = max((one.end() for one in this.finditer(window)), default=-1)
-    other = max((one.end() for one in _OTHER.finditer(window)), default=-1)
-    if other > here and len(window) - other <= _OTHER_NEAR and not _SENTENCE_END.search(window, other):
-        return Said.OTHER
-    return Said.THIS if here >= 0 else Said.NOTHING
+def _nearest(window: str, this: _Vocabulary) -> Said:
+    words = [(one[0], one.end()) for one in _WORD.finditer(window.lower())]
+    for place in range(len(words) - 1, -1, -1):
+        word, end = words[place]
+        if this.has(word):
+            return Said.THIS
+        before = words[place - 1][0] if place else ""
+        if this is _PHONE and ((word in _NUMBER and before in _ONES_OWN) or (word == "me" and before == "text")):
+            return Said.THIS
+        if _OTHER.has(word) or (word == "nr" and before in _ABBREVIATED):
+            near = len(window) - end <= _OTHER_NEAR and not _SENTENCE_END.search(window, end)
+            if near:
+                return Said.OTHER
+    return Said.NOTHING

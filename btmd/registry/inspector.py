@@ -8,6 +8,7 @@ import anyio.to_thread
 
 from btmd.child.caller import OnProgress, Result, ask_child, ignore_progress
 from btmd.data.row_chunks import chunks_folder
+from btmd.inspection.anonymising_facts import AnonymisedRows
 from btmd.inspection.facts import (
     ArrangementFacts,
     ConversionFacts,
@@ -15,10 +16,13 @@ from btmd.inspection.facts import (
     DifferenceFacts,
     FileHashes,
     ModelFacts,
+    PersonalData,
     PickleConversionFacts,
     TokenFacts,
 )
 from btmd.inspection.requests import (
+    AnonymiseRequest,
+    AnonymisingPreviewRequest,
     AnyRequest,
     ArrangementRequest,
     ConvertGgufRequest,
@@ -27,11 +31,12 @@ from btmd.inspection.requests import (
     DifferenceRequest,
     HashRequest,
     ModelRequest,
+    PersonalDataRequest,
     PreviewRequest,
     TokensRequest,
     aside,
 )
-from btmd.inspection.shown import Preview
+from btmd.inspection.shown import AnonymisingPreview, Preview
 
 
 class Inspector:
@@ -67,6 +72,22 @@ class Inspector:
     ) -> ArrangementFacts:
         """All rows as a training would arrange them. Raises DatasetRefused, ModelRefused or ChildFailed."""
         return await self._run(request, ArrangementFacts, on_progress)
+
+    async def personal_data(
+        self, request: PersonalDataRequest, on_progress: OnProgress = ignore_progress
+    ) -> PersonalData:
+        """Count personal data by kind. Raises FileMissing, Damaged or ChildFailed."""
+        return await self._run(request, PersonalData, on_progress)
+
+    async def anonymise(self, request: AnonymiseRequest, on_progress: OnProgress = ignore_progress) -> AnonymisedRows:
+        """Write rows with placeholders. Raises InvalidValue, DatasetRefused, FileMissing, Damaged or ChildFailed."""
+        return await self._run(request, AnonymisedRows, on_progress)
+
+    async def anonymising_preview(
+        self, request: AnonymisingPreviewRequest, on_progress: OnProgress = ignore_progress
+    ) -> AnonymisingPreview:
+        """What would be replaced, with its text: to be passed on and not kept. Raises as `anonymise` does."""
+        return await self._run(request, AnonymisingPreview, on_progress)
 
     async def model(self, request: ModelRequest, on_progress: OnProgress = ignore_progress) -> ModelFacts:
         """Read a model folder's facts. Raises ModelRefused, FileMissing or ChildFailed."""

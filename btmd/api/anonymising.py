@@ -1,0 +1,225 @@
+"""Personal data in a dataset: how much there is, what anonymising would replace, and the version without it."""
+
+import re
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.answers import Progress, described, working_answer
+from btmd.api.datasets import EXAMPLE, dataset_json, found_dataset
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.api.work import heard
+from btmd.domain.event import Actor
+from btmd.errors import InvalidValue
+from btmd.inspection.facts import PersonalData
+from btmd.inspection.requests import OwnExpression, Replacing, WordList
+from btmd.privacy.finding import NAMES_NOT_FOUND, NOT_FOUND, kind_named
+
+router = Router(prefix="/datasets", tags=("datasets",))
+
+PERSONAL_EXAMPLE = {
+    "dataset_id": "faq",
+    "version_id": "0a1b2c3d4e5f6071",
+    "personal_data": {
+        "rows": 180,
+        "rows_affected": 12,
+        "kinds": [{"kind": "email", "rows": 12, "findings": 14, "lines": [3, 17]}],
+        "names_looked_for": False,
+    },
+    "not_found": list(NOT_FOUND),
+}
+ANONYMISED_EXAMPLE = {
+    "anonymised": True,
+    "changes": {"rows_changed": 12, "lines": [3, 17], "kinds": {"email": {"rows": 12, "findings": 14, "different": 9}}},
+    "not_found": list(NOT_FOUND),
+    "dataset": EXAMPLE,
+}
+PREVIEW_EXAMPLE = {
+    **PERSONAL_EXAMPLE,
+    "findings": [
+        {"line": 3, "role": "user", "kind": "email", "before": "at ", "found": "...", "placeholder": "[EMAIL_1]"}
+    ],
+}
+_MOST_LISTS: Final = 100
+_REGION: Final = re.compile(r"[A-Z]{2}")
+
+
+class Given(msgspec.Struct):
+    """Words or groups of words that are replaced throughout, by the kind they are of: `name`, say."""
+
+    kind: Annotated[str, Meta(min_length=1, max_length=40)]
+    words: Annotated[list[Annotated[str, Meta(max_length=500)]], Meta(max_length=200_000)]
+
+
+class OwnPattern(msgspec.Struct):
+    kind: Annotated[str, Meta(min_length=1, max_length=40)]
+    expression: Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
+class Source(msgspec.Struct):
+    """An uploaded file that has the columns."""
+
+    content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    file_name: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class Anonymisation(msgspec.Struct):
+    """What is replaced beside the kinds that are found by their form; `keep` names kinds that stay."""
+
+    lists: Annotated[list[Given], Meta(max_length=_MOST_LISTS)] = msgspec.field(default_factory=list)
+    patterns: Annotated[list[OwnPattern], Meta(max_length=_MOST_LISTS)] = msgspec.field(default_factory=list)
+    columns: Annotated[dict[str, str], Meta(max_length=_MOST_LISTS)] = msgspec.field(default_factory=dict)
+    source: Source | None = None
+    regions: Annotated[list[str], Meta(max_length=20)] = msgspec.field(default_factory=list)
+    keep: Annotated[list[str], Meta(max_length=40)] = msgspec.field(default_factory=list)
+    exact_case: bool = False
+
+    def replacing(self) -> Replacing:
+        """Raises InvalidValue for a kind or a region that is none."""
+        regions = tuple(one.strip().upper() for one in self.regions)
+        wrong = next((one for one in regions if not _REGION.fullmatch(one)), None)
+        if wrong is not None:
+            raise InvalidValue(f"{wrong[:20]!r} is no region.", hint="A region has two letters: DE, FR, GB, US.")
+        return Replacing(
+            lists=tuple(WordList(_kind(one.kind), tuple(one.words)) for one in self.lists),
+            patterns=tuple(OwnExpression(_kind(one.kind), one.expression) for one in self.patterns),
+            columns={column: _kind(kind) for column, kind in self.columns.items()},
+            source_name="" if self.source is None else self.source.file_name,
+            regions=regions,
+            keep=tuple(_kind(one) for one in self.keep),
+            exact_case=self.exact_case,
+        )
+
+    @property
+    def content(self) -> str | None:
+        return None if self.source is None else self.source.content
+
+
+class AnonymisationPreview(Anonymisation):
+    """As an anonymisation; of each kind the first `examples` are shown."""
+
+    examples: Annotated[int, Meta(ge=0, le=1000)] = 5
+
+
+def not_found(*, names_looked_for: bool) -> list[str]:
+    """What no detector finds, in sentences."""
+    return [*([] if names_looked_for else [NAMES_NOT_FOUND]), *NOT_FOUND]
+
+
+def personal_data_json(found: PersonalData) -> dict[str, Any]:
+    values: dict[str, Any] = msgspec.to_builtins(found)
+    return values
+
+
+@operation(
+    router, "POST", "/{dataset_id}/personal-data", Permission.READ, **described(PERSONAL_EXAMPLE, errors=(404, 409))
+)
+async def survey_personal_data(dataset_id: str, request: Request, parts: Parts) -> Response:
+    """Which kinds of personal data the newest version holds, in how many rows, and on which lines."""
+    row, newest = await found_dataset(parts, dataset_id)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            found = await parts.anonymising.personal_data(newest, on_progress)
+        return {
+            "dataset_id": row.dataset_id,
+            "version_id": newest.version_id,
+            "personal_data": personal_data_json(found),
+            "not_found": not_found(names_looked_for=found.names_looked_for),
+        }
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(
+    router,
+    "POST",
+    "/{dataset_id}/anonymise/preview",
+    Permission.TRAIN,
+    **described(PREVIEW_EXAMPLE, errors=(400, 404, 409)),
+)
+async def preview_anonymising(dataset_id: str, body: AnonymisationPreview, request: Request, parts: Parts) -> Response:
+    """What anonymising would replace, in its context; nothing is changed, and nothing of the text is recorded."""
+    row, newest = await found_dataset(parts, dataset_id)
+    replacing = body.replacing()
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            found = await parts.anonymising.preview(newest, replacing, body.examples, on_progress, content=body.content)
+        values: dict[str, Any] = msgspec.to_builtins(found)
+        return {
+            "dataset_id": row.dataset_id,
+            "version_id": newest.version_id,
+            "findings": values.pop("findings"),
+            "personal_data": values,
+            "not_found": not_found(names_looked_for=found.names_looked_for),
+        }
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(
+    router, "POST", "/{dataset_id}/anonymise", Permission.TRAIN, **described(ANONYMISED_EXAMPLE, errors=(400, 404, 409))
+)
+async def anonymise_dataset(
+    dataset_id: str, body: Anonymisation, request: Request, parts: Parts, actor: Actor
+) -> Response:
+    """Make the version with placeholders; `anonymised` is false where nothing was found. The one before stays."""
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        kept = msgspec.json.decode(earlier.body)
+        return await _answer(request, parts, kept["dataset_id"], kept["changes"])
+    row, newest = await found_dataset(parts, dataset_id)
+    replacing = body.replacing()
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            handled = await parts.anonymising.anonymise(
+                row,
+                newest,
+                replacing,
+                actor=actor,
+                on_progress=on_progress,
+                content=body.content,
+                idempotency=key,
+                respond=lambda state, rows: stored_answer(
+                    {"dataset_id": state.dataset_id, "changes": rows[-1].data["changes"]}
+                ),
+            )
+        changes = handled.events[-1].data["changes"] if handled.events else None
+        return await _document(parts, row.dataset_id, changes)
+
+    return await working_answer(request, work, parts.stopping)
+
+
+async def _answer(request: Request, parts: Parts, dataset_id: str, changes: dict[str, Any] | None) -> Response:
+    async def work(progress: Progress) -> dict[str, Any]:
+        return await _document(parts, dataset_id, changes)
+
+    return await working_answer(request, work, parts.stopping)
+
+
+async def _document(parts: Parts, dataset_id: str, changes: dict[str, Any] | None) -> dict[str, Any]:
+    names = bool(changes and changes["names_looked_for"])
+    return {
+        "anonymised": changes is not None,
+        "changes": changes or {},
+        "not_found": not_found(names_looked_for=names),
+        "dataset": dataset_json(parts, *await found_dataset(parts, dataset_id)),
+    }
+
+
+def _kind(given: str) -> str:
+    kind = kind_named(given)
+    if kind is None:
+        raise InvalidValue(
+            f"{given[:40]!r} cannot name a kind.", hint="Letters, digits and _, such as CUSTOMER or CUSTOMER_NO."
+        )
+    return kind
