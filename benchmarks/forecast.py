@@ -1,8 +1,8 @@
 """Forecast against outcome on real trainings: memory and time, by formula and after real steps.
 
 Every configuration of forecast_cases.py is trained twice by a real daemon. The trainer's peak is the kernel's own
-figure, less what it shares with others; what it has before the model is loaded is taken off. The daemon keeps its log
-from run to run, so that its ranges are calibrated on the runs before. Each run is kept in .proof/forecast:
+figure for resident memory; what it has before the model is loaded is taken off, and with it what it shares with others
+(the difference is that of its proportional set size). The daemon keeps its log from run to run, so that its ranges are calibrated on the runs before. Each run is kept in .proof/forecast:
 interrupted, the program goes on where it was.
 """
 
@@ -29,8 +29,8 @@ from tests.fixtures.daemon import Client, DaemonProcess
 
 PROOF = Path(__file__).parents[1] / ".proof" / "forecast"
 RUNS = (1, 2)
-SAMPLE_S, STARTING_S, STARTED_SAMPLE_S = 0.1, 6.0, 2.0
-"""Reading a process's proportional size holds it up for a moment: often while it imports, rarely while it trains."""
+SAMPLE_S, STARTING_S, STARTED_SAMPLE_S = 0.1, 6.0, 1.0
+"""Often while it imports, rarely while it trains: looking takes time from what is timed."""
 ENDED = ("completed", "failed", "cancelled")
 
 
@@ -145,15 +145,14 @@ def _once(client: Client, case: Case, run: int) -> None:
         for found in read_frames(folder.spool_path(1))
         if isinstance(found.frame, StageEntered) and found.frame.text == "Loading the model."
     )
-    idle_bytes = [one.proportional for one in samples if one.at_us <= loading_us][-1]
-    shared = max(samples, key=lambda one: one.resident)
+    idle_bytes = [one.resident for one in samples if one.at_us <= loading_us][-1]
     forecasts = {"formula": job["forecast_by_formula"]}
     if job["forecast"]["basis"] == "trial":
         forecasts["trial"] = job["forecast"]
     outcome = Outcome(
         case=case.name,
         run=run,
-        peak_bytes=samples[-1].peak_resident - (shared.resident - shared.proportional) - idle_bytes,
+        peak_bytes=samples[-1].peak_resident - idle_bytes,
         idle_bytes=idle_bytes,
         total_s=float(job["outcome"]["attempt_s"]),
         forecasts=forecasts,
@@ -166,10 +165,9 @@ def _once(client: Client, case: Case, run: int) -> None:
 
 
 class Memory(NamedTuple):
-    """A process's memory at a moment, in bytes; ``peak_resident`` is that since its start."""
+    """A process's resident bytes at a moment, and the most since its start."""
 
     at_us: int
-    proportional: int
     resident: int
     peak_resident: int
 
@@ -177,16 +175,15 @@ class Memory(NamedTuple):
 def _memory(pid: int) -> Memory | None:
     at_us = time.time_ns() // 1000
     try:
-        rollup, status = (Path(f"/proc/{pid}/{name}").read_text() for name in ("smaps_rollup", "status"))
+        status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         # Ended between two looks.
         return None
-    sizes = {
-        name: 1024 * int(value.split()[0])
-        for name, _, value in (line.partition(":") for line in f"{rollup}{status}".splitlines())
-        if name in ("Pss", "Rss", "VmHWM")
-    }
-    return Memory(at_us, sizes["Pss"], sizes["Rss"], sizes["VmHWM"]) if len(sizes) == 3 else None
+    found = dict(line.split(":", 1) for line in status.splitlines())
+    if "VmHWM" not in found:
+        return None
+    resident, peak = (1024 * int(found[name].split()[0]) for name in ("VmRSS", "VmHWM"))
+    return Memory(at_us, resident, peak)
 
 
 def _accelerate_bytes(model_folder: Path) -> int:
@@ -273,7 +270,7 @@ def _record(outcomes: list[Outcome]) -> None:
                 f"{len({one.case for one in outcomes})} configurations, {len(outcomes)} runs: models of 30, 135 and "
                 "360 million parameters with random weights, adapters and all weights, rows of up to 128, 384 and "
                 "1,024 tokens, one to four at once, with and without checkpointing.",
-                "Memory is the peak proportional set size above the imported, idle trainer.",
+                "Memory is the peak above the imported, idle trainer: resident, which is what its proportional set grows by.",
                 "accelerate's figure is that of training with Adam in bf16; it is not told of adapters or batches.",
             ),
         )
