@@ -2,8 +2,8 @@
 
 Every configuration of forecast_cases.py is trained twice by a real daemon. The trainer's peak is the kernel's own
 figure for resident memory; what it has before the model is loaded is taken off, and with it what it shares with others
-(the difference is that of its proportional set size). The daemon keeps its log from run to run, so that its ranges are calibrated on the runs before. Each run is kept in .proof/forecast:
-interrupted, the program goes on where it was.
+(the difference is that of its proportional set size). The daemon keeps its log from run to run, so that its ranges are
+calibrated on the runs before. Each run is kept in .proof/forecast: interrupted, the program goes on where it was.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ def _record(outcomes: list[Outcome]) -> None:
                 f"{len({one.case for one in outcomes})} configurations, {len(outcomes)} runs: models of 30, 135 and "
                 "360 million parameters with random weights, adapters and all weights, rows of up to 128, 384 and "
                 "1,024 tokens, one to four at once, with and without checkpointing.",
-                "Memory is the peak above the imported, idle trainer: resident, which is what its proportional set grows by.",
+                "Memory is the resident peak above the imported, idle trainer: what its proportional set grows by.",
                 "accelerate's figure is that of training with Adam in bf16; it is not told of adapters or batches.",
             ),
         )
