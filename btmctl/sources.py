@@ -8,7 +8,10 @@ from btmctl.errors import CommandError, NoSuchFile, ServerRefused
 from btmctl.session import Session
 from btmctl.upload import content_of, upload
 
-DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".md", ".ndjson")
+DATA_ENDINGS = (
+    *(".jsonl", ".json", ".csv", ".tsv", ".txt", ".md", ".ndjson", ".parquet", ".docx", ".odt", ".html", ".htm"),
+    *(".pdf", ".markdown", ".xhtml"),
+)
 
 
 def model(given: str, session: Session) -> Document:
@@ -38,7 +41,7 @@ def dataset(given: str, session: Session, *, consent: bool, purpose: str) -> Doc
         tell_if_changed(found, session)
         return found
     except ServerRefused as error:
-        if error.status == 404 and os.path.isfile(given):
+        if error.status == 404 and os.path.exists(given):
             return _added(given, session, consent=consent, purpose=purpose)
         if error.status == 404 and (given.endswith(DATA_ENDINGS) or os.sep in given):
             raise NoSuchFile(
@@ -88,22 +91,50 @@ def add_dataset(
     name: str | None = None,
     mapping: dict[str, str] | None = None,
 ) -> Document:
-    """Send the file at ``path`` and register it. Consent is asked for at a terminal unless it was given."""
-    from btmctl.upload import open_file
-
+    """Send the file or folder at ``path`` and register it. Consent is asked for at a terminal unless it was given."""
     path = os.path.expanduser(path)
-    file_name = os.path.basename(os.path.abspath(path))
-    open_file(path).close()
     if not consent:
-        consent, purpose = ask_consent(file_name, session, purpose)
+        consent, purpose = consent_for(path, session, purpose)
     body: Document = {**described(path, session), "consent": consent}
     body.update({key: value for key, value in (("name", name), ("purpose", purpose), ("mapping", mapping)) if value})
     return sent_if_wanted("/datasets", path, body, session)
 
 
+def consent_for(path: str, session: Session, purpose: str) -> tuple[bool, str]:
+    """Ask whether the file or folder may be used; raises first what reading it would."""
+    from btmctl.upload import open_file
+
+    path = os.path.expanduser(path)
+    if not os.path.isdir(path):
+        open_file(path).close()
+    return ask_consent(os.path.basename(os.path.abspath(path)), session, purpose)
+
+
+def mapped_rows(path: str, session: Session, mapping: dict[str, str]) -> Document:
+    """A few rows as a mapping makes them; the bytes are sent for it and not kept."""
+    path = os.path.expanduser(path)
+    body: Document = {"content": send(path, session), "file_name": os.path.basename(os.path.abspath(path))}
+    return session.client.run(
+        "/datasets/mapping-preview",
+        {**body, "mapping": mapping, "folder": os.path.isdir(path)},
+        session.output.progress,
+    )
+
+
 def described(path: str, session: Session) -> Document:
     """What the daemon is told of a file beside its bytes."""
     whole = os.path.abspath(path)
+    if os.path.isdir(path):
+        from btmctl import folder
+
+        listed = folder.listing(path, session)
+        return {
+            "content": listed.sha256,
+            "file_name": os.path.basename(whole) or "folder",
+            "source_path": whole,
+            "source_changed_us": listed.changed_us,
+            "folder": True,
+        }
     return {
         "content": content_of(path, session),
         "file_name": os.path.basename(whole),
@@ -120,10 +151,19 @@ def sent_if_wanted(address: str, path: str, body: Document, session: Session) ->
     except ServerRefused as error:
         if error.code != "file_not_found":
             raise
-        sent = upload(path, session)
+        sent = send(path, session)
         result = session.client.run(address, {**body, "content": sent}, output.progress)
     output.end_progress()
     return result
+
+
+def send(path: str, session: Session) -> str:
+    """Bring a file or the files of a folder to the daemon; returns the SHA-256 to name it by."""
+    if not os.path.isdir(path):
+        return upload(path, session)
+    from btmctl import folder
+
+    return folder.send(path, session)
 
 
 def tell_if_changed(found: Document, session: Session) -> None:
@@ -134,9 +174,15 @@ def tell_if_changed(found: Document, session: Session) -> None:
     path = found.get("source_path") or ""
     try:
         held = os.stat(path)
-        if not stat.S_ISREG(held.st_mode) or held.st_mtime_ns // 1000 == found.get("source_changed_us"):
+        if stat.S_ISDIR(held.st_mode):
+            from btmctl import folder
+
+            is_same = folder.listing(path, session).sha256 == found["source_sha256"]
+        elif not stat.S_ISREG(held.st_mode) or held.st_mtime_ns // 1000 == found.get("source_changed_us"):
             return
-        if content_of(path, session) == found["source_sha256"]:
+        else:
+            is_same = content_of(path, session) == found["source_sha256"]
+        if is_same:
             return
     except (OSError, CommandError):
         return

@@ -40,6 +40,15 @@ def upload(path: str, session: Session) -> str:
     return sha256
 
 
+def upload_bytes(content: bytes, session: Session) -> str:
+    """Bring a small content to the daemon unless it has it, and return its SHA-256. Raises what the client raises."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    offset = session.client.stored_bytes(sha256)
+    if offset is not None:
+        session.client.upload(sha256, [content], 0, len(content))
+    return sha256
+
+
 def content_of(path: str, session: Session) -> str:
     """The SHA-256 of the file's bytes. Raises NoSuchFile, CommandError for a file that may not be read."""
     with open_file(path) as file:
@@ -52,7 +61,8 @@ def content_of(path: str, session: Session) -> str:
 def open_file(path: str) -> BinaryIO:
     """The file for reading. Raises NoSuchFile and CommandError in words."""
     try:
-        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+        # Opening a named pipe would wait for somebody who writes to it.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except (FileNotFoundError, NotADirectoryError):
         raise NoSuchFile(
             f"There is no file {path}.", "The path leads nowhere from this folder.", "ls shows what is here."

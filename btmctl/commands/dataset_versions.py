@@ -4,6 +4,7 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
+from btmctl.commands.dataset_add import add_mapping_options, mapping_of
 from btmctl.errors import DONE, Refused, UsageError
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -22,9 +23,7 @@ def add_verbs(noun: Noun) -> None:
     )
     update.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
     update.add_argument("path", metavar="PATH", nargs="?", help="the file (default: where it lay when it was read)")
-    update.add_argument(
-        "--map", action="append", default=[], metavar="ROLE=COLUMN", help="read it otherwise than before (repeatable)"
-    )
+    add_mapping_options(update)
     versions = noun.verb(
         "versions", show_versions, "List the versions of a dataset.", ["btmctl datasets versions questions"]
     )
@@ -49,10 +48,8 @@ def update_one(arguments: argparse.Namespace, session: Session) -> int:
             f"btmctl datasets update {arguments.dataset} PATH",
         )
     body = sources.described(path, session)
-    if arguments.map:
-        body["mapping"] = {
-            role: str(column) for role, column in words.pairs(arguments.map, "--map", "--map prompt=question").items()
-        }
+    if arguments.map or arguments.role:
+        body["mapping"] = mapping_of(arguments)
     answer = sources.sent_if_wanted(f"/datasets/{before['dataset_id']}/versions", path, body, session)
     if output.as_json:
         output.document(answer)

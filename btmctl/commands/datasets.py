@@ -4,35 +4,20 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
-from btmctl.commands import dataset_preview, dataset_versions
+from btmctl.commands import dataset_add, dataset_preview, dataset_versions
 from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
 
 SHOWN_ROWS = 5
+SHOWN_FILES = 20
 
 
 def command() -> Noun:
-    noun = Noun("datasets", "A dataset is a file of questions and answers, of conversations, or of text.")
+    noun = Noun("datasets", "A dataset is a file or a folder of questions and answers, of conversations, or of text.")
     noun.verb("list", show_all, "List the datasets that were added.", ["btmctl datasets list"])
-    add = noun.verb(
-        "add",
-        add_one,
-        "Copy a file into the daemon's keeping, check it, and record who allowed its use.",
-        [
-            "btmctl datasets add questions.jsonl --consent --purpose 'our help desk'",
-            "btmctl datasets add table.csv --map prompt=Question --map completion=Answer",
-            "btmctl datasets add votes.csv --map prompt=Question --map chosen=Better --map rejected=Worse",
-        ],
-    )
-    add.add_argument("path", metavar="PATH", help="JSONL, JSON, CSV or text")
-    add.add_argument("--name", metavar="NAME", help="what to call it (default: the file's name)")
-    add.add_argument(
-        "--map", action="append", default=[], metavar="ROLE=COLUMN", help="which column is what (repeatable)"
-    )
-    add.add_argument("--consent", action="store_true", help="you may allow the use of this data, and do")
-    add.add_argument("--purpose", default="", metavar="TEXT", help="what it may be used for")
+    dataset_add.add_verb(noun)
     noun.verb("show", show, "Show what is known of one dataset.", ["btmctl datasets show questions"]).add_argument(
         "dataset", metavar="D", help="id, beginning of an id, or name"
     )
@@ -75,32 +60,12 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
     return DONE
 
 
-def add_one(arguments: argparse.Namespace, session: Session) -> int:
-    mapping = {
-        role: str(column) for role, column in words.pairs(arguments.map, "--map", "--map prompt=question").items()
-    }
-    added = sources.add_dataset(
-        arguments.path,
-        session,
-        consent=arguments.consent,
-        purpose=arguments.purpose,
-        name=arguments.name,
-        mapping=mapping,
-    )
-    if session.output.as_json:
-        session.output.document(added)
-        return DONE
-    session.output.say(f"Added {added['dataset_id']}.", "green")
-    _fields(added, session.output)
-    return DONE
-
-
 def show(arguments: argparse.Namespace, session: Session) -> int:
     found = session.client.get(f"/datasets/{arguments.dataset}")
     if session.output.as_json:
         session.output.document(found)
     else:
-        _fields(found, session.output)
+        show_fields(found, session.output)
         sources.tell_if_changed(found, session)
     return DONE
 
@@ -125,7 +90,8 @@ def check_one(arguments: argparse.Namespace, session: Session) -> int:
     return DONE
 
 
-def _fields(dataset: Document, output: Output) -> None:
+def show_fields(dataset: Document, output: Output) -> None:
+    """What is known of one dataset."""
     output.fields(
         [
             ("dataset", dataset["dataset_id"]),
@@ -140,26 +106,48 @@ def _fields(dataset: Document, output: Output) -> None:
         ]
     )
     _broken(dataset["facts"], output)
+    _left_out(dataset["facts"], output)
 
 
 def _facts(facts: Document) -> list[tuple[str, object]]:
     columns = f" ({', '.join(facts['columns_used'])})" if facts["columns_used"] else ""
     return [
-        ("format", f"{facts['format']}, {facts['encoding']}"),
+        (
+            "format",
+            f"{facts['format']}, {facts['encoding']}" + (" with its mark" if facts.get("byte_order_mark") else ""),
+        ),
         ("layout", facts["layout"] + columns),
         ("rows", facts["rows_kept"]),
         ("held out by the file", facts["rows_held_out"] if facts["has_split"] else ""),
         ("exact duplicates", facts["duplicates"] or ""),
         ("empty rows", _lines(facts["rows_empty"], facts["empty_lines"])),
         ("broken rows", facts["rows_broken"] or ""),
+        ("files left out", facts.get("skipped_total") or ""),
     ]
 
 
 def _broken(facts: Document, output: Output) -> None:
     for row in facts["broken"][:SHOWN_ROWS]:
-        output.line(f"  line {row['line']}: {row['reason']}", "yellow")
+        output.line(f"  {place(facts, row['line'])}: {row['reason']}", "yellow")
     if facts["rows_broken"] > SHOWN_ROWS:
         output.line(f"  and {facts['rows_broken'] - SHOWN_ROWS} more; --json lists the first hundred", "yellow")
+
+
+def _left_out(facts: Document, output: Output) -> None:
+    """The files of a folder that are not in the dataset; hidden ones go without saying."""
+    told = [one for one in facts.get("skipped", ()) if one["reason"] != "hidden"]
+    for one in told[:SHOWN_FILES]:
+        output.line(f"  {one['name']}: {one['reason']}", "yellow")
+    if len(told) > SHOWN_FILES:
+        output.line(f"  and {len(told) - SHOWN_FILES} more; --json lists them", "yellow")
+
+
+def place(facts: Document, line: int) -> str:
+    """Where a row stands, in words: its line, page or paragraph, and of a folder the file."""
+    part = next((part for part in reversed(facts.get("files", ())) if part["first_line"] <= line), None)
+    if part is None:
+        return f"{facts.get('unit', 'line')} {line}"
+    return f"{part['name']}, {part['unit']} {line - part['first_line'] + 1}"
 
 
 def _lines(count: int, lines: list[int]) -> str:

@@ -40,6 +40,8 @@ class DatasetUpdate(msgspec.Struct):
     mapping: Annotated[dict[str, str], Meta(max_length=100)] | None = None
     source_path: Annotated[str, Meta(max_length=PATH_BYTES)] = ""
     source_changed_us: int = 0
+    folder: bool = False
+    """The content is the list of a folder's files."""
 
 
 @operation(router, "GET", "/{dataset_id}/versions", Permission.READ, **described([VERSION_EXAMPLE], errors=(404,)))
@@ -71,6 +73,7 @@ async def update_dataset(
         mapping=newest.mapping if body.mapping is None else body.mapping,
         path=body.source_path,
         changed_us=body.source_changed_us,
+        folder=body.folder,
     )
 
     async def work(progress: Progress) -> dict[str, Any]:

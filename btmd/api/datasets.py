@@ -41,6 +41,8 @@ class DatasetAddition(msgspec.Struct):
     """Where the file lies, for an update later on; the daemon does not open it."""
     source_changed_us: int = 0
     """When it was changed last, in microseconds since the epoch."""
+    folder: bool = False
+    """The content is the list of a folder's files."""
 
 
 class DatasetCheck(msgspec.Struct):
@@ -118,7 +120,9 @@ async def add_dataset(body: DatasetAddition, request: Request, parts: Parts, act
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
             handled = await parts.dataset_adding.add(
-                Source(body.content, body.file_name, body.mapping, body.source_path, body.source_changed_us),
+                Source(
+                    body.content, body.file_name, body.mapping, body.source_path, body.source_changed_us, body.folder
+                ),
                 name=body.name,
                 consent=body.consent,
                 purpose=body.purpose,

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.refusals import record_refusal
-from btmd.errors import BtmdError, NotEnoughDisk, NotEnoughMemory
+from btmd.errors import BtmdError, NotEnoughDisk, NotEnoughMemory, UnknownLayout
 
 log = logging.getLogger("btmd.api")
 
@@ -30,6 +30,11 @@ SCHEMA: dict[str, Any] = {
             "items": {"type": "string"},
             "description": "changes of what was asked for with which it would be possible, to send as `allow`",
         },
+        "suggestions": {
+            "type": "array",
+            "items": {"type": "object", "additionalProperties": {"type": "string"}},
+            "description": "what the columns of a dataset may be for, the likeliest first, to send as `mapping`",
+        },
     },
 }
 _BY_STATUS = {404: ("not_found", "There is no such thing"), 405: ("method_not_allowed", "Not possible here")}
@@ -40,6 +45,8 @@ def problem(error: BtmdError) -> dict[str, Any]:
     body = document(error.status, error.code, error.title, error.detail, error.hint)
     if isinstance(error, (NotEnoughMemory, NotEnoughDisk)) and error.allow:
         body["allow"] = list(error.allow)
+    if isinstance(error, UnknownLayout) and error.suggestions:
+        body["suggestions"] = [dict(mapping) for mapping in error.suggestions]
     return body
 
 

@@ -9,6 +9,8 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
     code: str
     detail: str
     hint: str = ""
+    suggestions: tuple[dict[str, str], ...] = ()
+    """Of UnknownLayout."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -24,6 +24,7 @@ from btmd.inspection.requests import (
     DatasetRequest,
     DifferenceRequest,
     HashRequest,
+    MappedRowsRequest,
     ModelRequest,
     PersonalDataRequest,
     PreviewRequest,
@@ -70,10 +71,20 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
     match request:
         case DatasetRequest():
             from btmd.inspection.dataset import inspect_dataset
+            from btmd.inspection.reading import folder_contents
 
             return inspect_dataset(
-                Path(request.source), request.name, Path(request.rows), mapping=request.mapping, progress=progress
+                Path(request.source),
+                request.name,
+                Path(request.rows),
+                mapping=request.mapping,
+                folder=folder_contents(request.folder, request.skipped),
+                progress=progress,
             )
+        case MappedRowsRequest():
+            from btmd.inspection.mapped_rows import mapped_rows
+
+            return mapped_rows(request)
         case DifferenceRequest():
             from btmd.inspection.difference import difference
 

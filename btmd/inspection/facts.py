@@ -5,12 +5,21 @@ The daemon decodes these from a child's answer and keeps them in events, so fiel
 
 import msgspec
 
+from btmd.data.rows import Row
+
 
 class BrokenRow(msgspec.Struct, frozen=True):
     """A row that cannot be used. ``line`` is where it begins in the source, counted from 1."""
 
     line: int
     reason: str
+
+
+class MappedRows(msgspec.Struct, frozen=True):
+    """A few rows as a mapping makes them. Texts are in it: it is shown and not kept."""
+
+    rows: tuple[Row, ...]
+    layout: str
 
 
 class FolderPart(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from btmd.inspection.mapping import layout_for
 from btmd.inspection.nothing_usable import nothing_usable
 from btmd.inspection.one_file import SAMPLE_ROWS, OneFile, open_file
 from btmd.inspection.records import Record
+from btmd.inspection.requests import FolderFile
 
 Placed = tuple[Record, Layout]
 """A record, and the layout that makes a row of it."""
@@ -45,6 +46,11 @@ class FolderContents:
 
     files: Sequence[tuple[str, Path]]
     skipped: Sequence[SkippedFile]
+
+
+def folder_contents(folder: Sequence[FolderFile] | None, skipped: Sequence[SkippedFile] = ()) -> FolderContents | None:
+    """A request's folder, if it has one."""
+    return None if folder is None else FolderContents([(file.name, Path(file.path)) for file in folder], skipped)
 
 
 def open_dataset(

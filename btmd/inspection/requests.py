@@ -2,6 +2,8 @@
 
 import msgspec
 
+from btmd.inspection.facts import DatasetFacts, SkippedFile
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
     """One request; every path is absolute."""
@@ -9,6 +11,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
     def outputs(self) -> tuple[str, ...]:
         """The paths that are written if the request succeeds, and do not exist if it does not."""
         return ()
+
+
+class FolderFile(msgspec.Struct, frozen=True):
+    """A file of a folder: its name relative to it, and where its bytes stand."""
+
+    name: str
+    path: str
 
 
 class DatasetRequest(Request, frozen=True, tag="dataset"):
@@ -19,9 +28,28 @@ class DatasetRequest(Request, frozen=True, tag="dataset"):
     """What the person called the file."""
     rows: str
     mapping: dict[str, str] | None = None
+    folder: tuple[FolderFile, ...] | None = None
+    """The files of a folder; ``source`` is the list of them then."""
+    skipped: tuple[SkippedFile, ...] = ()
+    """Files of the folder that were left out before."""
 
     def outputs(self) -> tuple[str, ...]:
         return (self.rows, scratch_beside(self.rows))
+
+
+class MappedRowsRequest(Request, frozen=True, tag="mapped_rows", kw_only=True):
+    """Show a few rows of ``source`` as a mapping makes them; nothing is written. Answer: MappedRows."""
+
+    source: str
+    name: str
+    mapping: dict[str, str] | None = None
+    folder: tuple[FolderFile, ...] | None = None
+    count: int = 3
+    scratch: str
+    """A file for what has to be sorted, gone afterwards."""
+
+    def outputs(self) -> tuple[str, ...]:
+        return (self.scratch,)
 
 
 class DifferenceRequest(Request, frozen=True, tag="difference"):
@@ -139,6 +167,36 @@ class AnonymisingPreviewRequest(Request, frozen=True, tag="anonymising_preview")
     examples: int
 
 
+class QualityRequest(Request, frozen=True, tag="quality"):
+    """Look for what is wrong with rows. Answer: QualityFacts; ``groups`` holds the rows that say the same."""
+
+    rows: str
+    rows_total: int
+    groups: str
+
+    def outputs(self) -> tuple[str, ...]:
+        return (self.groups,)
+
+
+class CleanRequest(Request, frozen=True, tag="clean"):
+    """Write ``rows`` without those of some kinds to ``cleaned``. Answer: CleanFacts."""
+
+    rows: str
+    groups: str
+    cleaned: str
+    facts: DatasetFacts
+    """Of ``rows``."""
+    drop: tuple[str, ...]
+    languages: tuple[str, ...] = ()
+    """Whose rows are dropped."""
+    model: str | None = None
+    """The folder of the tokenizer by which too long rows are told, and those with nothing to learn."""
+    max_length: int = 0
+
+    def outputs(self) -> tuple[str, ...]:
+        return (self.cleaned,)
+
+
 class ModelRequest(Request, frozen=True, tag="model"):
     """Read a model folder's facts. Answer: ModelFacts."""
 
@@ -187,6 +245,9 @@ AnyRequest = (
     | ConvertPickledRequest
     | HashRequest
     | DatasetRequest
+    | MappedRowsRequest
+    | QualityRequest
+    | CleanRequest
     | DifferenceRequest
     | TokensRequest
     | PreviewRequest

@@ -11,7 +11,7 @@ from btmd.domain.dataset import AddDataset, DatasetState, RemoveDataset
 from btmd.domain.event import Actor
 from btmd.errors import Conflict, FileMissing, InvalidValue
 from btmd.files.durable import write_atomically
-from btmd.inspection.facts import TokenFacts
+from btmd.inspection.facts import MappedRows, TokenFacts
 from btmd.inspection.requests import TokensRequest
 from btmd.naming import slug
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, versions
@@ -95,6 +95,14 @@ class DatasetAdding:
                 if newest.source_sha256 == source.content and newest.mapping == dict(source.mapping):
                     return newest.version_id
         return ""
+
+    async def mapped_rows(self, source: Source, actor: Actor) -> MappedRows:
+        """A few rows as a mapping makes them, for showing only; the content is not kept for it.
+
+        Raises FileMissing, DatasetRefused, InvalidValue.
+        """
+        async with self._in_use.holding(source.content) as held:
+            return await self._sources.mapped_rows(source, actor, held)
 
     async def remove(self, row: DatasetRow, every: list[DatasetVersionRow], *, actor: Actor) -> Handled:
         """End the registration and remove contents that nothing else needs. Raises Conflict."""

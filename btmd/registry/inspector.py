@@ -15,6 +15,7 @@ from btmd.inspection.facts import (
     DatasetFacts,
     DifferenceFacts,
     FileHashes,
+    MappedRows,
     ModelFacts,
     PersonalData,
     PickleConversionFacts,
@@ -30,6 +31,7 @@ from btmd.inspection.requests import (
     DatasetRequest,
     DifferenceRequest,
     HashRequest,
+    MappedRowsRequest,
     ModelRequest,
     PersonalDataRequest,
     PreviewRequest,
@@ -58,6 +60,10 @@ class Inspector:
     ) -> DifferenceFacts:
         """Compare the rows of two versions. Raises FileMissing, Damaged or ChildFailed."""
         return await self._run(request, DifferenceFacts, on_progress)
+
+    async def mapped_rows(self, request: MappedRowsRequest) -> MappedRows:
+        """A few rows as a mapping makes them, for showing only. Raises DatasetRefused, InvalidValue or ChildFailed."""
+        return await self._run(request, MappedRows, ignore_progress)
 
     async def tokens(self, request: TokensRequest, on_progress: OnProgress = ignore_progress) -> TokenFacts:
         """Measure rows with a tokenizer. Raises NothingToLearn, ModelRefused or ChildFailed."""

@@ -9,11 +9,12 @@ import msgspec
 from btmd.data.row_chunks import clear_rows
 from btmd.domain.event import Actor
 from btmd.errors import FileMissing
-from btmd.inspection.facts import DatasetFacts
-from btmd.inspection.requests import DatasetRequest
+from btmd.inspection.facts import DatasetFacts, MappedRows
+from btmd.inspection.requests import DatasetRequest, FolderFile, MappedRowsRequest
 from btmd.projections.dataset import versions_of_source
 from btmd.registry.content import ContentStore
 from btmd.registry.contents_in_use import ContentsInUse
+from btmd.registry.folder_list import FolderList, ListedFile, read_folder_list
 from btmd.registry.inspector import Inspector
 from btmd.store.event_log import Store
 
@@ -29,6 +30,8 @@ class Source:
     mapping: Mapping[str, str] = field(default_factory=dict)
     path: str = ""
     changed_us: int = 0
+    folder: bool = False
+    """The content is the list of a folder's files, which are contents of their own."""
 
     @property
     def plain_name(self) -> str:
@@ -44,7 +47,14 @@ class SourceReading:
 
     async def require(self, source: Source, actor: Actor) -> None:
         """Raises FileMissing where the content has to be sent first."""
-        if not self._contents.has(source.content) and await self._known(source, actor) is None:
+        if self._contents.has(source.content):
+            missing = len([one for one in self._files(source) if not self._contents.has(one.sha256)])
+            if missing and await self._known(source, actor) is None:
+                raise FileMissing(
+                    f"{missing:,} files of the folder were not uploaded.",
+                    hint="Send each with PUT /contents/{sha256} first.",
+                )
+        elif await self._known(source, actor) is None:
             raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
 
     async def rows(self, source: Source, actor: Actor, held: set[str], on_progress: OnProgress) -> DatasetFacts:
@@ -55,6 +65,7 @@ class SourceReading:
             if self._contents.whole(known.rows_sha256):
                 return known
         await self.require(source, actor)
+        held |= {one.sha256 for one in self._files(source)}
         rows = self._contents.working_file(secrets.token_hex(8))
         try:
             request = DatasetRequest(
@@ -62,12 +73,41 @@ class SourceReading:
                 name=source.plain_name,
                 rows=str(rows),
                 mapping=dict(source.mapping) or None,
+                folder=self._folder(source),
+                skipped=self._list(source).skipped if source.folder else (),
             )
             facts = await self._inspector.dataset(request, on_progress)
             await self._in_use.adopt_rows(rows, facts.rows_sha256, held)
         finally:
             clear_rows(rows)
         return facts
+
+    async def mapped_rows(self, source: Source, actor: Actor, held: set[str]) -> MappedRows:
+        """A few rows as the source's mapping makes them, for showing only. Raises FileMissing, DatasetRefused."""
+        held |= {one.sha256 for one in self._files(source)} if self._contents.has(source.content) else set()
+        if not self._contents.has(source.content):
+            raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
+        await self.require(source, actor)
+        return await self._inspector.mapped_rows(
+            MappedRowsRequest(
+                source=str(self._contents.path(source.content)),
+                name=source.plain_name,
+                mapping=dict(source.mapping) or None,
+                folder=self._folder(source),
+                scratch=str(self._contents.working_file(secrets.token_hex(8))),
+            )
+        )
+
+    def _list(self, source: Source) -> FolderList:
+        return read_folder_list(self._contents.path(source.content))
+
+    def _files(self, source: Source) -> tuple[ListedFile, ...]:
+        return self._list(source).files if source.folder else ()
+
+    def _folder(self, source: Source) -> tuple[FolderFile, ...] | None:
+        if not source.folder:
+            return None
+        return tuple(FolderFile(one.name, str(self._contents.path(one.sha256))) for one in self._files(source))
 
     async def _known(self, source: Source, actor: Actor) -> DatasetFacts | None:
         """Facts of a version with this content and mapping: of one's own, or of anybody's who sent the bytes too."""

@@ -1,0 +1,41 @@
+"""Which column is what: a few rows as a mapping would make them, before a dataset is added with it."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.answers import Progress, described, working_answer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.domain.event import Actor
+from btmd.registry.sources import Source
+
+router = Router(prefix="/datasets", tags=("datasets",))
+
+EXAMPLE = {"rows": [{"line": 1, "messages": [{"role": "user", "content": "Where is it?"}]}], "layout": "mapped"}
+
+
+class MappingPreview(msgspec.Struct):
+    """An uploaded content, and which column is to be what."""
+
+    content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    file_name: Annotated[str, Meta(min_length=1, max_length=1000)]
+    mapping: Annotated[dict[str, str], Meta(max_length=100)] = {}
+    folder: bool = False
+
+
+@operation(router, "POST", "/mapping-preview", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404)))
+async def preview_mapping(body: MappingPreview, request: Request, parts: Parts, actor: Actor) -> Response:
+    """The first rows with their text, shortened. Nothing of it is kept, and the content is removed again."""
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        shown = await parts.dataset_adding.mapped_rows(
+            Source(body.content, body.file_name, body.mapping, folder=body.folder), actor
+        )
+        return {"rows": list(shown.rows), "layout": shown.layout}
+
+    return await working_answer(request, work, parts.stopping)
