@@ -99,8 +99,8 @@ REVOKED_EXAMPLE = {"message": "Nothing is allowed with faq any more.", "unfinish
 async def revoke_consent(dataset: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Take back all that was allowed: no training begins with the dataset any more.
 
-    The answer names the jobs that had begun or wait already, which go on until they are cancelled, and those whose
-    results were made from it.
+    The answer names the jobs that had begun or wait already, which end with a checkpoint, and those whose results
+    were made from it.
     """
     key = await key_of(request, actor)
     earlier = await earlier_answer(parts, key)
@@ -124,7 +124,7 @@ def _revoked(row: DatasetRow, jobs: Sequence[JobRow]) -> dict[str, Any]:
     results = [one.job_id for one in jobs if one.state == "completed"]
     said = [f"Nothing is allowed with {row.name} any more." if row.scopes else f"Nothing was allowed with {row.name}."]
     if unfinished:
-        said.append(f"Accepted before, and going on: {', '.join(unfinished)}; `btmctl jobs cancel J` ends one.")
+        said.append(f"They end now, with a checkpoint where they train already: {', '.join(unfinished)}.")
     if results:
-        said.append(f"Made from it, and still there: the results of {', '.join(results)}.")
+        said.append(f"Made from it, and still there: the results of {', '.join(results)}; `btmctl datasets erase` too.")
     return {"message": " ".join(said), "unfinished_jobs": unfinished, "results": results}

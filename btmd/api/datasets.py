@@ -36,6 +36,8 @@ class DatasetAddition(msgspec.Struct):
     name: str | None = None
     consent: bool = False
     purpose: str = ""
+    scopes: Annotated[list[str], Meta(max_length=10)] = msgspec.field(default_factory=lambda: ["train"])
+    """What the consent allows: of train, export, backup."""
     mapping: Annotated[dict[str, str], Meta(max_length=100)] = {}
     source_path: Annotated[str, Meta(max_length=PATH_BYTES)] = ""
     """Where the file lies, for an update later on; the daemon does not open it."""
@@ -126,6 +128,7 @@ async def add_dataset(body: DatasetAddition, request: Request, parts: Parts, act
                 name=body.name,
                 consent=body.consent,
                 purpose=body.purpose,
+                scopes=tuple(body.scopes),
                 actor=actor,
                 on_progress=on_progress,
                 idempotency=key,

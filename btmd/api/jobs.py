@@ -21,6 +21,7 @@ from btmd.domain.job_events import TrainingProgressed
 from btmd.errors import InvalidValue, NotFound
 from btmd.job_folder import JobFolder
 from btmd.jobs.report import read_report, result_folder
+from btmd.jobs.submission import require_training_allowed
 from btmd.monitoring.texts import STATUS
 from btmd.naming import find_job
 from btmd.projections import job as view
@@ -209,7 +210,10 @@ async def pause(job_id: str, request: Request, parts: Parts, actor: Actor) -> Re
 
 @operation(router, "POST", "/{job_id}/resume", Permission.TRAIN, **_STEERED)
 async def resume(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
-    """Take a paused or failed job up again, from its last checkpoint."""
+    """Take a paused or failed job up again, from its last checkpoint; only while its data may be used."""
+    row = await found_job(parts, job_id)
+    if row.state in ("paused", "failed"):
+        await require_training_allowed(parts.handler, row.dataset_id)
     return await steer(request, parts, actor, job_id, ResumeJob, lambda state: "It goes on as soon as it is its turn.")
 
 

@@ -55,7 +55,7 @@ def _sort_dataset(found: Sorted, dataset: DatasetFiles, *, wanted: bool) -> None
         then = "The dataset is known, but has to be added again before it can be trained on."
         found.omit("contents of datasets", then, len(there), _total(there))
     elif not dataset.allowed:
-        then = "Nobody allows its use just now; the dataset has to be added again."
+        then = "Nobody allows that they go into backups: `btmctl consent grant D --scope backup` does."
         found.omit("contents of datasets without consent", then, len(there), _total(there))
     else:
         for file in there:
@@ -96,7 +96,10 @@ def _sort_job(found: Sorted, job: JobFiles, *, wanted: bool) -> None:
             else:
                 found.omit("files below an adapter", "They are not needed to use it.", 1, path.stat().st_size)
     answers = Path(job.answers)
-    if answers.is_file() and wanted:
+    if answers.is_file() and wanted and not job.answers_allowed:
+        then = "Nobody allows that what was made from their rows goes into backups."
+        found.omit("sample answers from datasets without consent", then, 1, answers.stat().st_size)
+    elif answers.is_file() and wanted:
         # Made from the dataset's rows, so they go when it is erased.
         found.artefacts.append(_measured("answers", job, answers, job.dataset_id))
 

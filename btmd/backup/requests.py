@@ -32,7 +32,7 @@ class NamedFile(msgspec.Struct, frozen=True):
 
 
 class DatasetFiles(msgspec.Struct, frozen=True):
-    """``allowed``: a consent is in force."""
+    """``allowed``: there is a consent that its contents go into backups."""
 
     dataset_id: str
     allowed: bool
@@ -46,6 +46,8 @@ class JobFiles(msgspec.Struct, frozen=True):
     answers: str
     checkpoints: str
     """Empty where the job has ended and needs none."""
+    answers_allowed: bool = True
+    """Whether there is a consent that what was made from the dataset's rows goes into backups."""
 
 
 class Inventory(msgspec.Struct, frozen=True):

@@ -17,11 +17,12 @@ async def take_inventory(store: Store, contents: ContentStore, jobs_dir: Path) -
         found_models = await models(session)
         found_jobs = await jobs(session, limit=1_000_000)
         found_datasets = [(row, await versions(session, row.dataset_id)) for row in await datasets(session)]
+    backed_up = {row.dataset_id for row, _ in found_datasets if "backup" in row.scopes}
     return Inventory(
         datasets=tuple(
             DatasetFiles(
                 row.dataset_id,
-                bool(row.scopes),
+                row.dataset_id in backed_up,
                 tuple(
                     NamedFile(sha256, str(contents.path(sha256)), sha256)
                     for sha256 in sorted(contents.with_chunks(version.rows_sha256 for version in every))
@@ -36,6 +37,7 @@ async def take_inventory(store: Store, contents: ContentStore, jobs_dir: Path) -
                 str(jobs_dir / row.job_id / "result"),
                 str(jobs_dir / row.job_id / "answers.json"),
                 "" if row.state in ENDED else str(jobs_dir / row.job_id / "checkpoints"),
+                row.dataset_id in backed_up,
             )
             for row in found_jobs
         ),

@@ -219,7 +219,7 @@ def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
         ),
     ]
     if command.consent:
-        events.append(ConsentGranted(command.dataset_id, command.purpose, command.scopes, command.owner_uid))
+        events.append(_granted(command.dataset_id, command.purpose, command.scopes, command.owner_uid))
     return events
 
 
@@ -249,16 +249,24 @@ def _derive(command: AddVersion, state: DatasetState) -> list[Event]:
     ]
 
 
-def _grant(state: DatasetState, purpose: str, scopes: tuple[str, ...], by_uid: int) -> list[Event]:
-    """A consent adds to what was allowed before; only a revocation takes away. Raises InvalidValue."""
+def _granted(dataset_id: str, purpose: str, scopes: tuple[str, ...], by_uid: int) -> ConsentGranted:
+    _require_scopes(scopes)
+    return ConsentGranted(dataset_id, purpose, tuple(one for one in SCOPES if one in scopes), by_uid)
+
+
+def _require_scopes(scopes: tuple[str, ...]) -> None:
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
         what = f"Nothing can be allowed that is called {unknown[0][:60]!r}." if unknown else "Nothing was allowed."
         raise InvalidValue(what, hint=f"Choose from: {', '.join(SCOPES)}.")
+
+
+def _grant(state: DatasetState, purpose: str, scopes: tuple[str, ...], by_uid: int) -> list[Event]:
+    """A consent adds to what was allowed before; only a revocation takes away. Raises InvalidValue."""
+    _require_scopes(scopes)
     if set(scopes) <= set(state.consent_scopes) and purpose in ("", state.purpose):
         return []
-    allowed = tuple(one for one in SCOPES if one in (*state.consent_scopes, *scopes))
-    return [ConsentGranted(state.dataset_id, purpose or state.purpose, allowed, by_uid)]
+    return [_granted(state.dataset_id, purpose or state.purpose, (*state.consent_scopes, *scopes), by_uid)]
 
 
 def evolve(state: DatasetState | None, happened: Event) -> DatasetState | None:

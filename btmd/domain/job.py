@@ -17,6 +17,7 @@ from btmd.domain.job_events import (
     CheckpointSaved,
     JobCancelled,
     JobCompleted,
+    JobConsentWithdrawn,
     JobFailed,
     JobPaused,
     JobSubmitted,
@@ -115,6 +116,13 @@ class CancelJob:
     job_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawConsent:
+    """The job's data may not be used any more; what was made until now stays, and nothing goes on."""
+
+    job_id: str
+
+
 JobCommand = (
     SubmitJob
     | StartAttempt
@@ -126,6 +134,7 @@ JobCommand = (
     | ResumeJob
     | StopJob
     | CancelJob
+    | WithdrawConsent
 )
 
 
@@ -134,7 +143,10 @@ JobCommand = (
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """``asked`` is what a person asked of the running attempt and is not done yet: pause, stop, cancel or nothing."""
+    """``asked`` is what was asked of the running attempt and is not done yet: pause, stop, cancel, consent or nothing.
+
+    ``consent``: that it ends with a checkpoint, as its data may not be used any more.
+    """
 
     job_id: str
     state: str
@@ -193,6 +205,8 @@ def decide(command: JobCommand, state: JobState | None) -> list[Event]:
             return _gone(command, state)
         case FailJob():
             return _fail(command, state)
+        case WithdrawConsent():
+            return _withdraw(state)
     return _ask(command, state)
 
 
@@ -215,6 +229,8 @@ def _end(command: RecordEnd, state: JobState) -> list[Event]:
     if command.kind == "finished":
         completed = JobCompleted(job_id, state.attempt, str(end["ended_by"]), dict(end))
         return [completed, *_scored(state, end)]
+    if state.asked == "consent":
+        return [JobCancelled(job_id, "consent")]
     if state.asked == "cancel" or (command.kind == "stopped" and end["reason"] == "cancel"):
         return [JobCancelled(job_id)]
     if command.kind == "stopped":
@@ -243,8 +259,8 @@ def _scored(state: JobState, end: dict[str, Any]) -> list[Event]:
 def _gone(command: RecordTrainerGone, state: JobState) -> list[Event]:
     if state.ended or command.attempt != state.attempt or not state.running:
         return []
-    if state.asked == "cancel":
-        return [JobCancelled(state.job_id)]
+    if state.asked in ("cancel", "consent"):
+        return [JobCancelled(state.job_id, "consent" if state.asked == "consent" else "asked")]
     rebooted = bool(state.boot_id) and command.boot_id != state.boot_id
     cause = "reboot" if rebooted else "crash"
     text = command.text or (
@@ -273,9 +289,15 @@ def _gone(command: RecordTrainerGone, state: JobState) -> list[Event]:
 def _fail(command: FailJob, state: JobState) -> list[Event]:
     if state.ended:
         return []
-    if state.asked == "cancel":
-        return [JobCancelled(state.job_id)]
+    if state.asked in ("cancel", "consent"):
+        return [JobCancelled(state.job_id, "consent" if state.asked == "consent" else "asked")]
     return [JobFailed(state.job_id, state.attempt, command.reason, command.text, command.hint)]
+
+
+def _withdraw(state: JobState) -> list[Event]:
+    if state.ended or state.asked in ("cancel", "consent"):
+        return []
+    return [JobConsentWithdrawn(state.job_id)] if state.running else [JobCancelled(state.job_id, "consent")]
 
 
 def _ask(command: JobCommand, state: JobState) -> list[Event]:
@@ -296,6 +318,8 @@ def _ask(command: JobCommand, state: JobState) -> list[Event]:
         return asked if state.running else [*asked, JobCancelled(job_id)]
     if state.asked == "cancel":
         raise Conflict(f"Job {job_id} is being cancelled.", hint=shown)
+    if state.asked == "consent":
+        raise Conflict(f"Job {job_id} ends, since its data may not be used any more.", hint=shown)
     if isinstance(command, PauseJob):
         if state.asked == "stop":
             raise Conflict(f"Job {job_id} is being stopped; its best checkpoint will be the result.", hint=shown)
@@ -351,6 +375,8 @@ def evolve(state: JobState | None, happened: Event) -> JobState | None:
             return replace(state, asked="stop", state="queued" if waiting else state.state, next_why="stop")
         case CancelRequested():
             return replace(state, asked="cancel")
+        case JobConsentWithdrawn():
+            return replace(state, asked="consent")
         case ResumeRequested():
             return replace(state, state="queued", asked="", next_why="resumed", crashes=0)
         case JobPaused():

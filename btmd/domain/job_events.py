@@ -154,6 +154,13 @@ class CancelRequested(Event):
     job_id: str
 
 
+@event("JobConsentWithdrawn")
+class JobConsentWithdrawn(Event):
+    """The data it trains on may not be used any more: its trainer saves a checkpoint, and the job ends."""
+
+    job_id: str
+
+
 @event("JobPaused")
 class JobPaused(Event):
     job_id: str
@@ -162,6 +169,8 @@ class JobPaused(Event):
 
 @event("JobCancelled")
 class JobCancelled(Event):
+    """``reason``: ``asked``, or ``consent`` where the use of the data was not allowed any more."""
+
     job_id: str
     reason: str = "asked"
 

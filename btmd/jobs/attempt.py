@@ -202,7 +202,8 @@ class Attempt:
         if self._process is None:
             return
         if self.asked and self.asked != self._sent:
-            self._folder.write_control(self.asked)
+            # A job that may not go on ends as one that pauses: with a checkpoint.
+            self._folder.write_control("pause" if self.asked == "consent" else self.asked)
             self._process.terminate()
             self._sent = self.asked
             if self.asked == "cancel":

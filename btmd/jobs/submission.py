@@ -204,9 +204,7 @@ class Submission:
             await self._handler.handle(granted, actor=actor)
         else:
             # Since the plan was made it may have been taken back.
-            state, _ = await self._handler.state(stream_name(prepared.dataset.dataset_id))
-            if state is None or "train" not in state.consent_scopes:
-                raise _not_allowed(prepared.dataset.name)
+            await require_training_allowed(self._handler, prepared.dataset.dataset_id)
         if personal.kinds:
             rows = {one.kind: one.rows for one in personal.kinds}
             accepted = AcceptPersonalData(
@@ -254,8 +252,15 @@ def _personal_data(dataset: DatasetRow, found: PersonalData) -> PersonalDataFoun
     )
 
 
+async def require_training_allowed(handler: CommandHandler, dataset_id: str) -> None:
+    """Raises ConsentMissing where nobody allows, at this moment, that the dataset is trained on."""
+    state, _ = await handler.state(stream_name(dataset_id))
+    if state is None or "train" not in state.consent_scopes:
+        raise _not_allowed(dataset_id if state is None else state.name)
+
+
 def _not_allowed(name: str) -> ConsentMissing:
     return ConsentMissing(
         f"Nobody has allowed that the dataset {name} is used for training.",
-        hint="Send `consent: true` (on the command line: --consent) to allow it.",
+        hint="Send `consent: true` (on the command line: --consent, or `btmctl consent grant`) to allow it.",
     )

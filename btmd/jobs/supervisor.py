@@ -11,22 +11,29 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from btmd.command_handler import CommandHandler
+from btmd.domain import dataset as datasets
+from btmd.domain.dataset import ConsentRevoked
 from btmd.domain.event import Actor
-from btmd.domain.job import ENDED, FailJob, StartAttempt, stream_name
-from btmd.domain.job_events import CancelRequested, PauseRequested, StopRequested
+from btmd.domain.job import ENDED, FailJob, StartAttempt, WithdrawConsent, stream_name
+from btmd.domain.job_events import CancelRequested, JobConsentWithdrawn, PauseRequested, StopRequested
 from btmd.domain.machine import RefuseOperation
 from btmd.errors import BtmdError, StoreFailed, StoreFull
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.jobs.attempt import FULL_DISK_S, LOOK_AGAIN_S, Attempt
 from btmd.jobs.running_trainer import RunningTrainer, open_log
-from btmd.projections.job import job, job_plan, running_jobs
+from btmd.projections.job import job, job_plan, running_jobs, unfinished_jobs
 from btmd.registry.content import ContentStore
 from btmd.store.event_log import Store
 from btmd.subscriptions import subscribe
 
 log = logging.getLogger("btmd.supervisor")
 
-_ASKED = {PauseRequested.TYPE: "pause", StopRequested.TYPE: "stop", CancelRequested.TYPE: "cancel"}
+_ASKED = {
+    PauseRequested.TYPE: "pause",
+    StopRequested.TYPE: "stop",
+    CancelRequested.TYPE: "cancel",
+    JobConsentWithdrawn.TYPE: "consent",
+}
 
 PAUSE_S = 30.0
 """How long a trainer that nobody follows may take for a last checkpoint."""
@@ -85,6 +92,7 @@ class Supervisor:
             attempt = self._attempt(row.job_id, row.attempt, row.asked, folder, process)
             self._attempts[row.job_id] = attempt
             self._adopted.append(attempt)
+        await self._withdraw_unallowed()
         await self._look_for_strays(set(running))
 
     async def run(self) -> None:
@@ -97,11 +105,29 @@ class Supervisor:
             self._adopted.clear()
             async for batch in subscribe(self._store, position):
                 for recorded in batch:
+                    if recorded.type == ConsentRevoked.TYPE:
+                        await self._withdraw(recorded.stream)
                     asked = _ASKED.get(recorded.type)
                     found = self._attempts.get(recorded.stream.removeprefix("job-")) if asked else None
                     if found is not None and asked is not None:
                         found.asked = asked
                         found.wake()
+
+    async def _withdraw_unallowed(self) -> None:
+        """End unfinished jobs whose data may not be used any more: the daemon may have died before it did."""
+        async with self._store.session() as session:
+            streams = {datasets.stream_name(one.dataset_id) for one in await unfinished_jobs(session)}
+        for stream in streams:
+            state, _ = await self._handler.state(stream)
+            if not _allows_training(state):
+                await self._withdraw(stream)
+
+    async def _withdraw(self, dataset_stream: str) -> None:
+        async with self._store.session() as session:
+            jobs = await unfinished_jobs(session)
+        for one in jobs:
+            if datasets.stream_name(one.dataset_id) == dataset_stream:
+                await self._handler.handle(WithdrawConsent(one.job_id), actor=self._actor)
 
     def start(self, job_id: str) -> None:
         """Begin the next attempt of a job; it is busy from now on."""
@@ -135,6 +161,10 @@ class Supervisor:
         async with self._store.session() as session:
             row, frozen = await job(session, job_id), await job_plan(session, job_id)
         if row is None or frozen is None:
+            return None
+        allowed, _ = await self._handler.state(datasets.stream_name(row.dataset_id))
+        if not _allows_training(allowed):
+            await self._handler.handle(WithdrawConsent(job_id), actor=self._actor)
             return None
         plan = self._plan_of_today(msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan))
         if not await anyio.Path(plan.rows_path).is_file():
@@ -271,6 +301,11 @@ class Supervisor:
         log.error("%s", text)
         self._troubles["start"] = text
         await anyio.sleep(FULL_DISK_S)
+
+
+def _allows_training(state: datasets.DatasetState | None) -> bool:
+    # A dataset that a restore took off the list stands under no consent either.
+    return state is not None and "train" in state.consent_scopes
 
 
 def _set_aside_lost_frames(folder: JobFolder, attempt: int) -> None:

@@ -28,7 +28,7 @@ class JobProgress:
     model_id: str
     state: str
     asked: str = ""
-    """What the running attempt was asked and has not done yet: ``pause``, ``stop`` or ``cancel``."""
+    """What the running attempt was asked and has not done yet: ``pause``, ``stop``, ``cancel`` or ``consent``."""
     stage_text: str = ""
     step: int = 0
     total_steps: int = 0

@@ -52,6 +52,7 @@ TEXTS: dict[str, str] = {
     "asked_pause": "It saves a checkpoint and then pauses.",
     "asked_stop": "It ends early and keeps the best state it found.",
     "asked_cancel": "It is being cancelled.",
+    "asked_consent": "It saves a checkpoint and ends: the consent to use its data was withdrawn.",
     "paused": "Paused at step {step} of {total}; nothing is lost. `btmctl jobs resume {job}` goes on from there.",
     "paused_unstarted": "Paused before it began. `btmctl jobs resume {job}` starts it.",
     "recovering": "It goes on by itself from its last checkpoint.",

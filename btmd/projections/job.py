@@ -26,7 +26,7 @@ class JobRow(SQLModel, table=True):
     priority: int
     state: str = Field(index=True)
     asked: str = ""
-    """What was asked of the running attempt and is not done yet: pause, stop or cancel."""
+    """What was asked of the running attempt and is not done yet: pause, stop, cancel or consent."""
     submitted_us: int
     submitted_seq: int = Field(index=True)
     started_us: int | None = None

@@ -15,6 +15,7 @@ from btmd.domain.job_events import (
     HeldOutLossMeasured,
     JobCancelled,
     JobCompleted,
+    JobConsentWithdrawn,
     JobFailed,
     JobPaused,
     JobSubmitted,
@@ -252,6 +253,10 @@ def _cancel_asked(connection: sqlite3.Connection, recorded: Recorded, happened: 
     _job(connection, recorded, happened.job_id, asked="cancel")
 
 
+def _consent_withdrawn(connection: sqlite3.Connection, recorded: Recorded, happened: JobConsentWithdrawn) -> None:
+    _job(connection, recorded, happened.job_id, asked="consent")
+
+
 def _resume_asked(connection: sqlite3.Connection, recorded: Recorded, happened: ResumeRequested) -> None:
     _job(connection, recorded, happened.job_id, state="queued", asked="", ended_us=None, reason="", text="", hint="")
 
@@ -321,6 +326,7 @@ JOBS_VIEW = View(
         PauseRequested: _pause_asked,
         StopRequested: _stop_asked,
         CancelRequested: _cancel_asked,
+        JobConsentWithdrawn: _consent_withdrawn,
         ResumeRequested: _resume_asked,
         AttemptLost: _lost,
         JobPaused: _paused,

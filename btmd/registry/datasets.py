@@ -51,6 +51,7 @@ class DatasetAdding:
         name: str | None,
         consent: bool,
         purpose: str,
+        scopes: tuple[str, ...] = ("train",),
         actor: Actor,
         on_progress: OnProgress,
         idempotency: IdempotencyKey | None = None,
@@ -83,6 +84,7 @@ class DatasetAdding:
                 facts=msgspec.to_builtins(facts, str_keys=True),
                 consent=consent,
                 purpose=purpose,
+                scopes=scopes,
                 source_path=source.path,
                 source_changed_us=source.changed_us,
             )

@@ -8,7 +8,7 @@ from typing import Any
 import anyio.to_thread
 
 from btmd.jobs.submission import Submission
-from tests.fixtures.daemon import Answer, Client, ThreadedDaemon, end_trainers, rows
+from tests.fixtures.daemon import Answer, Client, ThreadedDaemon, rows
 
 
 def grant(client: Client, dataset: str, **body: Any) -> Answer:
@@ -48,8 +48,47 @@ def test_nothing_is_trained_without_and_a_revocation_names_what_it_concerns(
     done = revoke(client, "answers").ok()
     assert (done["unfinished_jobs"], job_id in done["message"]) == ([job_id], True)
     client.post("/start", asked).refused(409, "consent_missing")
-    client.post(f"/cancel/{job_id}")
-    end_trainers(daemon.config.jobs_dir)
+    client.wait_until(job_id, "cancelled")
+
+
+def test_a_queued_job_does_not_start_and_a_running_one_ends_with_a_checkpoint(
+    client: Client, daemon: ThreadedDaemon, tiny: Path
+) -> None:
+    client.add_model(tiny)
+    client.add_dataset(rows(40), "running")
+    client.add_dataset(rows(41), "queued")
+    overrides = {"num_epochs": 1000, "max_steps": 20_000, "eval_every": 5000, "save_every": 20, "sample_answers": 0}
+    running = client.start(dataset_id="running", overrides=overrides)
+    queued = client.start(dataset_id="queued", overrides=overrides)
+    client.wait_for(running, lambda job: job["step"] >= 3)
+    revoke(client, "queued").ok()
+    assert client.wait_until(queued, "cancelled")["attempt"] == 0
+    revoke(client, "running").ok()
+    ended = client.wait_until(running, "cancelled")
+    assert ended["step"] >= 3
+    assert "consent" in client.get(f"/result/{running}").ok()["performance_summary"]
+    # The checkpoint stays, and nobody goes on from it, also when the use is allowed again.
+    assert any((daemon.config.jobs_dir / running / "checkpoints").iterdir())
+    grant(client, "running").ok()
+    client.post(f"/jobs/{running}/resume").refused(409, "job_ended")
+    client.post(f"/jobs/{queued}/resume").refused(409, "job_ended")
+
+
+def test_only_what_may_be_backed_up_goes_into_a_backup(client: Client) -> None:
+    client.add_dataset(rows(30), "stays here", scopes=("train",))
+    client.post("/backup", {"with_artefacts": True}).ok()
+    before = _artefacts(client)
+    grant(client, "stays-here", scopes=["backup"]).ok()
+    client.post("/backup", {"with_artefacts": True}).ok()
+    assert _artefacts(client) - before == {"stays-here"}
+    revoke(client, "stays-here").ok()
+    client.post("/backup", {"with_artefacts": True}).ok()
+    assert _artefacts(client) == before
+
+
+def _artefacts(client: Client) -> set[str]:
+    newest = client.get("/backups").ok()[0]["backup_id"]
+    return {one["owner"] for one in client.get(f"/backups/{newest}").ok()["contents"] if one["kind"] == "dataset"}
 
 
 def test_consent_that_is_taken_back_while_a_plan_is_made_is_gone(

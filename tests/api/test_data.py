@@ -107,7 +107,7 @@ def test_a_dataset_is_read_registered_and_removed(client: Client, daemon: Thread
     assert added["facts"]["broken"][0]["line"] == 21
     assert len(_contents(daemon)) == len(before) + 2
     again = client.add_dataset(content, "Bees", consent=True)
-    assert (again["version_id"], again["consent"]) == (added["version_id"], ["train"])
+    assert (again["version_id"], again["consent"]) == (added["version_id"], ["train", "backup"])
     other = {"content": client.upload(rows(5)), "file_name": "Bees.jsonl"}
     client.post("/datasets", other).refused(409, "conflict")
     shown = client.get("/datasets/bees").ok()

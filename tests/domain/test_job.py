@@ -16,6 +16,7 @@ from btmd.domain.job_events import (
     CheckpointSaved,
     JobCancelled,
     JobCompleted,
+    JobConsentWithdrawn,
     JobFailed,
     JobPaused,
     JobSubmitted,
@@ -54,6 +55,22 @@ def test_submitting_twice_is_a_conflict() -> None:
 def test_an_attempt_starts_once() -> None:
     given(SUBMITTED).when(job.StartAttempt("j", "boot")).then(STARTED)
     given(SUBMITTED, STARTED).when(job.StartAttempt("j", "boot")).then_refused(Conflict)
+
+
+def test_withdrawn_consent_ends_a_job_with_its_checkpoint_and_for_good() -> None:
+    withdrawn = job.WithdrawConsent("j")
+    ended = JobCancelled("j", "consent")
+    stopped = job.RecordEnd("j", 1, "stopped", {"reason": "pause", "step": 8})
+    given(SUBMITTED).when(withdrawn).then(ended)
+    running = (SUBMITTED, STARTED, TRAINING, JobConsentWithdrawn("j"))
+    given(*running[:-1]).when(withdrawn).then(running[-1])
+    given(*running).when(withdrawn).then_nothing()
+    given(*running).when(stopped).then(ended)
+    given(*running).when(gone()).then(ended)
+    for asked in (job.PauseJob("j"), job.StopJob("j")):
+        given(*running).when(asked).then_refused(Conflict)
+    given(*running, checkpoint(8), ended).when(job.ResumeJob("j")).then_refused(JobEnded)
+    given(SUBMITTED, STARTED, TRAINING, JobPaused("j", 3)).when(withdrawn).then(ended)
 
 
 def test_a_frame_seen_twice_is_recorded_once() -> None:
