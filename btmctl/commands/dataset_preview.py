@@ -90,16 +90,14 @@ def _show_rows(found: Document, output: Output) -> None:
             ("version", found["version_id"]),
             ("layout", found["layout"]),
             *_columns(found),
-            ("rows", words.count(found["rows_total"])),
+            ("rows", f"{found['rows_total']:,}"),
         ]
     )
     longest = SHORT_CHARS if len(found["rows"]) > 1 else 0
     for row in found["rows"]:
         output.line()
-        split = (
-            f", {'held out' if row['split'] == 'held_out' else 'trained on'} as the file says" if row["split"] else ""
-        )
-        output.line(f"row {row['row']}, line {row['line']}{split}", "bold")
+        side = {"held_out": ", held out by the file", "train": ", trained on, as the file says"}.get(row["split"], "")
+        output.line(_place(row, found) + side, "bold")
         _turns(row, output, longest)
 
 
@@ -157,7 +155,7 @@ def _show_tokens(found: Document, output: Output) -> None:
         output.pieces(line)
     for row in found["rows"]:
         output.line()
-        _show_row(row, training, output)
+        _show_row(row, _place(row, found), training, output)
     _show_first_step(arranged, training, output)
 
 
@@ -193,8 +191,13 @@ def _epoch(arranged: Document, training: Document) -> str:
     )
 
 
-def _show_row(row: Document, training: Document, output: Output) -> None:
-    heading = f"row {row['row']}, line {row['line']}"
+def _place(row: Document, found: Document) -> str:
+    """Where the row stands: its number, and its line, page or paragraph in the file that it is from."""
+    file = f" of {row['file']}" if row["file"] else ""
+    return f"row {row['row']}, {found['unit']} {row['number']}{file}"
+
+
+def _show_row(row: Document, heading: str, training: Document, output: Output) -> None:
     if row["use"] == "untemplated":
         output.line(f"{heading}: left out, as the chat template does not take it", "bold")
         output.paragraph(row["refusal"], "  ")

@@ -13,7 +13,7 @@ from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.work import heard
 from btmd.errors import BtmdError, InvalidValue, ModelRefused, NotFound, Stopping
-from btmd.inspection.facts import ArrangementFacts
+from btmd.inspection.facts import ArrangementFacts, DatasetFacts
 from btmd.inspection.requests import RowChoice, TrainingShape
 from btmd.inspection.shown import Preview
 from btmd.jobs.submission import OnProgress, Wish
@@ -129,10 +129,11 @@ def _without_plan(newest: DatasetVersionRow, model: ModelRow) -> TrainingShape:
 def _shown(
     dataset: DatasetRow, newest: DatasetVersionRow, found: Preview, arranged: ArrangementFacts | None = None
 ) -> dict[str, Any]:
-    facts = newest.facts
+    facts = msgspec.convert(newest.facts, DatasetFacts)
     rows = []
     for one in found.rows:
-        values = msgspec.to_builtins(one)
+        file, number = facts.place(one.line)
+        values = {**msgspec.to_builtins(one), "file": file, "number": number}
         if arranged is not None:
             values["held_out"] = arranged.is_held_out(one.row)
         rows.append(values)
@@ -140,10 +141,11 @@ def _shown(
         "dataset_id": dataset.dataset_id,
         "name": dataset.name,
         "version_id": newest.version_id,
-        "layout": facts["layout"],
-        "columns": facts["columns"],
-        "columns_used": facts["columns_used"],
-        "columns_as": facts.get("columns_as", {}),
+        "layout": facts.layout,
+        "unit": facts.unit,
+        "columns": facts.columns,
+        "columns_used": facts.columns_used,
+        "columns_as": newest.facts.get("columns_as", {}),
         "rows_total": found.rows_total,
         "rows": rows,
     }

@@ -91,6 +91,8 @@ def test_colour_is_for_a_terminal_that_wants_it(environment: dict[str, str], col
 ROW = {
     "row": 1,
     "line": 7,
+    "file": "",
+    "number": 7,
     "split": None,
     "messages": [
         {"role": "user", "content": "Why?\x1b]0;owned\x07\r\nTell me.", "more_chars": 0},
@@ -110,6 +112,7 @@ FOUND: dict[str, Any] = {
     "name": "faq",
     "version_id": "0a1b2c3d4e5f6071",
     "layout": "question_answer",
+    "unit": "line",
     "columns": ["question", "answer", "id"],
     "columns_used": ["question", "answer"],
     "columns_as": {"prompt": "question", "completion": "answer"},
@@ -202,6 +205,13 @@ def test_a_row_that_is_not_learned_says_why(
     asked(server, {**FOUND, **TRAINING, "rows": [{**ROW, **change}]})
     _, out, _ = btmctl("datasets", "preview", "faq", "--tokens", "--model", "tiny")
     assert expected in out
+
+
+def test_a_row_of_a_folder_is_named_by_its_file(btmctl: Btmctl, server: SmallServer) -> None:
+    row = {**ROW, "file": "storms/\x1b[2Jfirst.pdf", "number": 2}
+    asked(server, {**FOUND, "unit": "page", "rows": [row]})
+    _, out, _ = btmctl("datasets", "preview", "faq")
+    assert "row 1, page 2 of storms/\\x1b[2Jfirst.pdf\n" in out
 
 
 def test_tokens_need_a_model(btmctl: Btmctl) -> None:
