@@ -12,6 +12,18 @@ CHANGES = {
 }
 
 
+PERSONAL_DATA_OPTION = "--accept-personal-data trains on it as it is."
+
+
+def _accepted(session: Session, refused: ServerRefused) -> bool:
+    """True when the person trains on the personal data that was found; the answer is recorded. Raises the refusal."""
+    session.output.end_progress()
+    session.output.say(refused.why, "yellow")
+    if not session.confirm("Train on it as it is? The answer is recorded.", otherwise=PERSONAL_DATA_OPTION):
+        raise refused
+    return True
+
+
 def post_or_ask(session: Session, path: str, body: Document) -> Document:
     """The answer to ``body``, sent again with what the person permits. ``--allow none`` asks for nothing.
 
@@ -22,6 +34,9 @@ def post_or_ask(session: Session, path: str, body: Document) -> Document:
             answer: Document = session.client.post(path, body)
             return answer
         except ServerRefused as refused:
+            if refused.code == "personal_data_found" and (session.can_ask or session.yes):
+                body = {**body, "accept_personal_data": _accepted(session, refused)}
+                continue
             allowed = [str(one) for one in body.get("allow") or ()]
             proposed = [str(one) for one in refused.problem.get("allow") or ()]
             missing = [one for one in proposed if one not in allowed]

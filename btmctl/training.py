@@ -22,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--priority", type=int, metavar="N", help="higher goes first")
     add("--consent", action="store_true", help="you may allow the use of this data, and do")
     add("--purpose", default="", metavar="TEXT", help="what the data may be used for")
+    add("--accept-personal-data", action="store_true", help="train on the personal data that was found; recorded")
 
 
 def request(arguments: argparse.Namespace, session: Session) -> Document:
@@ -40,6 +41,8 @@ def request(arguments: argparse.Namespace, session: Session) -> Document:
         body["name"] = arguments.name
     if arguments.priority is not None:
         body["priority"] = arguments.priority
+    if arguments.accept_personal_data:
+        body["accept_personal_data"] = True
     if arguments.consent:
         body["consent"] = True
         if arguments.purpose:
@@ -71,6 +74,7 @@ def show_plan(plan: Document, output: Output) -> None:
             ("steps", plan.get("total_steps")),
             ("rows", f"{plan.get('train_rows')} to learn from, {plan.get('held_out_rows')} held out to measure by"),
             ("rows left out", plan.get("left_out_rows") or ""),
+            ("personal data", _personal_data(plan.get("personal_data"))),
             *forecast_fields(plan),
             ("disk meanwhile", _at_most((plan.get("disk") or {}).get("total_bytes"))),
         ]
@@ -88,6 +92,14 @@ def show_plan(plan: Document, output: Output) -> None:
     for note in plan.get("notes") or []:
         output.line()
         output.paragraph(str(note))
+
+
+def _personal_data(found: Document | None) -> str:
+    """What a start asks about, by kind; nothing where none was found."""
+    if not found or not found["kinds"]:
+        return ""
+    kinds = ", ".join(f"{one['kind']} in {words.count(one['rows'])}" for one in found["kinds"])
+    return f"in {words.count(found['rows_affected'])} rows ({kinds}); a start asks about it"
 
 
 def _at_most(size_bytes: float | None) -> str:
