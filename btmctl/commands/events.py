@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
                 if event is not None:
                     after = event["seq"]
                     show(event, output)
+            if after == arguments.after:
+                output.say("No event was recorded that fits.")
             return DONE
         except ConnectionLost:
             if not arguments.follow:

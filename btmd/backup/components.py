@@ -39,7 +39,9 @@ def chosen(kind: BackupKind, only: Sequence[str]) -> tuple[str, ...]:
         unknown = sorted(set(only) - COMPONENTS.keys())
         if unknown or not only:
             raise InvalidValue(
-                f"There is no part called {unknown[0]}." if unknown else "A selective backup needs to know of what.",
+                f"There is no part called '{unknown[0][:60]}'."
+                if unknown
+                else "A selective backup needs to know of what.",
                 hint=f"Choose from: {', '.join(COMPONENTS)}.",
             )
         return tuple(name for name in COMPONENTS if name in only)

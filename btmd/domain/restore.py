@@ -115,7 +115,7 @@ def components(only: Sequence[str] | None) -> tuple[str, ...]:
         return COMPONENTS
     unknown = sorted(set(only) - set(NAMEABLE))
     if unknown or not only:
-        what = f"There is no part called {unknown[0]}." if unknown else "Nothing was named to be restored."
+        what = f"There is no part called '{unknown[0][:60]}'." if unknown else "Nothing was named to be restored."
         raise InvalidValue(what, hint=f"Choose from: {', '.join(NAMEABLE)}.")
     return tuple(name for name in NAMEABLE if name in only)
 

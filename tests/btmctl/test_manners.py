@@ -183,6 +183,15 @@ def test_events_are_followed_across_a_lost_connection(server: SmallServer, capsy
     assert program.returncode == 130
 
 
+def test_events_of_a_kind_that_there_are_none_of_are_not_passed_over_in_silence(
+    btmctl: Btmctl, server: SmallServer
+) -> None:
+    server.answers("GET", "/events", [])
+    code, out, err = btmctl("events", "--type", "SettingChagned", "--json")
+    assert (code, out) == (0, "")
+    assert "No event was recorded that fits." in err
+
+
 def test_the_quickstart_folder_is_only_looked_at_when_no_socket_was_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
