@@ -11,6 +11,7 @@ from btmd.domain.dataset import (
     ConsentGranted,
     ConsentRevoked,
     DatasetAdded,
+    DatasetErased,
     DatasetRemoved,
     DatasetVersionAdded,
 )
@@ -192,7 +193,7 @@ def registration(events: Sequence[Event]) -> Registration | None:
             case ModelSettingsChanged() if made:
                 # Only the last one says anything, and none of them the same as an empty one.
                 made = (made[0], happened) if happened.settings else made[:1]
-            case ModelRemoved() | DatasetRemoved():
+            case ModelRemoved() | DatasetRemoved() | DatasetErased():
                 made, consent = (), None
             case ConsentGranted():
                 consent = happened
