@@ -45,6 +45,7 @@ from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.anonymising import Anonymising
 from btmd.registry.content import ContentStore
 from btmd.registry.contents_in_use import ContentsInUse
+from btmd.registry.dataset_checks import DatasetChecks
 from btmd.registry.datasets import DatasetAdding
 from btmd.registry.inspector import Inspector
 from btmd.registry.models import ModelAdding
@@ -204,6 +205,8 @@ class Daemon:
             dataset_versions=versions,
             anonymising=anonymising,
             dataset_previews=DatasetPreviews(inspector, datasets, config.cache_dir),
+            dataset_checks=DatasetChecks(inspector, datasets, versions, config.cache_dir),
+            inspector=inspector,
             submission=submission,
             chats=Chats(),
             presets=presets,
@@ -224,6 +227,7 @@ class Daemon:
             store=self.store,
             handler=self.handler,
             jobs_dir=config.jobs_dir,
+            answers_keys_dir=config.answers_keys_dir,
             contents=contents,
             actor=self.actor,
             boot_id=self.boot_id,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from btmd.data.encoding import Encoded, Encoder
+from btmd.data.encoding import Counted, Encoded, EncodedPair, Encoder
 from btmd.data.rows import Message, Row
 from btmd.errors import BadTemplate, NotAModel, TemplateMismatch, TokenizerMissing
 from tests.fixtures.tiny_model import CHATML_TEMPLATE, make_tokenizer
@@ -305,3 +305,40 @@ def test_tokens_named_only_in_the_configuration_are_marks_as_in_transformers(tmp
 def test_importing_it_loads_neither_torch_nor_transformers() -> None:
     code = "import sys, btmd.data.encoding; print(int('torch' in sys.modules or 'transformers' in sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code]).strip() == b"0"
+
+
+@pytest.mark.parametrize("template", [CHATML_TEMPLATE, LLAMA_3, QWEN, None])
+def test_rows_are_counted_as_they_are_encoded(template: str | None, tmp_path: Path) -> None:
+    make_tokenizer(tmp_path, chat_template=template)
+    encoder = Encoder.load(tmp_path)
+    contents = ["", "Yes.", "naïve 日本語 😀 “quoted”", "two\n\nlines  and   spaces ", "<|im_end|> in it", "word " * 40]
+    rows: list[Row] = [
+        {"line": 1, "messages": [Message(role=role, content=content) for role, content in turns]}
+        for one in contents
+        for other in contents
+        for turns in (
+            [("user", one), ("assistant", other)],
+            [("system", one), ("user", other), ("assistant", one), ("user", one), ("assistant", other)],
+            [("user", one)],
+        )
+    ]
+    rows += [{"line": 1, "text": content} for content in contents]
+    for row, counted in zip(rows, encoder.count_many(rows), strict=True):
+        try:
+            encoded = encoder.encode(row)
+        except TemplateMismatch:
+            assert isinstance(counted, TemplateMismatch)
+        else:
+            assert counted == Counted(len(encoded.input_ids), sum(encoded.learned))
+    pairs: list[Row] = [
+        row | {"rejected": [*row["messages"][:-1], Message(role="assistant", content="Never.")]}  # type: ignore[typeddict-item]
+        for row in rows
+        if "messages" in row and len(row["messages"]) > 1
+    ]
+    for both, counted_both in zip(encoder.encode_pairs(pairs), encoder.count_pairs(pairs), strict=True):
+        if isinstance(both, EncodedPair):
+            assert counted_both == tuple(
+                Counted(len(side.input_ids), sum(side.learned)) for side in (both.chosen, both.rejected)
+            )
+        else:
+            assert isinstance(counted_both, TemplateMismatch)

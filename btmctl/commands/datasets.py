@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
-from btmctl.commands import dataset_add, dataset_anonymise, dataset_preview, dataset_versions
+from btmctl.commands import dataset_add, dataset_anonymise, dataset_check, dataset_preview, dataset_versions
 from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -21,14 +21,7 @@ def command() -> Noun:
     noun.verb("show", show, "Show what is known of one dataset.", ["btmctl datasets show questions"]).add_argument(
         "dataset", metavar="D", help="id, beginning of an id, or name"
     )
-    check = noun.verb(
-        "check",
-        check_one,
-        "Look for what would go wrong: broken rows, duplicates, rows that are too long.",
-        ["btmctl datasets check questions", "btmctl datasets check questions --model smol"],
-    )
-    check.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
-    check.add_argument("--model", metavar="M", help="count tokens as this model does")
+    dataset_check.add_verbs(noun)
     dataset_versions.add_verbs(noun)
     dataset_preview.add_verbs(noun)
     dataset_anonymise.add_verbs(noun)
@@ -68,26 +61,6 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
     else:
         show_fields(found, session.output)
         sources.tell_if_changed(found, session)
-    return DONE
-
-
-def check_one(arguments: argparse.Namespace, session: Session) -> int:
-    output = session.output
-    body: Document = {}
-    if arguments.model:
-        body["model_id"] = sources.model(arguments.model, session)["model_id"]
-    found = session.client.run(f"/datasets/{arguments.dataset}/check", body, output.progress)
-    output.end_progress()
-    if output.as_json:
-        output.document(found)
-        return DONE
-    dataset, tokens = found["dataset"], found.get("tokens")
-    output.fields([*_facts(dataset["facts"]), *(_tokens(tokens) if tokens else [])])
-    _broken(dataset["facts"], output)
-    for warning in tokens["warnings"] if tokens else []:
-        output.line(str(warning), "yellow")
-    if not tokens:
-        output.say(f"How long the rows are: btmctl datasets check {dataset['dataset_id']} --model M")
     return DONE
 
 
@@ -156,16 +129,3 @@ def _lines(count: int, lines: list[int]) -> str:
         return ""
     shown = ", ".join(map(str, lines[:SHOWN_ROWS]))
     return f"{count} (line {shown}{', ...' if count > SHOWN_ROWS else ''})"
-
-
-def _tokens(tokens: Document) -> list[tuple[str, object]]:
-    return [
-        ("tokens", words.count(tokens["tokens_total"])),
-        ("learned tokens", words.count(tokens["learned_tokens"])),
-        ("length of half the rows", f"up to {tokens['p50']} tokens"),
-        ("length of 95 %", f"up to {tokens['p95']} tokens"),
-        ("longest row", f"{tokens['longest']} tokens"),
-        ("nothing to learn in", _lines(tokens["rows_nothing_learned"], tokens["nothing_learned_lines"])),
-        ("not taken by the template", _lines(tokens["rows_refused"], tokens["refused_lines"])),
-        ("chat template", "the model's own" if tokens["template"] == "model" else "a plain one"),
-    ]

@@ -15,7 +15,7 @@ from btmd.api.permission import Permission
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.api.work import heard
 from btmd.domain.event import Actor
-from btmd.naming import find_dataset, find_model
+from btmd.naming import find_dataset
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, datasets, version, versions
 from btmd.projections.job import jobs_on_dataset
 from btmd.registry.sources import Source
@@ -45,10 +45,6 @@ class DatasetAddition(msgspec.Struct):
     """When it was changed last, in microseconds since the epoch."""
     folder: bool = False
     """The content is the list of a folder's files."""
-
-
-class DatasetCheck(msgspec.Struct):
-    model_id: Annotated[str, Meta(max_length=4096)] | None = None
 
 
 def dataset_json(parts: Parts, row: DatasetRow, newest: DatasetVersionRow) -> dict[str, Any]:
@@ -146,26 +142,6 @@ async def get_dataset(dataset_id: str, parts: Parts) -> Response:
     async with parts.store.session() as session:
         every = await versions(session, row.dataset_id)
     return json_answer({**dataset_json(parts, row, newest), "versions": [version_json(one) for one in every]})
-
-
-@operation(router, "POST", "/{dataset_id}/check", Permission.READ, **described({"dataset": EXAMPLE}, errors=(404, 409)))
-async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: Parts) -> Response:
-    """What is known of a dataset and, with a model, how long its rows are in that model's tokens."""
-    row, newest = await found_dataset(parts, dataset_id)
-
-    async def work(progress: Progress) -> dict[str, Any]:
-        found: dict[str, Any] = {"dataset": dataset_json(parts, row, newest), "model_id": None, "tokens": None}
-        if body.model_id is not None:
-            async with parts.store.session() as session:
-                model = await find_model(session, body.model_id)
-            async with heard(progress) as on_progress:
-                measured = await parts.dataset_adding.measure(newest, model, on_progress)
-            found |= {"model_id": model.model_id, "tokens": msgspec.to_builtins(measured, str_keys=True)}
-        else:
-            parts.dataset_adding.rows_path(newest)
-        return found
-
-    return await working_answer(request, work, parts.stopping)
 
 
 @operation(router, "DELETE", "/{dataset_id}", Permission.TRAIN, **described(REMOVED_EXAMPLE, errors=(404, 409)))

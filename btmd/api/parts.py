@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from btmd.presets.catalogue import PresetCatalogue
     from btmd.registry.anonymising import Anonymising
     from btmd.registry.content import ContentStore
+    from btmd.registry.dataset_checks import DatasetChecks
     from btmd.registry.datasets import DatasetAdding
+    from btmd.registry.inspector import Inspector
     from btmd.registry.models import ModelAdding
     from btmd.registry.previews import DatasetPreviews
     from btmd.registry.versions import DatasetVersions
@@ -47,6 +49,8 @@ class Parts:
     dataset_versions: "DatasetVersions"
     anonymising: "Anonymising"
     dataset_previews: "DatasetPreviews"
+    dataset_checks: "DatasetChecks"
+    inspector: "Inspector"
     submission: "Submission"
     chats: "Chats"
     presets: "PresetCatalogue"

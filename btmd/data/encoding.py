@@ -4,11 +4,12 @@ Stands on ``tokenizers`` and ``jinja2`` only, so that it is imported in a tenth 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 from tokenizers.decoders import DecodeStream
@@ -18,6 +19,7 @@ from btmd.data.rows import Message, Row, shared_turns
 from btmd.errors import BadTemplate, NotAModel, TemplateMismatch, TokenizerMissing
 
 TemplateKind = Literal["model", "plain"]
+_Made = TypeVar("_Made")
 
 _NAMED_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _PROBE: Final = (Message(role="user", content="Question"), Message(role="assistant", content="Answer"))
@@ -29,6 +31,14 @@ class Encoded:
 
     input_ids: list[int]
     learned: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many tokens a row has, and how many of them are learned."""
+
+    tokens: int
+    learned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +119,35 @@ class Encoder:
 
     def encode_many(self, rows: Sequence[Row]) -> list[Encoded | TemplateMismatch]:
         """Tokenise rows as `encode` does, on all cores; a row the template refuses gives the refusal in its place."""
-        rendered: list[_Rendered | TemplateMismatch] = []
-        for row in rows:
-            try:
-                rendered.append(self._rendered(row))
-            except TemplateMismatch as error:
-                rendered.append(error)
-        return self._tokenised(rendered)
+        return self._tokenised(self._all_rendered(rows))
+
+    def count_many(self, rows: Sequence[Row]) -> list[Counted | TemplateMismatch]:
+        """How long the rows would be, encoded as `encode_many` does; of a pair, the chosen conversation."""
+        return self._counted(self._all_rendered(rows))
+
+    def count_pairs(self, rows: Sequence[Row]) -> list[tuple[Counted, Counted] | TemplateMismatch]:
+        """How long both sides of each row would be, encoded as `encode_pairs` does."""
+        return _in_pairs(self._counted(self._pairs_rendered(rows)))
 
     def encode_pairs(self, rows: Sequence[Row]) -> list[EncodedPair | TemplateMismatch]:
         """Tokenise rows with a chosen and a rejected side; of each, the answers behind their common turns are learned.
 
         A row that the template refuses on either side gives the refusal in its place.
         """
+        pairs = _in_pairs(self._tokenised(self._pairs_rendered(rows)))
+        return [pair if isinstance(pair, TemplateMismatch) else EncodedPair(*pair) for pair in pairs]
+
+    def _all_rendered(self, rows: Sequence[Row]) -> "list[_Rendered | TemplateMismatch]":
+        rendered: list[_Rendered | TemplateMismatch] = []
+        for row in rows:
+            try:
+                rendered.append(self._rendered(row))
+            except TemplateMismatch as error:
+                rendered.append(error)
+        return rendered
+
+    def _pairs_rendered(self, rows: Sequence[Row]) -> "list[_Rendered | TemplateMismatch]":
+        """The chosen side and the rejected side of each row, one behind the other."""
         rendered: list[_Rendered | TemplateMismatch] = []
         for row in rows:
             chosen, rejected = row["messages"], row["rejected"]
@@ -131,31 +157,43 @@ class Encoder:
                     rendered.append(self._rendered_turns(side, shared))
                 except TemplateMismatch as error:
                     rendered.append(error)
-        encoded = iter(self._tokenised(rendered))
-        pairs: list[EncodedPair | TemplateMismatch] = []
-        for better, worse in zip(encoded, encoded, strict=True):
-            if isinstance(better, TemplateMismatch):
-                pairs.append(better)
-            else:
-                pairs.append(worse if isinstance(worse, TemplateMismatch) else EncodedPair(better, worse))
-        return pairs
+        return rendered
 
     def _tokenised(self, rendered: Sequence["_Rendered | TemplateMismatch"]) -> list[Encoded | TemplateMismatch]:
+        return self._each(
+            rendered,
+            text=lambda encoding: self._ended_text(encoding.ids),
+            chat=lambda spans, encoding: Encoded(encoding.ids, _tokens_in(spans, encoding)),
+        )
+
+    def _counted(self, rendered: Sequence["_Rendered | TemplateMismatch"]) -> list[Counted | TemplateMismatch]:
+        return self._each(
+            rendered,
+            text=lambda encoding: self._counted_text(encoding.ids),
+            chat=lambda spans, encoding: Counted(len(encoding), _count_in(spans, encoding)),
+        )
+
+    def _each(
+        self,
+        rendered: Sequence["_Rendered | TemplateMismatch"],
+        *,
+        text: Callable[[Encoding], _Made],
+        chat: Callable[[Sequence[tuple[int, int]], Encoding], _Made],
+    ) -> list[_Made | TemplateMismatch]:
         chats = [one.text for one in rendered if isinstance(one, _Rendered) and one.spans is not None]
         texts = [one.text for one in rendered if isinstance(one, _Rendered) and one.spans is None]
         # A chat template writes the marks a text begins with itself; for a plain text the tokenizer adds them.
         chat_encodings = iter(self._tokenizer.encode_batch(chats, add_special_tokens=False) if chats else ())
         text_encodings = iter(self._tokenizer.encode_batch(texts, add_special_tokens=True) if texts else ())
-        encoded: list[Encoded | TemplateMismatch] = []
+        made: list[_Made | TemplateMismatch] = []
         for one in rendered:
             if isinstance(one, TemplateMismatch):
-                encoded.append(one)
+                made.append(one)
             elif one.spans is None:
-                encoded.append(self._ended_text(next(text_encodings).ids))
+                made.append(text(next(text_encodings)))
             else:
-                encoding = next(chat_encodings)
-                encoded.append(Encoded(encoding.ids, _tokens_in(one.spans, encoding)))
-        return encoded
+                made.append(chat(one.spans, next(chat_encodings)))
+        return made
 
     def mask_problem(self) -> str:
         """Why nothing could be learned of a plain question and answer; empty when its answer can."""
@@ -215,6 +253,10 @@ class Encoder:
         if not ids or ids[-1] != self._end_of_text_id:
             ids = [*ids, self._end_of_text_id]
         return Encoded(ids, [False] + [True] * (len(ids) - 1))
+
+    def _counted_text(self, ids: list[int]) -> Counted:
+        tokens = len(ids) + (not ids or ids[-1] != self._end_of_text_id)
+        return Counted(tokens, tokens - 1)
 
     def _answer_spans(self, messages: Sequence[Message], text: str, learned_from: int) -> list[tuple[int, int]]:
         """Where the answers stand in the rendered text, as character ranges.
@@ -295,6 +337,27 @@ def _tokens_in(spans: Sequence[tuple[int, int]], encoding: Encoding) -> list[boo
             start, end = following
         learned[position] = position > 0 and start <= first < after
     return learned
+
+
+def _count_in(spans: Sequence[tuple[int, int]], encoding: Encoding) -> int:
+    """How many tokens `_tokens_in` would mark. Where tokens begin never decreases."""
+    offsets = encoding.offsets
+    count = 0
+    for start, end in spans:
+        from_token, to_token = bisect_left(offsets, (start,)), bisect_left(offsets, (end,))
+        count += len([first for first, after in offsets[max(1, from_token) : to_token] if first < after])
+    return count
+
+
+def _in_pairs(sides: Sequence[_Made | TemplateMismatch]) -> list[tuple[_Made, _Made] | TemplateMismatch]:
+    """Sides two by two; a refusal of either stands for both."""
+    pairs: list[tuple[_Made, _Made] | TemplateMismatch] = []
+    for better, worse in zip(sides[::2], sides[1::2], strict=True):
+        if isinstance(better, TemplateMismatch):
+            pairs.append(better)
+        else:
+            pairs.append(worse if isinstance(worse, TemplateMismatch) else (better, worse))
+    return pairs
 
 
 def _load_tokenizer(path: Path, config: Mapping[str, Any]) -> Tokenizer:

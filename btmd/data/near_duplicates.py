@@ -2,8 +2,9 @@
 
 Two rows are near-duplicates when their numbers and their system message are the same, and the Jaccard index of the
 shingles of their words (`btmd.data.shingles`), prompt and answer taken by themselves, is at least 0.5 in each and 0.7
-in the mean. So case, punctuation, the order of sentences and a few words make no difference; another number, another
-answer to the same question, or another question about the same passage does.
+in the mean, in which each counts by its words; rows of fewer than forty words, in which one word makes the difference,
+need 0.85. So case, punctuation, the order of sentences and a few words make none; another number, another answer to the
+same question, or another question about the same passage does.
 
 Candidates are rows whose signatures agree in a band of five values (locality-sensitive hashing: at an index of 0.7
 all but one in a hundred pairs are found); each is checked by the whole of both signatures. Signatures and bands lie
@@ -24,7 +25,9 @@ from btmd.data.rows import Row, content_key
 from btmd.data.shingles import SIGNATURE, SLOTS, parts_of, signatures
 
 LEAST_MEAN: Final = 0.7
+LEAST_MEAN_OF_SHORT: Final = 0.85
 LEAST_EACH: Final = 0.5
+_SHORT_WORDS: Final = 40
 _BANDS: Final = 25
 _RECORD: Final = np.dtype([("row", "<i8"), ("content", "<u8"), *SIGNATURE.descr])
 _KEY: Final = np.dtype("<u8")
@@ -65,7 +68,8 @@ class SignatureFile:
         records["row"] = numbers
         records["content"] = [int.from_bytes(content_key(row)[:8], "little") for row in rows]
         found = signatures(rows)
-        records["fixed"], records["slots"] = found["fixed"], found["slots"]
+        for name in SIGNATURE.names or ():
+            records[name] = found[name]
         self.file.write(records.tobytes())
         self.file.flush()
 
@@ -107,11 +111,16 @@ def groups_of(files: Sequence[SignatureFile], folder: Path | None, progress: Pro
     signed = _Signed(files)
     labels = _Labels(signed.total)
     content = signed.column("content")
-    labels.join(*_equal(content, np.arange(signed.total)))
+    # Who is compared with whom goes by what rows say and not by where they stand.
+    by_content = np.argsort(content, kind="stable")
+    labels.join(*_equal(content[by_content], by_content))
+    rank = np.empty(signed.total, np.int32)
+    rank[by_content] = np.arange(signed.total, dtype=np.int32)
     with _band_files(folder, signed) as bands:
         for number, band in enumerate(bands):
             for keys, places in _portions(band, signed.total):
-                _join_alike(keys, places, signed, labels)
+                order = np.argsort(rank[places])
+                _join_alike(keys[order], places[order], signed, labels)
             progress((number + 1) / _BANDS)
     return _by_row_number(signed.column("row").astype(np.int64), labels.of, content)
 
@@ -135,16 +144,16 @@ class _Signed:
         """One value of every record."""
         return np.concatenate([np.zeros(0, np.uint64), *(block[name].astype(np.uint64) for block in self.blocks())])
 
-    def slots(self, places: NDArray[np.int64]) -> NDArray[np.uint16]:
-        """The signatures at some places."""
-        found = np.empty((len(places), 2 * SLOTS), np.uint16)
+    def at(self, places: NDArray[np.int64]) -> NDArray[np.void]:
+        """The records at some places."""
+        found = np.empty(len(places), _RECORD)
         of_file = np.searchsorted(self._starts, places, side="right") - 1
         for number, file in enumerate(self._files):
             chosen = np.flatnonzero(of_file == number)
             if len(chosen):
                 # Mapped anew each time: what was looked at does not stay in memory.
                 mapped = np.memmap(file, _RECORD, mode="r")
-                found[chosen] = mapped["slots"][places[chosen] - self._starts[number]]
+                found[chosen] = mapped[places[chosen] - self._starts[number]]
         return found
 
 
@@ -245,9 +254,13 @@ def _are_alike(first: NDArray[np.int64], other: NDArray[np.int64], signed: _Sign
     alike = np.zeros(len(first), bool)
     for start in range(0, len(first), _FEW_PAIRS):
         some = slice(start, start + _FEW_PAIRS)
-        agree = signed.slots(first[some]) == signed.slots(other[some])
-        prompt, answer = agree[:, :SLOTS].mean(axis=1), agree[:, SLOTS:].mean(axis=1)
-        alike[some] = ((prompt + answer) / 2 >= LEAST_MEAN) & (np.minimum(prompt, answer) >= LEAST_EACH)
+        one, two = signed.at(first[some]), signed.at(other[some])
+        agree = (one["slots"] == two["slots"]).reshape(-1, 2, SLOTS).mean(axis=2)
+        words = np.maximum(one["words"].astype(np.int64) + two["words"], 1)
+        mean = (agree * words).sum(axis=1) / words.sum(axis=1)
+        # The words of a plain text are counted in both parts.
+        least = np.where(words.sum(axis=1) < 2 * _SHORT_WORDS, LEAST_MEAN_OF_SHORT, LEAST_MEAN)
+        alike[some] = (mean >= least) & (agree.min(axis=1) >= LEAST_EACH)
     return alike
 
 

@@ -24,8 +24,9 @@ _PIECE_CHARS: Final = 1 << 18
 _BLOCK_BYTES: Final = 1 << 19
 _BLOCK_WORDS: Final = 1 << 12
 
-SIGNATURE: Final = np.dtype([("fixed", "<u8"), ("slots", "<u2", (2 * SLOTS,))])
-"""``fixed``: a digest of the numbers and of the system message; 0: the row has no word at all."""
+SIGNATURE: Final = np.dtype([("fixed", "<u8"), ("words", "<u2", (2,)), ("slots", "<u2", (2 * SLOTS,))])
+"""``fixed``: a digest of the numbers and of the system message; 0: the row has no word at all. ``words``: of the prompt
+and of the answer; 65,535 for all that have more."""
 
 _PROMPT, _ANSWER, _TEXT, _SYSTEM = range(4)
 _PARTS: Final = {"system": _SYSTEM, "assistant": _ANSWER}
@@ -80,13 +81,14 @@ def signatures(rows: Sequence[Row]) -> NDArray[np.void]:
     """A record of `SIGNATURE` for each row."""
     found = np.zeros(len(rows), SIGNATURE)
     least = np.full((len(rows), 2 * SLOTS), np.iinfo(np.uint32).max, np.uint32)
-    words = np.zeros(len(rows), np.int64)
+    words = np.zeros((len(rows), 2), np.int64)
     fixed = np.zeros(len(rows), np.uint64)
     for block in _blocks(rows):
         _take(block, least, words, fixed)
     found["slots"] = least >> np.uint32(16)
     # Rows without words are like none, not like each other.
-    found["fixed"] = np.where(words > 0, np.maximum(fixed, np.uint64(1)), np.uint64(0))
+    found["words"] = np.minimum(words, np.iinfo(np.uint16).max)
+    found["fixed"] = np.where(words.any(axis=1), np.maximum(fixed, np.uint64(1)), np.uint64(0))
     return found
 
 
@@ -137,13 +139,13 @@ def _take(block: list[_Piece], least: NDArray[np.uint32], words: NDArray[np.int6
     following = np.append(hashes[1:], np.uint64(0))
     following[np.append(pieces[1:] != pieces[:-1], True)] = 0
     shingles = _mixed(hashes * np.uint64(3) + following)
-    words += np.bincount(rows, minlength=len(words))
     # Sums, so that sentences in another order are the same.
     np.add.at(fixed, rows[numeric], _mixed(hashes[numeric] ^ np.uint64(_BASE)))
     system = parts == _SYSTEM
     np.add.at(fixed, rows[system], shingles[system])
     for half, part in enumerate((_PROMPT, _ANSWER)):
         of_part = (parts == part) | (parts == _TEXT)
+        words[:, half] += np.bincount(rows[of_part], minlength=len(words))
         slots = slice(half * SLOTS, (half + 1) * SLOTS)
         _lower(least[:, slots], rows[of_part], shingles[of_part], _FACTORS[half])
 

@@ -16,9 +16,11 @@ from btmd.child.answering import Progress, answer_one
 from btmd.domain.units import GIB
 from btmd.hardware.memory import read_memory
 from btmd.inspection.requests import (
+    AnswersRequest,
     AnonymiseRequest,
     AnonymisingPreviewRequest,
     ArrangementRequest,
+    CleanRequest,
     ConvertGgufRequest,
     ConvertPickledRequest,
     DatasetRequest,
@@ -28,6 +30,7 @@ from btmd.inspection.requests import (
     ModelRequest,
     PersonalDataRequest,
     PreviewRequest,
+    QualityRequest,
     SurveyRequest,
     TokensRequest,
     decode_request,
@@ -69,6 +72,11 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
     request = decode_request(line)
     # Each kind imports what it needs and no more: numpy, transformers and the like cost seconds.
     match request:
+        case AnswersRequest():
+            from btmd.data.answers_file import open_sealed
+            from btmd.inspection.shown import AnswersText
+
+            return AnswersText(open_sealed(Path(request.answers).read_bytes(), Path(request.keys)).decode())
         case DatasetRequest():
             from btmd.inspection.dataset import inspect_dataset
             from btmd.inspection.reading import folder_contents
@@ -128,6 +136,14 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
             return preview_anonymising(
                 Path(request.rows), request.rows_total, request.replacing, request.examples, progress
             )
+        case QualityRequest():
+            from btmd.inspection.quality import examine
+
+            return examine(Path(request.rows), Path(request.groups), rows_total=request.rows_total, progress=progress)
+        case CleanRequest():
+            from btmd.inspection.cleaning import clean
+
+            return clean(request, progress)
         case ModelRequest():
             from btmd.inspection.model import inspect_model
 

@@ -23,6 +23,7 @@ from btmd.data.sequences import (
     micro_batches,
     rows_of_step,
 )
+from btmd.data.split import SPLIT_RULE
 from btmd.inspection.facts import ArrangementFacts, ComputedTogether, PlacedSequence
 from btmd.inspection.requests import TrainingShape
 
@@ -39,7 +40,7 @@ def arrange(
 ) -> ArrangementFacts:
     """Tokenise every row and arrange all as the trainer does. Raises DatasetRefused and what Encoder.load raises."""
     encoder = Encoder.load(model_folder)
-    collected = Collector(shape.max_length, keep_tokens=False)
+    collected = Collector(shape.max_length, keep_tokens=False, split_rule=SPLIT_RULE, folder=rows_path.parent)
     lines: list[int] = []
     left_out: dict[Use, list[int]] = {}
     rows = read_rows(rows_path)

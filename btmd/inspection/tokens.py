@@ -1,21 +1,22 @@
 """Measures normalised rows in a model's tokens: how long they are, what would be learned, what would be left out."""
 
+import heapq
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from btmd.data.encoding import Encoded, EncodedPair, Encoder
+from btmd.data.encoding import Counted, Encoder
 from btmd.data.row_chunks import RowsFile
-from btmd.data.rows import Row, read_rows
+from btmd.data.rows import Row
 from btmd.errors import NothingToLearn, TemplateMismatch
 from btmd.inspection.facts import LengthCount, TokenFacts
+from btmd.inspection.workers import Done, in_workers, portions, workers_for
 
 _LISTED: Final = 100
 _CANDIDATE_LENGTHS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
-_BATCH_ROWS: Final = 1000
-_BATCH_CHARS: Final = 1024 * 1024
 
 Progress = Callable[[float, str], None]
 
@@ -34,23 +35,42 @@ class _Tally:
     refused_lines: list[int] = field(default_factory=list)
     refused_reason: str | None = None
 
-    def take(self, row: Row, encoded: Encoded | EncodedPair | TemplateMismatch) -> None:
+    longest: list[tuple[int, int]] = field(default_factory=list)
+    """Tokens and minus the line of the longest rows: a heap."""
+
+    def take(self, row: Row, counted: Counted | tuple[Counted, Counted] | TemplateMismatch) -> None:
         self.rows += 1
-        if isinstance(encoded, TemplateMismatch):
+        if isinstance(counted, TemplateMismatch):
             self.refused += 1
-            self.refused_reason = self.refused_reason or encoded.detail
+            self.refused_reason = self.refused_reason or counted.detail
             if len(self.refused_lines) < _LISTED:
                 self.refused_lines.append(row["line"])
             return
-        sides = [encoded] if isinstance(encoded, Encoded) else [encoded.chosen, encoded.rejected]
-        self.lengths[max(len(side.input_ids) for side in sides)] += 1
-        self.tokens += sum(len(side.input_ids) for side in sides)
-        learned = sum(sum(side.learned) for side in sides)
+        sides = (counted,) if isinstance(counted, Counted) else counted
+        length = max(side.tokens for side in sides)
+        self.lengths[length] += 1
+        push = heapq.heappush if len(self.longest) < _LISTED else heapq.heappushpop
+        push(self.longest, (length, -row["line"]))
+        self.tokens += sum(side.tokens for side in sides)
+        learned = sum(side.learned for side in sides)
         self.learned += learned
         if learned == 0:
             self.nothing_learned += 1
             if len(self.nothing_lines) < _LISTED:
                 self.nothing_lines.append(row["line"])
+
+    def merge(self, other: "_Tally") -> None:
+        """Put what another worker counted in."""
+        self.rows += other.rows
+        self.tokens += other.tokens
+        self.learned += other.learned
+        self.lengths += other.lengths
+        self.nothing_learned += other.nothing_learned
+        self.nothing_lines = sorted(self.nothing_lines + other.nothing_lines)[:_LISTED]
+        self.refused += other.refused
+        self.refused_lines = sorted(self.refused_lines + other.refused_lines)[:_LISTED]
+        self.refused_reason = self.refused_reason or other.refused_reason
+        self.longest = heapq.nlargest(_LISTED, self.longest + other.longest)
 
 
 def measure(rows_path: Path, model_folder: Path, *, max_length: int | None, progress: Progress) -> TokenFacts:
@@ -58,33 +78,34 @@ def measure(rows_path: Path, model_folder: Path, *, max_length: int | None, prog
 
     Raises NothingToLearn when no row has a token to learn, and what Encoder.load raises.
     """
+    # Each worker tokenises by itself: the library's own threads would only be in each other's way.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     encoder = Encoder.load(model_folder)
-    total = _Tally()
+    workers = workers_for(rows_path)
     expected = _estimate_rows(rows_path)
-    for batch in _batches(rows_path):
-        pairs = all("rejected" in row for row in batch)
-        encoded = encoder.encode_pairs(batch) if pairs else encoder.encode_many(batch)
-        for row, one in zip(batch, encoded, strict=True):
-            total.take(row, one)
-        progress(min(1.0, total.rows / expected), f"{total.rows:,} rows measured")
+    done = 0
+
+    def on_done(rows: int) -> None:
+        nonlocal done
+        done += rows
+        progress(min(1.0, done / expected), f"{done:,} rows measured")
+
+    def count(worker: int, on_rows: Done) -> _Tally:
+        found = _Tally()
+        for _, batch in portions(rows_path, worker, workers):
+            pairs = all("rejected" in row for row in batch)
+            counted = encoder.count_pairs(batch) if pairs else encoder.count_many(batch)
+            for row, one in zip(batch, counted, strict=True):
+                found.take(row, one)
+            on_rows(len(batch))
+        return found
+
+    total, *others = in_workers(count, workers, on_done)
+    for other in others:
+        total.merge(other)
     if total.learned == 0:
         raise _nothing_to_learn(total)
     return _facts(total, encoder, max_length)
-
-
-def _batches(rows_path: Path) -> Iterator[list[Row]]:
-    """Rows in portions that are small in memory too: a token's place takes a hundred times its letters' room."""
-    batch: list[Row] = []
-    chars = 0
-    for row in read_rows(rows_path):
-        batch.append(row)
-        turns = (*row.get("messages", ()), *row.get("rejected", ()))
-        chars += len(row.get("text", "")) + sum(len(message["content"]) for message in turns)
-        if len(batch) >= _BATCH_ROWS or chars >= _BATCH_CHARS:
-            yield batch
-            batch, chars = [], 0
-    if batch:
-        yield batch
 
 
 def _estimate_rows(rows_path: Path) -> float:
@@ -139,6 +160,7 @@ def _facts(total: _Tally, encoder: Encoder, max_length: int | None) -> TokenFact
             LengthCount(candidate, sum(count for length, count in lengths if length > candidate))
             for candidate in candidates
         ),
+        longest_rows=tuple((length, -line) for length, line in sorted(total.longest, reverse=True)),
         template=encoder.template_kind,
         warnings=_warnings(total, encoder, max_length),
     )

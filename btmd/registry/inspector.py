@@ -21,11 +21,14 @@ from btmd.inspection.facts import (
     PickleConversionFacts,
     TokenFacts,
 )
+from btmd.inspection.quality_facts import CleanFacts, QualityFacts
 from btmd.inspection.requests import (
+    AnswersRequest,
     AnonymiseRequest,
     AnonymisingPreviewRequest,
     AnyRequest,
     ArrangementRequest,
+    CleanRequest,
     ConvertGgufRequest,
     ConvertPickledRequest,
     DatasetRequest,
@@ -35,10 +38,11 @@ from btmd.inspection.requests import (
     ModelRequest,
     PersonalDataRequest,
     PreviewRequest,
+    QualityRequest,
     TokensRequest,
     aside,
 )
-from btmd.inspection.shown import AnonymisingPreview, Preview
+from btmd.inspection.shown import AnswersText, AnonymisingPreview, Preview
 
 
 class Inspector:
@@ -64,6 +68,10 @@ class Inspector:
     async def mapped_rows(self, request: MappedRowsRequest) -> MappedRows:
         """A few rows as a mapping makes them, for showing only. Raises DatasetRefused, InvalidValue or ChildFailed."""
         return await self._run(request, MappedRows, ignore_progress)
+
+    async def answers(self, request: AnswersRequest) -> AnswersText:
+        """A job's sample answers, to be passed on and not kept. Raises PartMissing, Damaged, Tampered, ChildFailed."""
+        return await self._run(request, AnswersText, ignore_progress)
 
     async def tokens(self, request: TokensRequest, on_progress: OnProgress = ignore_progress) -> TokenFacts:
         """Measure rows with a tokenizer. Raises NothingToLearn, ModelRefused or ChildFailed."""
@@ -94,6 +102,14 @@ class Inspector:
     ) -> AnonymisingPreview:
         """What would be replaced, with its text: to be passed on and not kept. Raises as `anonymise` does."""
         return await self._run(request, AnonymisingPreview, on_progress)
+
+    async def quality(self, request: QualityRequest, on_progress: OnProgress = ignore_progress) -> QualityFacts:
+        """Look for what is wrong with rows. Raises FileMissing, Damaged or ChildFailed."""
+        return await self._run(request, QualityFacts, on_progress)
+
+    async def clean(self, request: CleanRequest, on_progress: OnProgress = ignore_progress) -> CleanFacts:
+        """Write rows without those of some kinds. Raises NothingToLearn, ModelRefused, FileMissing or ChildFailed."""
+        return await self._run(request, CleanFacts, on_progress)
 
     async def model(self, request: ModelRequest, on_progress: OnProgress = ignore_progress) -> ModelFacts:
         """Read a model folder's facts. Raises ModelRefused, FileMissing or ChildFailed."""

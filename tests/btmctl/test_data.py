@@ -258,20 +258,6 @@ def test_broken_rows_are_shown_with_their_lines(btmctl: Btmctl, server: SmallSer
     assert "line 5" in out
 
 
-def test_a_check_shows_lengths_in_the_models_tokens(btmctl: Btmctl, server: SmallServer) -> None:
-    tokens = {
-        "tokens_total": 12_345, "learned_tokens": 2_000, "p50": 20, "p95": 90, "longest": 131, "template": "model",
-        "rows_nothing_learned": 1, "nothing_learned_lines": [7], "rows_refused": 0, "refused_lines": [],
-        "warnings": ["One row is long."],
-    }  # fmt: skip
-    server.answers("GET", "/models/tiny", MODEL)
-    server.answers("POST", "/datasets/rows/check", {"dataset": DATASET, "model_id": "tiny", "tokens": tokens})
-    code, out, _ = btmctl("datasets", "check", "rows", "--model", "tiny")
-    assert code == 0
-    for text in ("12.3 k", "131 tokens", "1 (line 7)", "the model's own", "One row is long."):
-        assert text in out
-
-
 def test_a_file_that_changed_is_not_silently_used(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
     path = rows_file(tmp_path)
     Contents(server, hashlib.sha256(path.read_bytes()).hexdigest())

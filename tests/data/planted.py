@@ -99,7 +99,7 @@ def _add_look_alike(
     planted: Planted, writer: Writer, question: list[str], answer: list[str], passages: list[str]
 ) -> None:
     draw = writer.draw
-    kind = draw.choice(["number", "other answer", "same passage", "same form", "short", "half"])
+    kind = draw.choice(["number", "other answer", "same passage", "same form", "short", "half", "label"])
     if kind == "number":
         numbered = [*question, f"They counted {draw.randint(1000, 9999)} in all."]
         planted.add(" ".join(numbered), " ".join(answer))
@@ -110,6 +110,9 @@ def _add_look_alike(
     elif kind == "same passage":
         asked = " ".join(writer.word() for _ in range(8))
         planted.add(f"{draw.choice(passages)} {asked}?", " ".join(writer.sentences(2, 4)))
+    elif kind == "label":
+        asked = f"What is the mood of somebody who writes in a letter to us: {writer.name()} {writer.name()}?"
+        planted.add(asked, draw.choice(["positive", "negative"]))
     elif kind == "half":
         cut = [*question[: len(question) // 2], *writer.sentences(2, 3)]
         planted.add(" ".join(cut), " ".join([*answer[: len(answer) // 2], *writer.sentences(2, 4)]))

@@ -91,3 +91,13 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(msgspec.json.encode(pair(1, "Because.")) + b"\n")
     with pytest.raises(TokenizerMissing):
         measure(tmp_path / "rows.jsonl", tmp_path, max_length=None, progress=lambda _share, _text: None)
+
+
+def test_several_workers_count_what_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [pair(number, "word " * (number % 150) + "." * (number % 7)) for number in range(1, 301)]
+    alone = measured(tmp_path, rows)
+    assert alone.longest_rows[0] == (alone.longest, alone.longest_rows[0][1])
+    assert len(alone.longest_rows) == 100
+    monkeypatch.setattr("btmd.inspection.workers.PORTION_ROWS", 11)
+    monkeypatch.setattr("btmd.inspection.tokens.workers_for", lambda path: 3)
+    assert measured(tmp_path, rows) == alone

@@ -1,0 +1,115 @@
+"""What is good and bad in a dataset, and the version without what is bad."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.answers import Progress, described, json_answer, working_answer
+from btmd.api.datasets import EXAMPLE, dataset_json, found_dataset
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.api.work import heard
+from btmd.domain.event import Actor
+from btmd.naming import find_model
+from btmd.projections.model import ModelRow
+
+router = Router(prefix="/datasets", tags=("datasets",))
+
+FINDING = {
+    "kind": "duplicates",
+    "severity": "serious",
+    "count": 21,
+    "lines": [14, 15],
+    "text": "21 rows (11.7 %) repeat an earlier row exactly.",
+    "command": "btmctl datasets clean faq --drop duplicates",
+    "gain": 20.1,
+}
+CHECK_EXAMPLE = {"score": 79.9, "findings": [FINDING], "dataset": EXAMPLE}
+CLEAN_EXAMPLE = {"cleaned": True, "changes": {"rows_before": 180, "rows": 159}, "dataset": EXAMPLE}
+
+
+class DatasetCheck(msgspec.Struct):
+    """With a model, rows are counted in its tokens; those of more than ``max_length`` are told."""
+
+    model_id: Annotated[str, Meta(max_length=4096)] | None = None
+    max_length: Annotated[int, Meta(ge=8, le=2**31)] | None = None
+
+
+class DatasetCleaning(msgspec.Struct):
+    """Kinds of rows to leave out, as findings call them."""
+
+    drop: Annotated[list[str], Meta(min_length=1, max_length=100)]
+    model_id: Annotated[str, Meta(max_length=4096)] | None = None
+    max_length: Annotated[int, Meta(ge=8, le=2**31)] | None = None
+
+
+@operation(router, "POST", "/{dataset_id}/check", Permission.READ, **described(CHECK_EXAMPLE, errors=(404, 409)))
+async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: Parts) -> Response:
+    """What is good and bad in a dataset: findings with rows to look at, one score with its parts, and what helps."""
+    row, newest = await found_dataset(parts, dataset_id)
+    model = await _model(parts, body.model_id)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            checked = await parts.dataset_checks.check(row, newest, model, body.max_length, on_progress)
+        return {
+            **msgspec.to_builtins(checked.report),
+            "dataset": dataset_json(parts, row, newest),
+            "model_id": None if model is None else model.model_id,
+            "max_length": checked.max_length or None,
+            "tokens": None if checked.tokens is None else msgspec.to_builtins(checked.tokens, str_keys=True),
+            "languages": checked.quality.languages,
+            "similar_groups": checked.quality.similar_groups,
+        }
+
+    return await working_answer(request, work, parts.stopping)
+
+
+@operation(router, "POST", "/{dataset_id}/clean", Permission.TRAIN, **described(CLEAN_EXAMPLE, errors=(400, 404, 409)))
+async def clean_dataset(
+    dataset_id: str, body: DatasetCleaning, request: Request, parts: Parts, actor: Actor
+) -> Response:
+    """A version without the rows of some kinds, and what was left out; `cleaned` is false where there are none."""
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        kept = msgspec.json.decode(earlier.body)
+        dataset = dataset_json(parts, *await found_dataset(parts, kept["dataset_id"]))
+        return json_answer({"cleaned": True, "changes": kept["changes"], "dataset": dataset})
+    row, newest = await found_dataset(parts, dataset_id)
+    model = await _model(parts, body.model_id)
+
+    async def work(progress: Progress) -> dict[str, Any]:
+        async with heard(progress) as on_progress:
+            handled, changes = await parts.dataset_checks.clean(
+                row,
+                newest,
+                body.drop,
+                model=model,
+                max_length=body.max_length,
+                actor=actor,
+                on_progress=on_progress,
+                idempotency=key,
+                respond=lambda state, recorded: stored_answer(
+                    {"dataset_id": row.dataset_id, "changes": dict(recorded[-1].data["changes"])}
+                ),
+            )
+        return {
+            "cleaned": bool(handled.events),
+            "changes": changes,
+            "dataset": dataset_json(parts, *await found_dataset(parts, row.dataset_id)),
+        }
+
+    return await working_answer(request, work, parts.stopping)
+
+
+async def _model(parts: Parts, model_id: str | None) -> ModelRow | None:
+    if model_id is None:
+        return None
+    async with parts.store.session() as session:
+        return await find_model(session, model_id)
