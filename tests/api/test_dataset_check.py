@@ -18,7 +18,12 @@ def source(*, marked: str = "") -> bytes:
         (f"What is it that they call the {word} of the harbour?", f"They call it {word * 2}{marked}, as all there do.")
         for word in ("mast", "keel", "rope", "sail", "hull", "deck", "helm", "bow", "stern", "anchor", "buoy", "oar")
     ]
-    pairs += [(LONG + ASKED, LONG + "."), (LONG.upper() + ASKED, LONG + "!"), pairs[0], ("Where is it now, and who has it?", "N/A")]
+    pairs += [
+        (LONG + ASKED, LONG + "."),
+        (LONG.upper() + ASKED, LONG + "!"),
+        pairs[0],
+        ("Where is it now, and who has it?", "N/A"),
+    ]
     rows = [json.dumps({"question": question, "answer": answer}) for question, answer in pairs]
     return "\n".join([*rows, "{broken", ""]).encode()
 
