@@ -12,6 +12,7 @@ from btmd.errors import DatasetBinary, DatasetEmpty, DatasetEncoding
 _CHUNK_BYTES: Final = 1 << 20
 _SAMPLE_BYTES: Final = 1 << 18
 _TEXT_CONTROLS: Final = frozenset(b"\t\n\r\f\v\x1b\b")
+_WESTERN_MARKS: Final = frozenset("äöüßÄÖÜéèêëàâçîïôùûœÉÈÀÇñÑáíóúãõåøæÅØÆìò‘’“”„–—…«»€°§¿¡\xa0")
 _WESTERN: Final = frozenset({"cp1252", "latin_1", "iso8859_15", "cp1250", "iso8859_2", "cp1254", "iso8859_9", "cp1257"})
 
 
@@ -138,7 +139,10 @@ def _guess(path: Path) -> str:
     """``windows-1252`` if the file is that; anything else is refused by its likely name, since a guess may be wrong."""
     from charset_normalizer import from_bytes
 
-    best = from_bytes(_telling_lines(path)).best()
+    telling = _telling_lines(path)
+    if _is_plainly_western(telling) and _is_western(path):
+        return "windows-1252"
+    best = from_bytes(telling).best()
     name = best.encoding if best is not None else None
     if name in _WESTERN and _is_western(path):
         return "windows-1252"
@@ -152,6 +156,21 @@ def _guess(path: Path) -> str:
         f"The file is not UTF-8; its characters look like {shown}.",
         hint=f"Convert it: iconv -f {shown.upper()} -t UTF-8 FILE > NEW",
     )
+
+
+def _is_plainly_western(lines: bytes) -> bool:
+    """Whether letters beyond ASCII are those of western languages, and each stands alone among plain letters.
+
+    In other scripts whole words are beyond ASCII. A guess by frequencies needs more text than a small table has.
+    """
+    try:
+        text = lines.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    beyond = [at for at, mark in enumerate(text) if mark > "\x7f"]
+    common = sum(text[at] in _WESTERN_MARKS for at in beyond)
+    alone = sum(text[at - 1 : at].isascii() and text[at + 1 : at + 2].isascii() for at in beyond)
+    return common >= 0.98 * len(beyond) and alone >= 0.9 * len(beyond)
 
 
 def _telling_lines(path: Path) -> bytes:

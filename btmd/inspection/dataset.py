@@ -162,6 +162,7 @@ class _Intake:
             rows_size_bytes=self._out.size_bytes,
             kind=reading.kind,
             byte_order_mark=reading.byte_order_mark,
+            columns_as=reading.columns_as,
             unit=reading.unit,
             files=tuple(reading.parts),
             skipped=tuple(reading.skipped[:_MOST_SKIPPED]),

@@ -56,7 +56,7 @@ def detect_layout(records: Records, columns: Sequence[str], *, roles: Roles | No
     split = _split(named, records)
     _refuse_rated(named, records)
     found = (
-        _compared(named, split)
+        _compared(named, records, split)
         or _tree(named, split, roles)
         or _list_of_turns(named, records, split, roles)
         or _one_message_a_record(named, records, split, roles)
@@ -93,7 +93,7 @@ def _refuse_rated(named: Names, records: Records) -> None:
         )
 
 
-def _compared(named: Names, split: str | None) -> Layout | None:
+def _compared(named: Names, records: Records, split: str | None) -> Layout | None:
     pairs: list[tuple[str, str, str | None, str]]
     pairs = [(better, worse, None, "") for better, worse in known.COMPARED]
     pairs += [
@@ -107,7 +107,7 @@ def _compared(named: Names, split: str | None) -> Layout | None:
             continue
         return Layout(
             "preference",
-            prompt=named.first(known.ASKED),
+            prompt=named.first(known.ASKED) or _asked_in_turns(named, records, but=(chosen, rejected)),
             system=named.first(known.SYSTEM),
             chosen=chosen,
             rejected=rejected,
@@ -115,6 +115,16 @@ def _compared(named: Names, split: str | None) -> Layout | None:
             first_wins=first_wins,
             split=split,
         )
+    return None
+
+
+def _asked_in_turns(named: Names, records: Records, *, but: Sequence[str]) -> str | None:
+    """A column with the turns before the two answers."""
+    for column in named.every(known.CONVERSATION, but=but):
+        lists = [value for record in records if isinstance(value := record.get(column), list) and value]
+        last = [role_of(role_field(value[-1]), {}) for value in lists if isinstance(value[-1], dict)]
+        if last and "assistant" not in last:
+            return column
     return None
 
 
@@ -266,7 +276,7 @@ def _holds_lists(column: str | None, records: Records) -> bool:
 
 def _asked(named: Names, records: Records) -> tuple[str | None, str]:
     instruction, prompt = named.first(known.INSTRUCTION), named.first(known.PROMPT)
-    questions = _strong(named.every(known.QUESTION))
+    questions = _filled(_strong(named.every(known.QUESTION)), records)
     first = instruction or prompt
     if first is not None:
         others = [column for column in questions if plain(column) not in _WEAK]
@@ -279,7 +289,7 @@ def _asked(named: Names, records: Records) -> tuple[str | None, str]:
 
 
 def _answered(named: Names, records: Records, *, but: Sequence[str | None]) -> str | None:
-    answers = _strong(named.every(known.ANSWER, but=but))
+    answers = _filled(_strong(named.every(known.ANSWER, but=but)), records)
     for learned, result in _TOGETHER:
         if {learned, result} == {plain(column) for column in answers}:
             return named.get(learned)
@@ -291,6 +301,13 @@ def _answered(named: Names, records: Records, *, but: Sequence[str | None]) -> s
 def _strong(columns: Sequence[str]) -> list[str]:
     strong = [column for column in columns if plain(column) not in _WEAK]
     return strong or list(columns)[:1]
+
+
+def _filled(columns: list[str], records: Records) -> list[str]:
+    """Without those that hardly any record has, where another one is in most."""
+    counts = {column: sum(record.get(column) is not None for record in records) for column in columns}
+    most = [column for column in columns if counts[column] * 2 > len(records)]
+    return [column for column in columns if column in most or counts[column] * 2 > max(counts.values())] or columns
 
 
 def _several(what: str, columns: Sequence[str], records: Records, named: Names) -> UnknownLayout:
@@ -314,6 +331,9 @@ def _text(named: Names, records: Records, split: str | None) -> Layout | None:
     others = {plain(one) for one in named.columns} - {plain(column)}
     asked = {plain(one) for one in named.every((*known.PROMPT, *known.INSTRUCTION, *known.QUESTION, *known.ANSWER))}
     if asked - _WEAK - {plain(column)} or named.first(known.LABEL) is not None:
+        return None
+    thread = named.first(known.THREAD, but=(column,))
+    if thread is not None and named.first(known.ROLE, but=(column, thread)) is not None:
         return None
     if plain(column) in ("content", "document") and not others <= _METADATA:
         return None

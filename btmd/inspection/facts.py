@@ -84,6 +84,8 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Of the rows: ``conversation``, ``text`` or ``preference``; not told by facts of an earlier release."""
 
     byte_order_mark: bool = False
+    columns_as: dict[str, str] = {}
+    """The columns by what they are for, in the words of a mapping: ``prompt``, ``completion``, ``conversation``, ..."""
     unit: str = "line"
     """What the numbers called lines count in the source: ``line``, ``paragraph``, ``page`` or ``row``."""
     files: tuple[FolderPart, ...] = ()

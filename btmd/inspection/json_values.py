@@ -179,8 +179,9 @@ class _Window:
                         f"The row that begins at line {self.line} is longer than {MAX_RECORD_BYTES >> 20} MiB.",
                         hint="Split it into several rows.",
                     ) from error
+                refusal = (_cut if self._breaks_off(error) else _damaged)(self.line)
                 if not self._more(size):
-                    raise _cut(self.line) from error
+                    raise refusal from error
                 size *= 2
                 continue
             except (RecursionError, ValueError) as error:
@@ -192,6 +193,15 @@ class _Window:
             self.line += self._text.count("\n", self._at, end)
             self._at = end
             return value
+
+    def _breaks_off(self, error: json.JSONDecodeError) -> bool:
+        """Whether more text would have been needed, now that there is none."""
+        rest = self._text[error.pos :].strip()
+        return (
+            not rest
+            or error.msg.startswith(("Unterminated string", "Invalid \\"))
+            or any(word.startswith(rest) for word in ("true", "false", "null", "-"))
+        )
 
     def _is_final(self, error: json.JSONDecodeError) -> bool:
         """Whether the error stands so far from the end of what was read that more text cannot mend it."""

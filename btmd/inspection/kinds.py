@@ -51,6 +51,8 @@ _TEXT_AT_HEART: Final = (b"BM", b"MZ", b"ORC", b"ID3", b"BZh")
 _OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _HTML: Final = (b"<!doctype html", b"<html", b'<?xml version="1.0" encoding="utf-8"?>\n<!doctype html')
 _HTML_ENDINGS: Final = (".html", ".htm", ".xhtml")
+_TABLE_ENDINGS: Final = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 _IN_ZIP: Final = (
     ("xl/workbook.xml", "an Excel workbook; save the sheet as CSV"),
     ("ppt/presentation.xml", "a PowerPoint presentation; save it as PDF"),
@@ -81,15 +83,26 @@ def kind_of(path: Path, name: str) -> Kind:
         return _kind_of_zip(path, Path(name).suffix.lower())
     if head.startswith(_OLE):
         raise _ole(path)
-    _refuse_known(head, size_bytes)
+    _refuse_known(head)
     stripped = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    is_html_by_name = Path(name).suffix.lower() in _HTML_ENDINGS
+    if stripped.startswith(_LFS_POINTER):
+        raise DatasetBinary(
+            "The file is a pointer of Git LFS: it says where the data is, and does not hold it.",
+            hint="git lfs pull fetches the data itself.",
+        )
+    ending = Path(name).suffix.lower()
+    if stripped.startswith(_HTML) and ending in _TABLE_ENDINGS:
+        raise DatasetBinary(
+            "The file is a web page, not a table: a download may have ended at a log-in or an error.",
+            hint="Open it in a browser to see what it says, or name it .html to learn its text.",
+        )
+    is_html_by_name = ending in _HTML_ENDINGS
     if is_html_by_name or (stripped.startswith(_HTML) and Path(name).suffix.lower() not in (".txt", ".md", ".jsonl")):
         return "html"
     return "text"
 
 
-def _refuse_known(head: bytes, size_bytes: int) -> None:
+def _refuse_known(head: bytes) -> None:
     for magic, what in _MAGIC:
         if head.startswith(magic) and (magic not in _TEXT_AT_HEART or any(byte < 9 for byte in head)):
             raise _is(what)

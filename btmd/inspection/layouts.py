@@ -91,6 +91,20 @@ class Layout:
         )
         return tuple(column for column in named if column is not None)
 
+    @property
+    def columns_as(self) -> dict[str, str]:
+        """The columns by what they are for, as a mapping names it."""
+        named = {
+            **{"system": self.system, "prompt": self.prompt, "context": self.context, "completion": self.completion},
+            **{"chosen": self.chosen, "rejected": self.rejected, "text": self.text, "split": self.split},
+        }
+        if self.grouping is not None:
+            named |= {"conversation": self.grouping.conversation, "role": self.grouping.role}
+            named |= {"content": self.grouping.content, "order": self.grouping.order}
+        else:
+            named["conversation"] = self.conversation
+        return {role: column for role, column in named.items() if column is not None}
+
     def row(self, line: int, fields: Mapping[str, Any]) -> Row:
         """Bring one record into the form of a row. Raises Broken or Blank."""
         made: Row = {"line": line}

@@ -67,7 +67,8 @@ ASKED: Final = (*PROMPT, *INSTRUCTION, *QUESTION, "history")
 
 THREAD: Final = (
     *("conversation_id", "conv_id", "conversationid", "conversation", "dialogue_id", "dialog_id", "dialogueid"),
-    *("thread_id", "thread", "threadid", "ticket_id", "ticketid", "ticket", "ticket_no", "ticket_number", "case_id"),
+    *("thread_id", "thread", "threadid", "thread_ts", "ticket_id", "ticketid", "ticket", "ticket_no"),
+    *("ticket_number", "case_id"),
     *("chat_id", "chatid", "session_id", "sessionid", "session", "caseid", "case", "case_number", "channel_id"),
     *("ticketnummer", "ticket_nr", "ticketnr", "vorgang", "vorgangsnummer", "fall", "fallnummer", "gespräch_id"),
     *("issue_id", "request_id", "incident", "incident_id", "interaction_id", "call_id", "room_id"),
@@ -83,7 +84,8 @@ CONTENT: Final = (
     *("comment_body", "plain_body", "nachricht", "inhalt", "nachrichtentext", "texte", "mensaje", "messaggio"),
 )
 ORDER: Final = (
-    *("created_at", "timestamp", "time", "date", "datetime", "sent_at", "created", "createdat", "sent", "date_time"),
+    *("created_at", "timestamp", "ts", "time", "date", "datetime", "sent_at", "created", "createdat", "sent"),
+    *("date_time",),
     *("created_date", "creation_date", "message_time", "posted_at", "turn", "turn_id", "turn_index", "turn_number"),
     *("index", "position", "order", "seq", "sequence", "message_index", "message_number", "step", "utterance_id"),
     *("utterance_idx", "utterance_index", "turn_idx", "msg_index", "message_id", "datum", "zeit", "zeitpunkt"),

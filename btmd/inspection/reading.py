@@ -32,6 +32,7 @@ class Reading:
     kind: str
     columns: tuple[str, ...]
     columns_used: tuple[str, ...]
+    columns_as: dict[str, str]
     unit: str
     sha256: str
     size_bytes: int
@@ -99,6 +100,7 @@ def _reading(opened: OneFile, layout: Layout, records: Iterator[Placed]) -> Read
         kind=layout.kind,
         columns=opened.columns,
         columns_used=layout.columns_used,
+        columns_as={} if opened.is_text else layout.columns_as,
         unit=opened.unit,
         sha256=opened.sha256,
         size_bytes=opened.size_bytes,

@@ -24,6 +24,7 @@ from btmd.inspection.text_blocks import text_blocks
 Format = Literal["jsonl", "json", "csv", "text"]
 
 _SAMPLE_CHARS: Final = 1 << 16
+_LOOKED_AT_LINES: Final = 50
 _SEPARATORS: Final = (",", ";", "\t", "|")
 _SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
@@ -70,7 +71,9 @@ def detect(path: Path, name: str, encoding: str) -> Opened:
     suffix = _SUFFIXES.get(Path(name).suffix.lower())
     begins = sample.lstrip()[:1]
     if suffix == "text":
-        return Opened("text", markdown=Path(name).suffix.lower() in _MARKDOWN)
+        return _table_called_text(sample, name) or Opened("text", markdown=Path(name).suffix.lower() in _MARKDOWN)
+    if begins == "[" and _has_a_list_a_line(sample):
+        return Opened("jsonl")
     if begins == "[" and suffix in (None, "json", "jsonl"):
         return Opened("json")
     if begins == "{":
@@ -83,6 +86,26 @@ def detect(path: Path, name: str, encoding: str) -> Opened:
             hint="Give one JSON object a line, or a list of objects.",
         )
     return _detect_csv(sample, is_named_csv=suffix == "csv")
+
+
+def _table_called_text(sample: str, name: str) -> Opened | None:
+    """Rows that a mail program or a spreadsheet gave the ending of plain text."""
+    if Path(name).suffix.lower() != ".txt":
+        return None
+    lines = [line for line in sample.splitlines()[:_LOOKED_AT_LINES] if line.strip()]
+    whole = lines if len(sample) < _SAMPLE_CHARS or len(lines) < _LOOKED_AT_LINES else lines[:-1]
+    if whole and all(line.lstrip().startswith("{") and _is_json(line) for line in whole):
+        return Opened("jsonl")
+    tabs = {line.count("\t") for line in whole}
+    header = [cell.strip() for cell in whole[0].split("\t")] if whole else []
+    if len(whole) > 2 and len(tabs) == 1 and tabs != {0} and all(header) and len(set(header)) == len(header):
+        return Opened("csv", "\t", tuple(header))
+    return None
+
+
+def _has_a_list_a_line(sample: str) -> bool:
+    first, newline, rest = sample.lstrip().partition("\n")
+    return bool(newline) and rest.lstrip().startswith("[") and _is_json(first)
 
 
 def _has_an_object_a_line(sample: str) -> bool:

@@ -136,8 +136,9 @@ def _together(looked: Sequence[_Column], records: Records, grouped: tuple[str, s
     if thread is None or (not prose and grouped is None):
         return None
     content = grouped[1] if grouped is not None else (named.first(known.CONTENT, but=(thread,)) or prose[0].name)
-    role = grouped[0] if grouped is not None else named.first(known.ROLE, but=(thread, content))
-    if role is None or role == content:
+    roles = [grouped[0]] if grouped is not None else named.every(known.ROLE, but=(thread, content))
+    role = next((column for column in roles if len(_values(column, records)) > 1), None)
+    if role is None:
         return None
     mapping = {"conversation": thread, "role": role, "content": content}
     order = next(
@@ -150,14 +151,16 @@ def _together(looked: Sequence[_Column], records: Records, grouped: tuple[str, s
     )
     if order is not None:
         mapping["order"] = order
-    values = {str(record[role]) for record in records if record.get(role) not in (None, "")}
-    if len(values) < 2:
-        return None
+    values = _values(role, records)
     if any(role_of(value, {}) is None for value in values):
         # Names of people stay where they are: the two sides are told by who begins.
         mapping |= {f"role:{FIRST}": "user", f"role:{OTHERS}": "assistant"}
         return Suggestion(mapping, "one message a row; whoever writes first asks, everybody else answers")
     return Suggestion(mapping, "one message a row")
+
+
+def _values(column: str, records: Records) -> set[str]:
+    return {str(record[column]) for record in records if record.get(column) not in (None, "")}
 
 
 def _repeating(looked: Sequence[_Column], grouped: tuple[str, str] | None) -> str | None:

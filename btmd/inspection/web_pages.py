@@ -38,7 +38,11 @@ def html_lines(path: Path, encoding: str) -> Iterator[Line]:
     reader.feed(_decoded(path.read_bytes(), encoding))
     reader.close()
     reader.end_line()
-    yield from reader.lines
+    lines = reader.lines
+    if reader.title and any(line.is_heading and line.text == reader.title for line in lines[1:]):
+        # Pages say their name twice: for the window and for the reader.
+        lines = lines[1:]
+    yield from lines
 
 
 def declared_encoding(path: Path) -> str | None:
@@ -74,6 +78,8 @@ class _Reader(HTMLParser):
         self._begins_at = 1
         self._heading = False
         self._left_out: list[str] = []
+        self.title = ""
+        """Of the page, where it is the first line."""
         self._pre = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -95,6 +101,8 @@ class _Reader(HTMLParser):
             if tag in self._left_out:
                 del self._left_out[self._left_out.index(tag) :]
         elif tag in _BLOCKS and tag not in _VOID:
+            if tag == "title" and not self.lines:
+                self.title = " ".join("".join(self._words).split())
             self.end_line(apart=tag not in ("li", "tr", "dd"))
             self._heading = False
         if tag == "pre" and self._pre:

@@ -93,6 +93,7 @@ def test_what_is_unclear_is_refused_with_a_mapping_that_works_and_is_kept_for_up
     assert refused["suggestions"][0] == {"prompt": "lhs", "completion": "rhs"}
     assert SECRET not in json.dumps(refused)
     assert main(["datasets", "add", str(table), "--consent", "--map", "prompt=lhs", "--map", "completion=rhs"]) == 0
+    capsys.readouterr()
     with table.open("a") as more:
         more.write("Another question?;And another answer.\n")
     assert main(["datasets", "update", "pairs", "--json"]) == 0
