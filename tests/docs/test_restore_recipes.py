@@ -1,143 +1,20 @@
 """Every recipe of docs/restore.md, run as it is printed, after the accident it is for."""
 
 import json
-import os
-import pty
-import re
-import select
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import btmd.daemon
 from btmd.config import Config
-from tests.fixtures.daemon import PATIENCE_S, Client, ThreadedDaemon, rows
+from tests.docs.place import Place, recipes
+from tests.fixtures.daemon import ThreadedDaemon, rows
 from tests.fixtures.short_folder import short_folder
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "restore.md"
 TWO_DAYS_US = 2 * 24 * 3600 * 1_000_000
-QUESTION = re.compile(r"\[y/N\] $|[Kk]ey.*: $|[Pp]assphrase.*: $")
-
-
-def recipes() -> dict[str, list[str]]:
-    """By heading, the steps in their order: commands, ``stop`` and ``start``."""
-    found: dict[str, list[str]] = {}
-    heading, in_block = "", False
-    for line in DOCUMENT.read_text().splitlines():
-        if line.startswith("## "):
-            heading = line.removeprefix("## ")
-            found[heading] = []
-        elif line.startswith("```"):
-            in_block = not in_block
-        elif in_block:
-            found[heading].append(line)
-        elif line in ("Stop the daemon.", "Start the daemon."):
-            found[heading].append(line.split()[0].lower())
-    return found
-
-
-class Place:
-    """A person's home with a daemon in it, and a terminal."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.state = home / ".local" / "state" / "btmd"
-        self.config = home / ".config" / "btmd"
-        self.socket = home / "run" / "btmd" / "btmd.sock"
-        self.client = Client(self.socket)
-        self.environment = {
-            "HOME": str(home),
-            "XDG_RUNTIME_DIR": str(home / "run"),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "LANG": "C.UTF-8",
-        }
-        self.typed = "y"
-        self.said = ""
-        self.daemon: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with (self.home / "btmd.log").open("ab") as log:
-            self.daemon = subprocess.Popen(
-                [sys.executable, "-m", "btmd"], env=self.environment, stdin=subprocess.DEVNULL, stderr=log
-            )
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            with suppress(FileNotFoundError, ConnectionError):
-                self.client.get("/health").ok()
-                return
-            assert self.daemon.poll() is None, (self.home / "btmd.log").read_text()
-            time.sleep(0.05)
-        raise AssertionError((self.home / "btmd.log").read_text())
-
-    def stop(self) -> None:
-        if self.daemon is not None and self.daemon.poll() is None:
-            self.daemon.send_signal(signal.SIGTERM)
-            self.daemon.wait(PATIENCE_S)
-
-    def at_terminal(self, command: str) -> int:
-        """Run a line as a person does who answers every question; returns the exit code, keeps what was said."""
-        master, slave = pty.openpty()
-        process = subprocess.Popen(
-            ["bash", "-c", command], env=self.environment, stdin=slave, stdout=slave, stderr=slave, close_fds=True,
-            start_new_session=True, cwd=self.home, preexec_fn=_own_terminal,
-        )  # fmt: skip
-        os.close(slave)
-        said, answered = "", 0
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            if select.select([master], [], [], 0.1)[0]:
-                try:
-                    piece = os.read(master, 65536)
-                except OSError:
-                    break
-                said += piece.decode(errors="replace")
-                if QUESTION.search(said[answered:]):
-                    answered = len(said)
-                    os.write(master, self.typed.encode() + b"\n")
-            elif process.poll() is not None:
-                break
-        # Before the terminal goes: its end would be a hang-up for a command that is about to end by itself.
-        code = process.wait(PATIENCE_S)
-        os.close(master)
-        self.said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said)
-        return code
-
-    def btmctl(self, *arguments: str, typed: str = "") -> str:
-        """Something that a person did before the accident."""
-        done = subprocess.run(
-            [sys.executable, "-m", "btmctl", *arguments, "--yes"],
-            env=self.environment, input=typed, capture_output=True, text=True, timeout=PATIENCE_S,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def setting(self, key: str) -> object:
-        return self.client.get(f"/settings/{key}").ok()["value"]
-
-    def names(self, what: str) -> set[str]:
-        return {one.get("key") or one["name"] for one in self.client.get(what).ok()}
-
-    def wait_for(self, wanted: Callable[[], bool]) -> None:
-        end = time.monotonic() + 30
-        while not wanted():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-
-
-def _own_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture(scope="module")
@@ -347,14 +224,14 @@ EXIT_CODES = {"btmctl backup verify": 7, "btmctl audit verify": 9}
 
 
 def test_every_recipe_is_tried() -> None:
-    assert list(recipes()) == list(RECIPES)
+    assert list(recipes("restore.md")) == list(RECIPES)
 
 
 @pytest.mark.parametrize("heading", RECIPES)
 def test_a_recipe_gets_back_what_it_promises(heading: str, place: Place) -> None:
     accident, is_back = RECIPES[heading]
     accident(place)
-    steps = recipes()[heading]
+    steps = recipes("restore.md")[heading]
     assert steps
     for step in steps:
         if step in ("stop", "start"):
