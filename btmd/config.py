@@ -95,6 +95,11 @@ class Config:
         return self.state_dir / "keys"
 
     @property
+    def answers_keys_dir(self) -> Path:
+        """By dataset, the keys of sample answers that were made from its rows."""
+        return self.state_dir / "answers-keys"
+
+    @property
     def backup_credential_path(self) -> Path | None:
         """The credential that opens the keys in place of the key file, where the service manager gives one."""
         path = Path(self.systemd.credentials_dir) / BACKUP_CREDENTIAL

@@ -53,6 +53,7 @@ from btmd.registry.previews import DatasetPreviews
 from btmd.registry.sources import SourceReading
 from btmd.registry.versions import DatasetVersions
 from btmd.restoring.before_migration import back_up_before_migration
+from btmd.restoring.dataset_erasure import DatasetErasure
 from btmd.restoring.factory_reset import FactoryReset
 from btmd.restoring.falling_back import FallingBack
 from btmd.restoring.recovery_hint import recovery_hint, require_database
@@ -190,6 +191,17 @@ class Daemon:
             new_id=new_event_id,
             troubles=troubles,
         )
+        erasure = DatasetErasure(
+            config=config,
+            store=self.store,
+            handler=self.handler,
+            contents=contents,
+            in_use=in_use,
+            child=child,
+            backups_folder=lambda: backups.known.own_folder,
+            daemon=self.actor,
+            troubles=troubles,
+        )
         self.parts = Parts(
             config=config,
             store=self.store,
@@ -199,6 +211,7 @@ class Daemon:
             backups=backups,
             backup_keys=BackupKeys(store=self.store, handler=self.handler, child=child, backups=backups),
             factory_reset=factory_reset,
+            erasure=erasure,
             contents=contents,
             model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
             dataset_adding=datasets,
@@ -355,6 +368,7 @@ class Daemon:
         await self.handler.handle(StartDaemon(__version__, self.boot_id, os.getpid()), actor=self.actor)
         await self.supervisor.adopt()
         await self.parts.factory_reset.finish()
+        await self.parts.erasure.finish()
 
     async def _sweep_contents(self) -> None:
         async with self.store.session() as session:
@@ -387,6 +401,7 @@ class Daemon:
             tasks.start_soon(self.presets_watcher.run)
             tasks.start_soon(self.condensing.run)
             tasks.start_soon(self.backup_schedule.run)
+            tasks.start_soon(self.parts.erasure.run)
             tasks.start_soon(self._reopen_failed_log)
             tasks.start_soon(self._prove_good)
             if self.config.systemd.watchdog_s is not None:

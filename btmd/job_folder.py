@@ -114,6 +114,8 @@ class TrainerPlan(msgspec.Struct, frozen=True):
     """How rows are held out (btmd.data.split); the one that the job was submitted with."""
     model_fingerprint: str = ""
     """Of the model when it was registered (btmd.model_fingerprint); empty: it is not compared."""
+    answers_keys: str = ""
+    """The folder with the keys of sample answers of this dataset (btmd.data.answers_file); empty: they stay plain."""
 
 
 class TrainerProcess(msgspec.Struct, frozen=True):

@@ -35,6 +35,26 @@ def add_verbs(noun: Noun) -> None:
         ["btmctl datasets remove questions"],
     )
     remove.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
+    _add_erase(noun)
+
+
+def _add_erase(noun: Noun) -> None:
+    erase = noun.verb(
+        "erase",
+        erase_one,
+        "Destroy a dataset for good: contents, answers made from it, and its copies in backups.",
+        ["btmctl datasets erase questions", "btmctl datasets erase questions --yes"],
+    )
+    erase.add_argument("dataset", metavar="D", help="id or name; also the id of one that was removed")
+
+
+def erase_one(arguments: argparse.Namespace, session: Session) -> int:
+    question = f"Erase {arguments.dataset}? Its contents are destroyed, in backups too, and nothing brings them back."
+    if not session.confirm(question, otherwise="--yes erases it."):
+        raise Refused("Nothing was erased.", "", "", code="declined")
+    answer = session.client.post(f"/erasures/{arguments.dataset}", {})
+    tell(answer, session.output)
+    return DONE
 
 
 def update_one(arguments: argparse.Namespace, session: Session) -> int:

@@ -19,6 +19,7 @@ from btmd.domain.event import Actor
 from btmd.domain.job import STATES, CancelJob, JobCommand, JobState, PauseJob, ResumeJob, StopJob
 from btmd.domain.job_events import TrainingProgressed
 from btmd.errors import InvalidValue, NotFound
+from btmd.inspection.requests import AnswersRequest
 from btmd.job_folder import JobFolder
 from btmd.jobs.report import read_report, result_folder
 from btmd.jobs.submission import require_training_allowed
@@ -275,13 +276,14 @@ async def logs(
 async def answers(job_id: str, parts: Parts) -> Response:
     """Held-out prompts answered before and after the training."""
     row = await found_job(parts, job_id)
-    path = anyio.Path(JobFolder(parts.config.jobs_dir / row.job_id).answers_path)
-    try:
-        return Response(await path.read_bytes(), media_type="application/json")
-    except FileNotFoundError:
+    path = JobFolder(parts.config.jobs_dir / row.job_id).answers_path
+    if not await anyio.Path(path).is_file():
         raise NotFound(
             f"The job {row.job_id} has no sample answers (yet).", hint="They are written when the training ends."
-        ) from None
+        )
+    keys = parts.config.answers_keys_dir / row.dataset_id
+    found = await parts.inspector.answers(AnswersRequest(answers=str(path), keys=str(keys)))
+    return Response(found.text, media_type="application/json")
 
 
 @operation(router, "GET", "/{job_id}/ticks", Permission.READ, **described([{"step": 1, "loss": 2.5}], errors=(404,)))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from btmd.registry.models import ModelAdding
     from btmd.registry.previews import DatasetPreviews
     from btmd.registry.versions import DatasetVersions
+    from btmd.restoring.dataset_erasure import DatasetErasure
     from btmd.restoring.factory_reset import FactoryReset
     from btmd.restoring.restore import Restoring
     from btmd.store.event_log import Store
@@ -43,6 +44,7 @@ class Parts:
     backups: "Backups"
     backup_keys: "BackupKeys"
     factory_reset: "FactoryReset"
+    erasure: "DatasetErasure"
     contents: "ContentStore"
     model_adding: "ModelAdding"
     dataset_adding: "DatasetAdding"

@@ -26,5 +26,7 @@ def _target_of(stored: StoredArtefact, state_dir: Path) -> Path:
     require_plain_names(stored)
     if stored.kind == "dataset":
         return state_dir / "content" / stored.content_sha256[:2]
+    if stored.kind == "answers_key":
+        return state_dir / "answers-keys" / stored.owner
     job = state_dir / "jobs" / stored.owner
     return job / "result" if stored.kind == "adapter" else job

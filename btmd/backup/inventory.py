@@ -36,6 +36,9 @@ def sort_inventory(inventory: Inventory, components: Iterable[str], *, with_arte
     found, held = Sorted(), set(components) if with_artefacts else set()
     for dataset in inventory.datasets:
         _sort_dataset(found, dataset, wanted="datasets" in held)
+        if dataset.allowed and "jobs" in held:
+            for key in dataset.answers_keys:
+                found.artefacts.append(_measured("answers_key", dataset.dataset_id, Path(key), dataset.dataset_id))
     for job in inventory.jobs:
         _sort_job(found, job, wanted="jobs" in held)
     found.omit(
@@ -92,7 +95,7 @@ def _sort_job(found: Sorted, job: JobFiles, *, wanted: bool) -> None:
     else:
         for path in result:
             if path.parent == Path(job.result):
-                found.artefacts.append(_measured("adapter", job, path, None))
+                found.artefacts.append(_measured("adapter", job.job_id, path, None))
             else:
                 found.omit("files below an adapter", "They are not needed to use it.", 1, path.stat().st_size)
     answers = Path(job.answers)
@@ -101,16 +104,16 @@ def _sort_job(found: Sorted, job: JobFiles, *, wanted: bool) -> None:
         found.omit("sample answers from datasets without consent", then, 1, answers.stat().st_size)
     elif answers.is_file() and wanted:
         # Made from the dataset's rows, so they go when it is erased.
-        found.artefacts.append(_measured("answers", job, answers, job.dataset_id))
+        found.artefacts.append(_measured("answers", job.job_id, answers, job.dataset_id))
 
 
-def _measured(kind: ArtefactKind, job: JobFiles, path: Path, dataset_id: str | None) -> Artefact:
+def _measured(kind: ArtefactKind, owner: str, path: Path, dataset_id: str | None) -> Artefact:
     digest, size_bytes = hashlib.sha256(), 0
     with open_private(path) as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
             size_bytes += len(block)
-    return Artefact(kind, job.job_id, path.name, path, digest.hexdigest(), size_bytes, dataset_id)
+    return Artefact(kind, owner, path.name, path, digest.hexdigest(), size_bytes, dataset_id)
 
 
 def _total(files: Iterable[NamedFile]) -> int:

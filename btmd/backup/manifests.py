@@ -19,7 +19,7 @@ ID_DIGITS = 16
 """A backup's id for people is the beginning of its manifest's name."""
 
 BackupKind = Literal["config", "full", "selective"]
-ArtefactKind = Literal["dataset", "adapter", "answers"]
+ArtefactKind = Literal["dataset", "adapter", "answers", "answers_key"]
 
 
 class ManifestHeader(msgspec.Struct, frozen=True):

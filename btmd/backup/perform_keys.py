@@ -6,7 +6,9 @@ from btmd.backup.perform import Progress, keys_of, perform
 from btmd.backup.private_files import read_private
 from btmd.backup.requests import (
     ConfirmRecoveryRequest,
+    EraseKeysRequest,
     KeysAnswer,
+    KeysErasedAnswer,
     KeysRequest,
     PassphraseRequest,
     RenewKeyFileRequest,
@@ -35,6 +37,16 @@ def _show(request: KeysRequest, progress: Progress) -> KeysAnswer:
     if not keys.were_made(request.store_id):
         return KeysAnswer("", ())
     return _answer(keys, keys.open(request.store_id, request.now_us, make=False), changed=False)
+
+
+@perform.register
+def _erase_keys(request: EraseKeysRequest, progress: Progress) -> KeysErasedAnswer:
+    keys = keys_of(request)
+    if not keys.were_made(request.store_id):
+        return KeysErasedAnswer(0, ())
+    ring = keys.open(request.store_id, request.now_us, make=False)
+    erased = keys.erase_dataset(ring, request.dataset_id) if request.dataset_id else 0
+    return KeysErasedAnswer(erased, tuple(hand_out(ring, read_private(keys.ring_path))))
 
 
 @perform.register

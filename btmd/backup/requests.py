@@ -37,6 +37,8 @@ class DatasetFiles(msgspec.Struct, frozen=True):
     dataset_id: str
     allowed: bool
     files: tuple[NamedFile, ...]
+    answers_keys: tuple[str, ...] = ()
+    """What opens the sample answers of jobs that were trained on it."""
 
 
 class JobFiles(msgspec.Struct, frozen=True):
@@ -154,6 +156,15 @@ class RenewKeyFileRequest(Request, frozen=True, tag="renew_key_file"):
     anew: bool = False
 
 
+class EraseKeysRequest(Request, frozen=True, tag="erase_keys"):
+    """Forget a dataset's keys, here and in every backup folder within reach. Answer: KeysErasedAnswer.
+
+    An empty ``dataset_id``: only bring the ring in the folders up to date.
+    """
+
+    dataset_id: str = ""
+
+
 class RecoverRequest(Request, frozen=True, tag="recover"):
     """Rebuild the database of a state folder that no daemon uses. Answer: RecoveredAnswer.
 
@@ -217,9 +228,17 @@ AnyRequest = (
     | RotateRequest
     | PassphraseRequest
     | RenewKeyFileRequest
+    | EraseKeysRequest
     | RecoverRequest
     | BringBackRequest
 )
+
+
+class KeysErasedAnswer(msgspec.Struct, frozen=True):
+    """How many keys were forgotten, and the folders whose copy of the ring could not be brought up to date."""
+
+    keys: int
+    unreached: tuple[str, ...]
 
 
 class ListedBackup(msgspec.Struct, frozen=True):

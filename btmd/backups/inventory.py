@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from btmd.backup.requests import DatasetFiles, Inventory, JobFiles, NamedFile
+from btmd.data.answers_file import key_files
 from btmd.domain.job import ENDED
 from btmd.projections.dataset import datasets, versions
 from btmd.projections.job import jobs
@@ -11,7 +12,7 @@ from btmd.registry.content import ContentStore
 from btmd.store.event_log import Store
 
 
-async def take_inventory(store: Store, contents: ContentStore, jobs_dir: Path) -> Inventory:
+async def take_inventory(store: Store, contents: ContentStore, jobs_dir: Path, answers_keys_dir: Path) -> Inventory:
     """Datasets with their files, jobs with their results, and what the registered models take."""
     async with store.session() as session:
         found_models = await models(session)
@@ -27,6 +28,7 @@ async def take_inventory(store: Store, contents: ContentStore, jobs_dir: Path) -
                     NamedFile(sha256, str(contents.path(sha256)), sha256)
                     for sha256 in sorted(contents.with_chunks(version.rows_sha256 for version in every))
                 ),
+                tuple(str(path) for path in key_files(answers_keys_dir / row.dataset_id)),
             )
             for row, every in found_datasets
         ),

@@ -185,7 +185,9 @@ class Backups:
             with_artefacts=wish.with_artefacts,
             # What a check found in the newest one would go on in every one that builds on it.
             anew=bool(same) and bool(same[0].fault),
-            inventory=await take_inventory(self._store, self._contents, self._config.jobs_dir),
+            inventory=await take_inventory(
+                self._store, self._contents, self._config.jobs_dir, self._config.answers_keys_dir
+            ),
         )
         return await self._child.ask(request, CreatedAnswer, on_progress)
 

@@ -82,6 +82,30 @@ class DatasetRemoved(Event):
     contents_kept: bool = False
 
 
+@event("DatasetErased")
+class DatasetErased(Event):
+    """Somebody had all of it destroyed: contents, what was written from them, and the keys of copies in backups.
+
+    What this names leaves the disk from now on; `DatasetCopiesErased` says that it has. ``jobs`` were trained on it;
+    their results stay.
+    """
+
+    dataset_id: str
+    by_uid: int
+    versions: tuple[str, ...]
+    contents: tuple[str, ...]
+    jobs: tuple[str, ...]
+
+
+@event("DatasetCopiesErased")
+class DatasetCopiesErased(Event):
+    """Its keys are gone from every backup folder but those that could not be reached, whose turn comes later."""
+
+    dataset_id: str
+    keys: int
+    unreached: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class AddDataset:
     dataset_id: str
@@ -149,7 +173,36 @@ class RemoveDataset:
     dataset_id: str
 
 
-DatasetCommand = AddDataset | AddVersion | GrantConsent | RevokeConsent | AcceptPersonalData | RemoveDataset
+@dataclass(frozen=True, slots=True)
+class EraseDataset:
+    """``contents`` are the rows and sources of its ``versions``; also of a dataset that was removed before."""
+
+    dataset_id: str
+    by_uid: int
+    versions: tuple[str, ...]
+    contents: tuple[str, ...]
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordErasure:
+    """Contents and ``keys`` so many keys are destroyed; the backup folders ``unreached`` still have a copy."""
+
+    dataset_id: str
+    keys: int
+    unreached: tuple[str, ...]
+
+
+DatasetCommand = (
+    AddDataset
+    | AddVersion
+    | GrantConsent
+    | RevokeConsent
+    | AcceptPersonalData
+    | RemoveDataset
+    | EraseDataset
+    | RecordErasure
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +215,10 @@ class DatasetState:
     purpose: str = ""
     """What it is allowed for."""
     removed: bool = False
+    erased: Literal["", "asked", "done"] = ""
+    """``done``: nothing of it is left on this machine."""
+    unreached: tuple[str, ...] = ()
+    """Backup folders that still hold keys of it."""
 
 
 def stream_name(dataset_id: str) -> str:
@@ -176,6 +233,10 @@ def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
     """Raises Conflict for a name that is taken, DatasetNotFound for one that is not there, InvalidValue for a scope."""
     if isinstance(command, AddDataset):
         return _add(command, state)
+    if isinstance(command, RecordErasure):
+        return _record_erasure(command, state)
+    if isinstance(command, EraseDataset) and state is not None:
+        return _erase(command, state)
     if state is None or state.removed:
         raise DatasetNotFound(
             f"There is no dataset called {command.dataset_id}.", hint="`btmctl datasets list` shows those there are."
@@ -195,7 +256,25 @@ def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
     return [DatasetRemoved(command.dataset_id)]
 
 
+def _erase(command: EraseDataset, state: DatasetState) -> list[Event]:
+    if state.erased:
+        return []
+    erased = DatasetErased(command.dataset_id, command.by_uid, command.versions, command.contents, command.jobs)
+    return [erased] if not state.consent_scopes else [ConsentRevoked(command.dataset_id, command.by_uid), erased]
+
+
+def _record_erasure(command: RecordErasure, state: DatasetState | None) -> list[Event]:
+    unreached = tuple(sorted(command.unreached))
+    if state is None or (state.erased != "asked" and state.unreached == unreached):
+        return []
+    return [DatasetCopiesErased(command.dataset_id, command.keys, unreached)]
+
+
 def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
+    if state is not None and state.erased == "asked":
+        raise Conflict(
+            f"What there was of the dataset {command.name} is just being erased.", hint="Try again in a moment."
+        )
     if state is not None and not state.removed:
         if command.version_id == state.versions[-1]:
             return _grant(state, command.purpose, command.scopes, command.owner_uid) if command.consent else []
@@ -271,7 +350,8 @@ def _grant(state: DatasetState, purpose: str, scopes: tuple[str, ...], by_uid: i
 
 def evolve(state: DatasetState | None, happened: Event) -> DatasetState | None:
     if isinstance(happened, DatasetAdded):
-        return DatasetState(happened.dataset_id, happened.name, happened.owner_uid)
+        unreached = state.unreached if state is not None else ()
+        return DatasetState(happened.dataset_id, happened.name, happened.owner_uid, unreached=unreached)
     if state is None:
         return None
     match happened:
@@ -283,4 +363,9 @@ def evolve(state: DatasetState | None, happened: Event) -> DatasetState | None:
             return replace(state, consent_scopes=(), purpose="")
         case DatasetRemoved():
             return replace(state, removed=True, consent_scopes=(), purpose="")
+        case DatasetErased():
+            return replace(state, removed=True, erased="asked", consent_scopes=(), purpose="")
+        case DatasetCopiesErased():
+            erased: Literal["", "done"] = "done" if state.erased else ""
+            return replace(state, erased=erased, unreached=happened.unreached)
     return state

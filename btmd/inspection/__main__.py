@@ -16,9 +16,9 @@ from btmd.child.answering import Progress, answer_one
 from btmd.domain.units import GIB
 from btmd.hardware.memory import read_memory
 from btmd.inspection.requests import (
-    AnswersRequest,
     AnonymiseRequest,
     AnonymisingPreviewRequest,
+    AnswersRequest,
     ArrangementRequest,
     CleanRequest,
     ConvertGgufRequest,

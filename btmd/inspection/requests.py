@@ -59,6 +59,13 @@ class DifferenceRequest(Request, frozen=True, tag="difference"):
     after: str
 
 
+class AnswersRequest(Request, frozen=True, tag="answers"):
+    """Open a job's sample answers with a key of the folder ``keys``. Answer: AnswersText."""
+
+    answers: str
+    keys: str
+
+
 class TokensRequest(Request, frozen=True, tag="tokens"):
     """Measure normalised rows with a model's tokenizer. Answer: TokenFacts."""
 
@@ -244,6 +251,7 @@ AnyRequest = (
     SurveyRequest
     | ConvertPickledRequest
     | HashRequest
+    | AnswersRequest
     | DatasetRequest
     | MappedRowsRequest
     | QualityRequest

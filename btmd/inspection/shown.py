@@ -5,6 +5,12 @@ import msgspec
 from btmd.inspection.facts import PersonalKind
 
 
+class AnswersText(msgspec.Struct, frozen=True):
+    """A job's sample answers, as JSON."""
+
+    text: str
+
+
 class ShownTurn(msgspec.Struct, frozen=True):
     """One turn; ``more_chars`` of it are not shown."""
 

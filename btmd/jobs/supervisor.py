@@ -50,13 +50,14 @@ class Supervisor:
         store: Store,
         handler: CommandHandler,
         jobs_dir: Path,
+        answers_keys_dir: Path,
         contents: ContentStore,
         actor: Actor,
         boot_id: str,
         troubles: MutableMapping[str, str],
     ) -> None:
         self._store, self._handler, self._actor, self._boot_id = store, handler, actor, boot_id
-        self._jobs_dir, self._contents = jobs_dir, contents
+        self._jobs_dir, self._answers_keys_dir, self._contents = jobs_dir, answers_keys_dir, contents
         self._troubles = troubles
         self._attempts: dict[str, Attempt] = {}
         self._starting: set[str] = set()
@@ -166,7 +167,7 @@ class Supervisor:
         if not _allows_training(allowed):
             await self._handler.handle(WithdrawConsent(job_id), actor=self._actor)
             return None
-        plan = self._plan_of_today(msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan))
+        plan = self._plan_of_today(row.dataset_id, msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan))
         if not await anyio.Path(plan.rows_path).is_file():
             await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
             return None
@@ -249,12 +250,13 @@ class Supervisor:
         # One of an earlier epoch is ours too: from before the log was recovered from a backup.
         return plan.store_id == self._store.store_id and plan.epoch <= self._store.head.epoch
 
-    def _plan_of_today(self, plan: TrainerPlan) -> TrainerPlan:
+    def _plan_of_today(self, dataset_id: str, plan: TrainerPlan) -> TrainerPlan:
         """The frozen plan in the log's present epoch, with the rows where they lie if the state folder has moved."""
         rows_path = plan.rows_path
         if not os.path.isfile(rows_path):
             rows_path = str(self._contents.path(plan.rows_sha256))
-        return msgspec.structs.replace(plan, epoch=self._store.head.epoch, rows_path=rows_path)
+        keys = str(self._answers_keys_dir / dataset_id)
+        return msgspec.structs.replace(plan, epoch=self._store.head.epoch, rows_path=rows_path, answers_keys=keys)
 
     async def _paused(self, folder: JobFolder, process: RunningTrainer) -> None:
         """Let a trainer save a checkpoint and leave; one that stays is ended."""

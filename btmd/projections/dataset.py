@@ -12,6 +12,8 @@ from btmd.domain.dataset import (
     ConsentGranted,
     ConsentRevoked,
     DatasetAdded,
+    DatasetCopiesErased,
+    DatasetErased,
     DatasetRemoved,
     DatasetVersionAdded,
 )
@@ -75,6 +77,41 @@ class DatasetVersionRow(SQLModel, table=True):
     @property
     def changes(self) -> dict[str, Any]:
         return msgspec.json.decode(self.changes_json)  # type: ignore[no-any-return]
+
+
+class ErasureRow(SQLModel, table=True):
+    """A dataset that was erased, and what of it is still out of reach. ``done``: gone from this machine."""
+
+    __tablename__ = "view_erasures"
+
+    erased_seq: int = Field(primary_key=True)
+    dataset_id: str = Field(index=True)
+    name: str
+    by_uid: int
+    erased_us: int
+    versions_json: str
+    contents_json: str
+    jobs_json: str
+    done: bool
+    unreached_json: str
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        return tuple(msgspec.json.decode(self.versions_json))
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        return tuple(msgspec.json.decode(self.contents_json))
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """Those that were trained on it."""
+        return tuple(msgspec.json.decode(self.jobs_json))
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Backup folders that still hold its keys."""
+        return tuple(msgspec.json.decode(self.unreached_json))
 
 
 def _json(value: object) -> str:
@@ -153,16 +190,44 @@ def _removed(connection: sqlite3.Connection, recorded: Recorded, happened: Datas
     )
 
 
+def _erased(connection: sqlite3.Connection, recorded: Recorded, happened: DatasetErased) -> None:
+    identity = happened.dataset_id
+    found = connection.execute("SELECT name FROM view_datasets WHERE dataset_id = ?", (identity,)).fetchone()
+    insert(
+        connection,
+        ErasureRow,
+        erased_seq=recorded.seq,
+        dataset_id=identity,
+        name=found[0] if found else identity,
+        by_uid=happened.by_uid,
+        erased_us=recorded.recorded_at_us,
+        versions_json=_json(happened.versions),
+        contents_json=_json(happened.contents),
+        jobs_json=_json(happened.jobs),
+        done=False,
+        unreached_json="[]",
+    )
+    update(connection, DatasetRow, "dataset_id", identity, removed=True, contents_kept=False, scopes_json="[]")
+    connection.execute("DELETE FROM view_dataset_versions WHERE dataset_id = ?", (identity,))
+
+
+def _copies_erased(connection: sqlite3.Connection, recorded: Recorded, happened: DatasetCopiesErased) -> None:
+    unreached = _json(happened.unreached)
+    update(connection, ErasureRow, "dataset_id", happened.dataset_id, done=True, unreached_json=unreached)
+
+
 DATASETS_VIEW = View(
     "datasets",
-    3,
-    (DatasetRow, DatasetVersionRow),
+    4,
+    (DatasetRow, DatasetVersionRow, ErasureRow),
     {
         DatasetAdded: _added,
         DatasetVersionAdded: _version,
         ConsentGranted: _granted,
         ConsentRevoked: _revoked,
         DatasetRemoved: _removed,
+        DatasetErased: _erased,
+        DatasetCopiesErased: _copies_erased,
     },
 )
 
@@ -171,6 +236,16 @@ async def datasets(session: AsyncSession) -> Sequence[DatasetRow]:
     """All datasets that were not removed, newest first."""
     found = select(DatasetRow).where(col(DatasetRow.removed).is_(False)).order_by(col(DatasetRow.added_seq).desc())
     return (await session.exec(found)).all()
+
+
+async def erasures(session: AsyncSession) -> Sequence[ErasureRow]:
+    """All erasures, newest first."""
+    return (await session.exec(select(ErasureRow).order_by(col(ErasureRow.erased_seq).desc()))).all()
+
+
+async def dataset_named(session: AsyncSession, dataset_id: str) -> DatasetRow | None:
+    """By its id alone, also one that was removed."""
+    return await session.get(DatasetRow, dataset_id)
 
 
 async def versions(session: AsyncSession, dataset_id: str) -> Sequence[DatasetVersionRow]:

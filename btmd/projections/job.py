@@ -240,11 +240,12 @@ async def notices(session: AsyncSession, job_id: str) -> Sequence[NoticeRow]:
     return (await session.exec(found)).all()
 
 
-async def unfinished_contents(session: AsyncSession) -> set[str]:
+async def unfinished_contents(session: AsyncSession, *, but_of_dataset: str = "") -> set[str]:
     """The SHA-256 of the rows of every job that may still train: those not ended, and failed ones, to be resumed."""
     found = (
         select(JobPlanRow.trainer_plan_json)
         .join(JobRow, col(JobRow.job_id) == col(JobPlanRow.job_id))
         .where(col(JobRow.state).not_in(("completed", "cancelled")))
+        .where(JobRow.dataset_id != but_of_dataset)
     )
     return {str(msgspec.json.decode(text)["rows_sha256"]) for text in (await session.exec(found)).all()}

@@ -174,6 +174,24 @@ class ContentStore:
     def remove(self, sha256: str) -> None:
         self.path(sha256).unlink(missing_ok=True)
 
+    def remove_lists(self, lists: Iterable[str], needed: Iterable[str]) -> int:
+        """Remove rows and the chunks they name but for what is ``needed``; returns how many bytes that freed.
+
+        A list goes after its chunks: without it nobody could tell what is left of them.
+        """
+        named, freed = set(lists), 0
+        going = self.with_chunks(named) - self.with_chunks(needed)
+        for sha256 in sorted(going, key=lambda one: one in named):
+            path = self.path(sha256)
+            (self._partial / sha256).unlink(missing_ok=True)
+            if path.is_file():
+                freed += path.stat().st_size
+                path.unlink()
+        for folder in {self.path(one).parent for one in going}:
+            if folder.is_dir():
+                sync_folder(folder)
+        return freed
+
     def working_file(self, name: str) -> Path:
         """A path for a file that is being made; left-overs go at the next start."""
         return self._partial / f"{name}.work"

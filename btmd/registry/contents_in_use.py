@@ -51,5 +51,9 @@ class ContentsInUse:
         async with self._store.session() as session:
             named = await referenced_contents(session) | await unfinished_contents(session)
         # Asked for after the log is read: work may be recorded meanwhile, or begin.
-        for sha256 in candidates - self._contents.with_chunks(named.union(*self._held.values())):
+        for sha256 in candidates - self._contents.with_chunks(self.with_held(named)):
             self._contents.remove(sha256)
+
+    def with_held(self, named: set[str]) -> set[str]:
+        """The same contents and those that work under way holds."""
+        return named.union(*self._held.values())

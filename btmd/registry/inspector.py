@@ -23,9 +23,9 @@ from btmd.inspection.facts import (
 )
 from btmd.inspection.quality_facts import CleanFacts, QualityFacts
 from btmd.inspection.requests import (
-    AnswersRequest,
     AnonymiseRequest,
     AnonymisingPreviewRequest,
+    AnswersRequest,
     AnyRequest,
     ArrangementRequest,
     CleanRequest,
@@ -42,7 +42,7 @@ from btmd.inspection.requests import (
     TokensRequest,
     aside,
 )
-from btmd.inspection.shown import AnswersText, AnonymisingPreview, Preview
+from btmd.inspection.shown import AnonymisingPreview, AnswersText, Preview
 
 
 class Inspector:

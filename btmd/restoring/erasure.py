@@ -93,13 +93,7 @@ def erase(
 
     What is gone already is no error, so that it can be called again after it was cut off. Raises OSError.
     """
-    freed = 0
-    lists = set(named)
-    going = contents.with_chunks(lists) - contents.with_chunks(still_needed)
-    # A list goes after its chunks: without it nobody could tell what is left of them.
-    for sha256 in sorted(going, key=lambda one: one in lists):
-        freed += _size(str(contents.path(sha256)))
-        contents.remove(sha256)
+    freed = contents.remove_lists(named, still_needed)
     for root, names in ((config.jobs_dir, jobs), (config.models_dir, models)):
         for name in names:
             folder = root / Path(name).name
@@ -112,6 +106,8 @@ def erase(
         sync_folder(root)
     for measured in config.cache_dir.glob("tokens-*"):
         measured.unlink(missing_ok=True)
+    if not _folders(config.jobs_dir):
+        shutil.rmtree(config.answers_keys_dir, ignore_errors=True)
     return freed
 
 

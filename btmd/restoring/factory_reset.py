@@ -149,7 +149,9 @@ class FactoryReset:
         """What ``reset`` would do once no job is under way."""
         waits_for = await self._under_way(preserve_user_data)
         plan = (await self._prepare(preserve_user_data, by_uid)).plan
-        inventory = await take_inventory(self._store, self._contents, self._config.jobs_dir)
+        inventory = await take_inventory(
+            self._store, self._contents, self._config.jobs_dir, self._config.answers_keys_dir
+        )
         log_bytes = self._config.database_path.stat().st_size
         free = free_bytes(self._config.backups_dir)
         if preserve_user_data:

@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from btmd.data.answers_file import open_sealed, seal
 from btmd.data.encoding import Encoder
 from btmd.data.rows import Message
 from btmd.data.sequences import Rows
+from btmd.errors import PartMissing
 from btmd.files.durable import write_atomically
 from btmd.trainer.data import read_row_at
 from btmd.trainer.model import TrainableModel
@@ -82,13 +84,16 @@ def answer(
     return encoder.decode(ids).strip()
 
 
-def read_answers(path: Path) -> list[Sample]:
-    """What an earlier attempt has written; nothing if it has not."""
+def read_answers(path: Path, keys: str) -> list[Sample]:
+    """What an earlier attempt has written; nothing if it has not, or its key is gone."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Answers).samples
-    except FileNotFoundError:
+        data = path.read_bytes()
+        return msgspec.json.decode(open_sealed(data, Path(keys)) if keys else data, type=Answers).samples
+    except (FileNotFoundError, PartMissing):
         return []
 
 
-def write_answers(path: Path, samples: list[Sample]) -> None:
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(Answers(samples)), indent=1))
+def write_answers(path: Path, samples: list[Sample], keys: str) -> None:
+    """Write the answers under a key of the folder ``keys``; in plain sight where that is empty."""
+    data = msgspec.json.format(msgspec.json.encode(Answers(samples)), indent=1)
+    write_atomically(path, seal(data, Path(keys)) if keys else data)

@@ -65,19 +65,19 @@ def answer_before(run: Run) -> None:
         questions = _questions(run)
         for question in questions:
             question.sample.base = _answer(run, question, base=False)
-        write_answers(run.folder.answers_path, [question.sample for question in questions])
+        write_answers(run.folder.answers_path, [question.sample for question in questions], run.plan.answers_keys)
 
 
 def _answer_after(run: Run) -> None:
     questions = _questions(run)
-    told_before = {sample.line: sample.base for sample in read_answers(run.folder.answers_path)}
+    told_before = {sample.line: sample.base for sample in read_answers(run.folder.answers_path, run.plan.answers_keys)}
     for question in questions:
         if not run.plan.trains_adapter:
             question.sample.base = told_before.get(question.sample.line)
         else:
             question.sample.base = _answer(run, question, base=True)
         question.sample.tuned = _answer(run, question, base=False)
-    write_answers(run.folder.answers_path, [question.sample for question in questions])
+    write_answers(run.folder.answers_path, [question.sample for question in questions], run.plan.answers_keys)
 
 
 def _questions(run: Run) -> list[Question]:

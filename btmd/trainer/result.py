@@ -15,7 +15,7 @@ from btmd.trainer.model import TrainableModel
 from btmd.trainer.state import HeldOutLoss, Progress
 
 _PACKAGES = ("btmd", "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
-_PATHS = ("model_folder", "rows_path", "adapter_folder")
+_PATHS = ("model_folder", "rows_path", "adapter_folder", "answers_keys")
 
 
 class TrainingRecord(msgspec.Struct, frozen=True):

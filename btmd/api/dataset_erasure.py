@@ -1,0 +1,95 @@
+"""Erasing datasets, and what was erased."""
+
+from typing import Any
+
+from starlette.responses import Response
+
+from btmd.api.answers import described, json_answer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.api.times import rfc3339
+from btmd.domain.event import Actor
+from btmd.errors import DatasetNotFound
+from btmd.naming import find_dataset
+from btmd.projections.dataset import DatasetRow, ErasureRow, dataset_named, erasures
+from btmd.restoring.dataset_erasure import Erased
+
+router = Router(prefix="/erasures", tags=("datasets",))
+
+ERASED_EXAMPLE = {
+    "message": "The dataset faq is erased.",
+    "dataset_id": "faq",
+    "jobs": ["k3q7zv2m5a"],
+    "unreached": ["/media/stick/backups"],
+}
+ERASURE_EXAMPLE = {
+    "dataset_id": "faq",
+    "name": "faq",
+    "by_uid": 1000,
+    "at": "2026-11-22T14:00:00.000000Z",
+    "versions": ["0a1b2c3d4e5f6071"],
+    "jobs": ["k3q7zv2m5a"],
+    "done": True,
+    "unreached": [],
+}
+
+
+@operation(router, "GET", "", Permission.READ, **described([ERASURE_EXAMPLE], text="newest first"))
+async def list_erasures(parts: Parts) -> Response:
+    """What was erased by whom, what was made from it, and which backup folders still wait to be treated."""
+    async with parts.store.session() as session:
+        return json_answer([_erasure_json(one) for one in await erasures(session)])
+
+
+@operation(router, "POST", "/{dataset_id}", Permission.TRAIN, **described(ERASED_EXAMPLE, errors=(404, 409)))
+async def erase_dataset(dataset_id: str, parts: Parts, actor: Actor) -> Response:
+    """Destroy a dataset, also one that was removed: contents, sample answers, and the keys of copies in backups.
+
+    Trainings on it end first. The log keeps that it was there; results that were made from it stay and are named.
+    """
+    row = await _dataset(parts, dataset_id)
+    erased = await parts.erasure.erase(row, actor=actor)
+    return json_answer(
+        {
+            "message": _said(row, erased),
+            "dataset_id": row.dataset_id,
+            "jobs": erased.jobs,
+            "unreached": erased.unreached,
+        }
+    )
+
+
+async def _dataset(parts: Parts, text: str) -> DatasetRow:
+    async with parts.store.session() as session:
+        try:
+            return await find_dataset(session, text)
+        except DatasetNotFound:
+            removed = await dataset_named(session, text)
+            if removed is None:
+                raise
+            return removed
+
+
+def _said(row: DatasetRow, erased: Erased) -> str:
+    said = [f"The dataset {row.name} is erased: its contents, answers made from it, and the keys of copies in backups."]
+    if erased.jobs:
+        said.append(f"What was trained on it stays: {', '.join(erased.jobs)}; `btmctl jobs show J` tells more.")
+    if erased.unreached:
+        said.append(
+            f"Out of reach: {', '.join(erased.unreached)}. Copies there can be read until these appear and are treated."
+        )
+    return " ".join(said)
+
+
+def _erasure_json(row: ErasureRow) -> dict[str, Any]:
+    return {
+        "dataset_id": row.dataset_id,
+        "name": row.name,
+        "by_uid": row.by_uid,
+        "at": rfc3339(row.erased_us),
+        "versions": row.versions,
+        "jobs": row.jobs,
+        "done": row.done,
+        "unreached": row.unreached,
+    }
