@@ -268,6 +268,22 @@ POSITIVE_FRAMES: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
 }
 
+STRUCTURED_FRAMES: Final[dict[str, tuple[str, ...]]] = {
+    "email": ('{"email": "{}"}', "mail={}", "Berger;{};Graz", "| {} |", "mailto:{}", "[Kontakt](mailto:{})"),
+    "phone": ('{"phone": "{}"}', "tel={}", "tel:{}", "Tel: {}, Fax: -", "| Tel. | {} |", "Phone/WhatsApp: {}"),
+    "card": ('{"card": "{}"}', "pan={}", "VISA {} 12/27", "cc: {} cvc 123"),
+    "iban": ('{"iban": "{}"}', "iban={}", "IBAN:{}", "{}, BIC COBADEFFXXX", "| {} | 120,00 EUR |"),
+    "ip": (
+        'client_ip="{}"',
+        "{} - - [10/Oct/2026:13:55:36 +0200] GET / 200 2326",
+        "Oct 10 13:55:36 sshd[4711]: Accepted password for root from {} port 51514",
+        "ping {}",
+        '{"remote_addr": "{}"}',
+    ),
+    "key": ('{"token": "{}"}', "Authorization: Bearer {}", "SECRET_KEY={}", 'curl -H "X-Api-Key: {}"', "api_key: {}"),
+}
+"""Tables, logs and records, which are in no language."""
+
 _EVERYWHERE: Final = (
     ("hash", "git commit {}"),
     ("hash", "sha256:{}"),

@@ -14,7 +14,7 @@ import phonenumbers
 from faker import Faker
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
-from benchmarks.personal_frames import FILLERS, NEGATIVE_FRAMES, POSITIVE_FRAMES
+from benchmarks.personal_frames import FILLERS, NEGATIVE_FRAMES, POSITIVE_FRAMES, STRUCTURED_FRAMES
 
 KINDS: Final = ("email", "phone", "card", "iban", "ip", "key")
 LOCALES: Final = {
@@ -108,7 +108,8 @@ class Texts:
     def _positive(self, number: int) -> Text:
         language = self._random.choice(list(LOCALES))
         kind = KINDS[number // 3 * 2 % len(KINDS) + number % 3] if self._random.random() < 0.8 else self._any_kind()
-        frame = self._random.choice(POSITIVE_FRAMES[language][kind])
+        structured = self._random.random() < 0.15
+        frame = self._random.choice(STRUCTURED_FRAMES[kind] if structured else POSITIVE_FRAMES[language][kind])
         # The frames for keys come with their own words; all others take any value.
         before, after = frame.split("{}")
         value = self.value(kind, language)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from btmd.privacy.cards import cards
-from btmd.privacy.finding import Finding
+from btmd.privacy.finding import Finding, without_overlaps
 from btmd.privacy.given import GivenWords
 from btmd.privacy.ibans import ibans
 from btmd.privacy.internet import ip_addresses
@@ -49,7 +49,9 @@ class Detectors:
         for detector in self._called_for(text):
             covered = _covered(text, found) if found else text
             found += (one for one in detector(covered) if _COVER not in covered[one.start : one.end])
-        return [one for one in found if one.kind not in self._kept] if self._kept else found
+        if self._kept:
+            found = [one for one in found if one.kind not in self._kept]
+        return without_overlaps(found)
 
     def _called_for(self, text: str) -> Iterator[Callable[[str], Iterable[Finding]]]:
         if self._given is not None:

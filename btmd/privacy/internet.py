@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from btmd.privacy.finding import IP, Finding
-from btmd.privacy.surroundings import ADDRESS_BEFORE, VERSION_BEFORE, window_before
+from btmd.privacy.surroundings import ADDRESS_NEAR, VERSION_BEFORE, window_before
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _V4: Final = re.compile(rf"(?<![\w.])(?<!\d[,-]){_OCTET}(?:\.{_OCTET}){{3}}(?!\w|\.\d|-[A-Za-z])")
@@ -15,6 +15,7 @@ _V6: Final = re.compile(
     rf"(?:[0-9A-Fa-f]{{1,4}}|{_OCTET}(?:\.{_OCTET}){{3}})?(?![\w:]|\.\d)"
 )
 _SMALL_OCTET: Final = 32
+_AFTER: Final = 24
 _LEAST_HEX_DIGITS: Final = 5
 
 
@@ -35,14 +36,17 @@ def _fourth(text: str, found: re.Match[str]) -> bool:
     if found[0].startswith(("127.0.0.", "127.0.1.", "255.")) or found[0] == "0.0.0.0" or octets[0] == 0:
         return False
     before = text[max(0, found.start() - 2) : found.start()]
-    # pkg-1.2.3.4, nginx/1.2.3.4 and ==1.2.3.4 name versions; //1.2.3.4 a machine.
-    if len(before) == 2 and before[1] in "-/=~^" and (before[0].isalnum() or before[0] in "=<>~!"):
+    # pkg-1.2.3.4, nginx/1.2.3.4 and ==1.2.3.4 name versions; //1.2.3.4 and ip=1.2.3.4 a machine.
+    if len(before) == 2 and (
+        (before[1] in "-/~^" and before[0].isalpha()) or (before[1] == "=" and before[0] in "=<>~!")
+    ):
         return False
     window = window_before(text, found.start())
     if VERSION_BEFORE.search(window):
         return False
     if octets[0] != 10 and max(octets) < _SMALL_OCTET:
-        return ADDRESS_BEFORE.search(window) is not None
+        around = window + " " + text[found.end() : found.end() + _AFTER]
+        return ADDRESS_NEAR.search(around) is not None
     return True
 
 
@@ -58,6 +62,6 @@ def _sixth(text: str, found: re.Match[str]) -> str | None:
         hexadecimal = sum(one.isalnum() for one in written)
         # a::b is a name in several programming languages.
         short = hexadecimal < _LEAST_HEX_DIGITS or not any(one.isdigit() for one in written)
-        if short and ADDRESS_BEFORE.search(window_before(text, found.start())) is None:
+        if short and ADDRESS_NEAR.search(window_before(text, found.start())) is None:
             return None
     return address.compressed

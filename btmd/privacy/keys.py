@@ -37,12 +37,12 @@ _KNOWN: Final = re.compile(
 _LONG_RUN: Final = re.compile(r"[A-Za-z0-9_+/=.-]{16}")
 _IN_ADDRESS: Final = re.compile(r"(?<=://)[^\s:/@]{1,100}:[^\s/@]{1,200}(?=@)")
 _NAMED: Final = re.compile(
-    r"(?:pass(?:word|wort|phrase|wd)|\bpwd|secret|token|api[\s_-]?key|access[\s_-]?key|private[\s_-]?key|"
-    r"secret[\s_-]?key|account[\s_-]?key|encryption[\s_-]?key|schlüssel|kennwort|mot de passe|contraseña|"
-    r"clave(?: api| secreta| de acceso)?|chiave(?: api| segreta| di accesso)?|clé(?: api| secrète| d'accès)?|jeton|"
-    r"bearer|credentials?|authorization|parola d'ordine|\bkey)"
-    r"(?=[\s\"'`*_:=])[\"'`*_]{0,3}\s{0,3}(?:is|ist|lautet|est|es|è|:|=|=>|:=)?\s{0,3}(?:basic\s|bearer\s|token\s)?[\"'`*]{0,3}"
-    r"([^\s\"'`<>,;(){}\[\]&]{6,400})",
+    r"(?:(?:api|access|private|secret|account|encryption)[\s_-]?key|pass(?:word|wort|phrase|wd)|\bpwd|secret|token|"
+    r"schlüssel|kennwort|mot de passe|contraseña|clave(?: api| secreta| de acceso)?|"
+    r"chiave(?: api| segreta| di accesso)?|clé(?: api| secrète| d'accès)?|jeton|bearer|credentials?|authorization|"
+    r"parola d'ordine|\bkey)(?:[_-][A-Za-z]{1,20}){0,2}"
+    r"(?=[\s\"'`*_:=])[\"'`*_]{0,3}\s{0,3}(?:is|ist|lautet|est|es|è|:|=|=>|:=)?\s{0,3}(?:basic\s|bearer\s|token\s)?"
+    r"[\"'`*]{0,3}([^\s\"'`<>,;(){}\[\]&]{6,400})",
     re.IGNORECASE,
 )
 _ASSIGNED: Final = re.compile(r"(?:[:=]|\b(?:is|ist|lautet|est|es)\b|è)[\s\"'`*]*\Z", re.IGNORECASE)
@@ -57,9 +57,10 @@ _BLOCK_ABOVE: Final = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}[\"'\\n]*\s+[br\"']*\
 _BLOCK_BELOW: Final = re.compile(r"[\"'\\n]*\s+[br\"']*[A-Za-z0-9+/]{16,}")
 _PASSWORDS: Final = ("pass", "pwd", "kennw", "mot", "contra", "clav", "parola")
 _HASH_NAMED: Final = re.compile(r"(?:sha|md)-?\d{1,3}[-:=]", re.IGNORECASE)
-_TRAILING: Final = ".:!?*_|\\"
+_WORD_IN_ONE: Final = re.compile(r"[a-z]{4,}")
+_TRAILING: Final = ".:*_|\\"
 _LEAST_BITS, _LEAST_BITS_NAMED = 4.2, 3.0
-_LEAST_NAMED: Final = 16
+_LEAST_NAMED, _LEAST_LETTERS, _LEAST_PASSWORD = 16, 30, 6
 
 
 def keys(text: str) -> Iterator[Finding]:
@@ -125,8 +126,11 @@ def _named(text: str) -> Iterator[Finding]:
 
 def _secret(value: str, *, assigned: bool, password: bool, bearer: bool) -> bool:
     """Whether what stands behind the word is the thing itself and not the sentence going on."""
-    if len(value) < 6 or not any(map(str.isdigit, value)) or _UUID.fullmatch(value):
+    if len(value) < _LEAST_PASSWORD or _UUID.fullmatch(value):
         return False
+    if not any(map(str.isdigit, value)):
+        # Words have no place for chance: only what is long and mixed up can be a key without a digit.
+        return assigned and len(value) >= _LEAST_LETTERS and _mixed_up(value)
     if value.isdigit() or "://" in value or value.startswith(("$", "%", "/")):
         # A PIN behind the word password is one all the same.
         return assigned and password and value.isdigit()
@@ -142,11 +146,16 @@ def _looks_random(value: str) -> bool:
     if _HEXADECIMAL.fullmatch(value) or _UUID.fullmatch(value) or _HASH_NAMED.match(value):
         return False
     has = (any(map(str.isdigit, value)), any(map(str.islower, value)), any(map(str.isupper, value)))
-    # Paths, names with dashes and words put together change their kind of character seldom.
+    return all(has) and _mixed_up(value)
+
+
+def _mixed_up(value: str) -> bool:
+    # Paths, names with dashes and words put together hold words, and change their kind of character seldom.
     return (
-        all(has)
-        and value.count("/") + value.count("-") + value.count("_") <= len(value) // 10
-        and (bits_per_character(value) >= _LEAST_BITS and _changes(value) >= len(value) // 3)
+        value.count("/") + value.count("-") + value.count("_") <= len(value) // 10
+        and bits_per_character(value) >= _LEAST_BITS
+        and _changes(value) >= len(value) // 3
+        and sum(map(len, _WORD_IN_ONE.findall(value))) < len(value) // 3
     )
 
 

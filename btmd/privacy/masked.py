@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from btmd.privacy.finding import Finding, without_overlaps
+from btmd.privacy.finding import Finding
 
 MARK: Final = "\ufdd0"
 """A code point that is no character and stays none (Unicode, section 23.7)."""
@@ -68,7 +68,7 @@ def _outside_marks(masked: str, findings: Iterable[Finding]) -> list[Finding]:
         return found
     if MARK in masked:
         found = [one for one in found if MARK not in masked[one.start : one.end]]
-    return without_overlaps(found)
+    return found
 
 
 def _taken_out(masked: str, fillings: list[str | New], findings: list[Finding]) -> tuple[str, list[str | New]]:

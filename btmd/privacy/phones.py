@@ -152,7 +152,7 @@ class Phones:
 
     def _with_trunk(self, written: str, digits: str, language: str, said: Said) -> str | None:
         groups = _GROUP.findall(written)
-        if len(groups) > 1 and groups[0] == "0" and not written.startswith("(0)"):
+        if len(groups) > 1 and groups[0] == "0" and not written.startswith("(0)") and said is not Said.THIS:
             return None
         if len(groups) > 2 and any(len(one) == 1 for one in groups[1:-1]):
             return None
@@ -162,7 +162,7 @@ class Phones:
             possible = _parsed(digits, regions[0])
             spelled = len(groups) > 1 or said is Said.THIS
             fits = possible is not None and phonenumbers.is_possible_number(possible)
-            return digits if fits and spelled and said is Said.THIS else None
+            return digits if (fits or written.startswith("(0")) and spelled and said is Said.THIS else None
         # Bare, without a word for it, in no known language: only what is a mobile number somewhere.
         if len(groups) == 1 and said is Said.NOTHING and not language and not self._regions:
             return _one_form(number) if _is_mobile(number) else None
@@ -235,9 +235,9 @@ def _glued(text: str, start: int, end: int) -> bool:
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
     if before and before[-1] in _GLUED_BEFORE:
         return True
-    if len(before) == 2 and before[1] in "-/=," and before[0].isalnum():
+    if len(before) == 2 and before[1] in "-/" and before[0].isalnum():
         return True
-    if len(before) == 2 and before[1] in ".:" and before[0].isdigit():
+    if len(before) == 2 and before[1] in ".:,=" and before[0].isdigit():
         return True
     if after and after[0] in "€$£%°_@":
         return True

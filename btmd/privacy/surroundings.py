@@ -55,13 +55,13 @@ _OTHER: Final = _Vocabulary(
         *("contrat", "série", "produit", "adhérent", "réservation", "pedido", "factura", "referencia", "artículo"),
         *("albarán", "serie", "envío", "seguimiento", "expediente", "socio", "reserva", "ordine", "fattura"),
         *("riferimento", "articolo", "spedizione", "pratica", "prodotto", "matricola", "matrícula", "prenotazione"),
-        *("código", "codice"),
+        *("código", "codice", "lotto"),
     ),
 )
 _PHONE: Final = _Vocabulary(
     frozenset(
         (
-            *("tel", "tél", "telf", "sms", "cell", "ring", "signal", "ruf", "ruft", "rufst", "rufe"),
+            *("tel", "tél", "telf", "tfno", "tlf", "sms", "cell", "ring", "signal", "ruf", "ruft", "rufst", "rufe"),
             *("rufen", "☎", "📞", "📱", "✆"),
         )
     ),
@@ -102,7 +102,7 @@ VERSION_BEFORE: Final = re.compile(
     r"(?:\s*(?:to|auf|from|von|[:=]))?\s*[\"'(]?\Z",
     re.IGNORECASE,
 )
-ADDRESS_BEFORE: Final = re.compile(
+ADDRESS_NEAR: Final = re.compile(
     r"(?:\bip\b|\bipv[46]\b|\bip-|server|\bhost|adress|address|dirección|indirizzo|\bping|\bdns\b|gateway|://|"
     r"\blog(?:ged)? ?in|\bssh\b|router|\bnet(?:z|work)|réseau|\brete\b|\bred\b|\bport\b|client|connect|verbind|"
     r"connexion|conexión|connessione|remote|peer|firewall|subnet)",
