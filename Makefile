@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-planning proof-parsers proof-faults
+        proof-history proof-planning proof-parsers proof-importers proof-faults
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -20,7 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers speed forecast backup backup-faults systemd history planning faults"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -107,6 +107,9 @@ proof-systemd: dev
 # Spoiled headers of GGUF and safetensors files, ten minutes each.
 proof-parsers: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/inspection/test_parser_fuzz.py
+# Spoiled datasets of every format, ten minutes each.
+proof-importers: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/inspection/test_importer_fuzz.py
 # Damaged backups, a hundred kills of each operation on them, full disks and read-only folders: the disks need root.
 proof-backup-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/backup/test_damage.py tests/faults/test_backup_kill.py \

@@ -96,8 +96,16 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     def place(self, line: int) -> tuple[str, int]:
         """The file of a folder and the line, page or row in it; the name is empty for a dataset of one file."""
-        part = next((part for part in reversed(self.files) if part.first_line <= line), None)
+        part = self._part(line)
         return ("", line) if part is None else (part.name, line - part.first_line + 1)
+
+    def unit_at(self, line: int) -> str:
+        """What is counted there: ``line``, ``paragraph``, ``page`` or ``row``."""
+        part = self._part(line)
+        return self.unit if part is None else part.unit
+
+    def _part(self, line: int) -> FolderPart | None:
+        return next((part for part in reversed(self.files) if part.first_line <= line), None)
 
     @property
     def row_kind(self) -> str:
