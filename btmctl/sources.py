@@ -201,6 +201,11 @@ def _added(path: str, session: Session, *, consent: bool, purpose: str) -> Docum
             # Here --name would name the training, so the daemon's hint leads astray.
             error.hint = f"btmctl datasets update D {path} makes its next version; or add it with --name OTHER"
             error.problem["hint"] = error.hint
+        elif error.code == "unknown_layout" and error.problem.get("suggestions"):
+            from btmctl.commands.dataset_add import options_of
+
+            error.hint = f"btmctl datasets add {path} {options_of(error.problem['suggestions'][0])}"
+            error.problem["hint"] = error.hint
         raise
 
 
