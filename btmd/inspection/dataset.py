@@ -2,7 +2,7 @@
 
 import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import structs
 
 from btmd.data.row_chunks import RowsWriter
-from btmd.data.rows import Row, content_key, shared_turns
+from btmd.data.rows import Message, Row, shared_turns
 from btmd.errors import DatasetEmpty
 from btmd.inspection.facts import BrokenRow, DatasetFacts
 from btmd.inspection.layouts import Layout
@@ -77,7 +77,7 @@ class _Intake:
         self._reasons: Counter[str] = Counter()
         self._empty_lines: list[int] = []
         self._empty = 0
-        self._keys = array.array("Q")
+        self._keys = array.array("q")
         self._damaged_characters = 0
         self._held_out = 0
         self._sided = 0
@@ -111,18 +111,22 @@ class _Intake:
             self._broken.append(BrokenRow(line, reason))
 
     def _note(self, row: Row) -> None:
-        # Eight bytes a row instead of a set of digests: enough to count repeats, and memory hardly grows.
-        self._keys.append(int.from_bytes(content_key(row)[:8], "little"))
-        turns = [
-            *row.get("messages", ()),
-            *row.get("rejected", ())[shared_turns(row.get("messages", ()), row.get("rejected", ())) :],
-        ]
+        turns: Sequence[Message] = row.get("messages", ())
+        if "rejected" in row:
+            rejected = row["rejected"]
+            turns = [*turns, {"role": "", "content": ""}, *rejected[shared_turns(turns, rejected) :]]
         contents = [message["content"] for message in turns] or [row.get("text", "")]
-        self._turns += len(contents)
+        # Eight bytes a row instead of a set of digests: enough to count repeats, and memory hardly grows.
+        self._keys.append(hash((*contents, *[message["role"] for message in turns])))
+        self._turns += len(contents) - ("rejected" in row)
         chars = sum(map(len, contents))
         self._chars += chars
-        self._longest = max(self._longest, chars)
-        self._damaged_characters += any("\ufffd" in content for content in contents)
+        if chars > self._longest:
+            self._longest = chars
+        for content in contents:
+            if "\ufffd" in content:
+                self._damaged_characters += 1
+                break
 
     def _note_side(self, row: Row, record: Record, split: str | None) -> None:
         if "split" in row:
