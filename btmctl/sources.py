@@ -90,12 +90,15 @@ def add_dataset(
     purpose: str,
     name: str | None = None,
     mapping: dict[str, str] | None = None,
+    scopes: list[str] | None = None,
 ) -> Document:
     """Send the file or folder at ``path`` and register it. Consent is asked for at a terminal unless it was given."""
     path = os.path.expanduser(path)
     if not consent:
         consent, purpose = consent_for(path, session, purpose)
     body: Document = {**described(path, session), "consent": consent}
+    if scopes:
+        body["scopes"] = scopes
     body.update({key: value for key, value in (("name", name), ("purpose", purpose), ("mapping", mapping)) if value})
     return sent_if_wanted("/datasets", path, body, session)
 

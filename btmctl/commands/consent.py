@@ -27,7 +27,7 @@ def command() -> Noun:
     revoke = noun.verb(
         "revoke",
         revoke_one,
-        "Take back all that was allowed; says what was made from it and what still runs.",
+        "Take back all that was allowed; trainings end with a checkpoint, and it says what was made.",
         ["btmctl consent revoke questions"],
     )
     revoke.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")

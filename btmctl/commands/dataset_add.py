@@ -34,6 +34,7 @@ def add_verb(noun: Noun) -> None:
     add_mapping_options(add)
     add.add_argument("--consent", action="store_true", help="you may allow the use of this data, and do")
     add.add_argument("--purpose", default="", metavar="TEXT", help="what it may be used for")
+    add.add_argument("--scope", default="train", metavar="WHAT", help="of train,export,backup (default: train)")
 
 
 def add_mapping_options(parser: Parser) -> None:
@@ -102,7 +103,13 @@ def _add(
     arguments: argparse.Namespace, session: Session, mapping: dict[str, str], consent: bool, purpose: str
 ) -> Document:
     return sources.add_dataset(
-        arguments.path, session, consent=consent, purpose=purpose, name=arguments.name, mapping=mapping
+        arguments.path,
+        session,
+        consent=consent,
+        purpose=purpose,
+        name=arguments.name,
+        mapping=mapping,
+        scopes=[one.strip() for one in arguments.scope.split(",") if one.strip() and arguments.scope != "train"],
     )
 
 

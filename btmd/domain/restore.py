@@ -175,6 +175,8 @@ class Past:
     now: Registration | None
     revoked: bool = False
     needed_by: str = ""
+    erased: bool = False
+    """Somebody had it destroyed since then."""
 
 
 def registration(events: Sequence[Event]) -> Registration | None:
@@ -224,7 +226,7 @@ def plan_registration(plan: RestorePlan, past: Past, manner: Manner, missing: Ca
         return
     if now is not None and not plan.settle(changed, manner):
         return
-    lost = missing(then)
+    lost = "it was erased, for good" if past.erased else missing(then)
     if lost:
         plan.left_alone.append(f"{past.component}: {past.subject} cannot come back, {lost}")
         return

@@ -168,7 +168,7 @@ class Supervisor:
             await self._handler.handle(WithdrawConsent(job_id), actor=self._actor)
             return None
         plan = self._plan_of_today(row.dataset_id, msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan))
-        if not await anyio.Path(plan.rows_path).is_file():
+        if not self._contents.whole(plan.rows_sha256):
             await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
             return None
         folder = JobFolder(self._jobs_dir / job_id)
@@ -252,9 +252,7 @@ class Supervisor:
 
     def _plan_of_today(self, dataset_id: str, plan: TrainerPlan) -> TrainerPlan:
         """The frozen plan in the log's present epoch, with the rows where they lie if the state folder has moved."""
-        rows_path = plan.rows_path
-        if not os.path.isfile(rows_path):
-            rows_path = str(self._contents.path(plan.rows_sha256))
+        rows_path = str(self._contents.path(plan.rows_sha256))
         keys = str(self._answers_keys_dir / dataset_id)
         return msgspec.structs.replace(plan, epoch=self._store.head.epoch, rows_path=rows_path, answers_keys=keys)
 

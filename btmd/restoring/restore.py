@@ -9,7 +9,7 @@ from btmd.accounts import why_missing
 from btmd.command_handler import CommandHandler
 from btmd.domain import access, preset_definition, settings
 from btmd.domain.commands import ACCESS, PRESETS, SETTINGS
-from btmd.domain.dataset import ConsentRevoked, DatasetVersionAdded
+from btmd.domain.dataset import ConsentRevoked, DatasetErased, DatasetVersionAdded
 from btmd.domain.event import Actor
 from btmd.domain.model import ModelAdded
 from btmd.domain.restore import (
@@ -298,4 +298,5 @@ def _past(
         now=registration(known(row.event for row in rows)),
         revoked=any(isinstance(row.event, ConsentRevoked) and not target.knows(row) for row in rows),
         needed_by=needed.get((component, subject), ""),
+        erased=any(isinstance(row.event, DatasetErased) and not target.knows(row) for row in rows),
     )

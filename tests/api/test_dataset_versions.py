@@ -2,9 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tests.fixtures.daemon import Client, ThreadedDaemon
+import pytest
+
+from btmd.data.row_chunks import RowsWriter
+from tests.fixtures.daemon import Client, ThreadedDaemon, config_of
+from tests.fixtures.short_folder import short_folder
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with short_folder() as path:
+        yield path
 
 
 def rows(numbers: list[int]) -> bytes:
@@ -86,6 +98,24 @@ def test_a_refused_update_leaves_nothing(client: Client, daemon: ThreadedDaemon)
     assert contents(daemon) == before
     assert len(client.get("/datasets/refused/versions").ok()) == 1
     assert "stay" in client.send("DELETE", "/datasets/refused").ok()["message"]
+
+
+def test_what_a_killed_addition_left_goes_at_the_next_start(place: Path) -> None:
+    with ThreadedDaemon(config_of(place)) as daemon:
+        kept = daemon.client.post("/datasets", body(daemon.client, rows([1, 2]), name="kept")).ok()
+        before = contents(daemon)
+        store = daemon.daemon.parts.contents
+    # Cut off before its event, and another one in the middle of writing.
+    left, half = store.working_file("left"), store.working_file("half")
+    with RowsWriter(left) as out:
+        out.write({"line": 1, "text": "left"})
+        store.adopt_rows(left, out.finish().sha256)
+    RowsWriter(half).__enter__().write({"line": 1, "text": "half"})
+    with ThreadedDaemon(config_of(place)) as daemon:
+        assert contents(daemon) == before
+        assert list((place / "state" / "content" / "partial").iterdir()) == []
+        checked = daemon.client.post("/datasets/kept/check", {}).ok()
+        assert checked["dataset"]["version_id"] == kept["version_id"]
 
 
 def test_versions_share_what_they_have_in_common(client: Client, daemon: ThreadedDaemon) -> None:

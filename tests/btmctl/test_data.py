@@ -149,7 +149,7 @@ def test_without_consent_and_without_a_terminal_nothing_is_sent(
 
 @pytest.mark.parametrize(
     ("path", "exit_code", "says"),
-    [("missing.jsonl", 5, "There is no file"), (".", 5, "is a folder"), ("/dev/null", 5, "not an ordinary file")],
+    [("missing.jsonl", 5, "There is no file"), ("/dev/null", 5, "not an ordinary file")],
 )
 def test_a_path_that_is_no_file(btmctl: Btmctl, path: str, exit_code: int, says: str) -> None:
     code, _, err = btmctl("datasets", "add", path, "--consent")
@@ -320,6 +320,14 @@ def test_an_update_of_what_came_from_nowhere_needs_a_path(btmctl: Btmctl, server
     code, _, err = btmctl("datasets", "update", "rows")
     assert code == 2
     assert "btmctl datasets update rows PATH" in err
+
+
+def test_erasing_asks_first(btmctl: Btmctl, server: SmallServer) -> None:
+    server.answers("POST", "/erasures/rows", {"message": "It is erased.", "jobs": [], "unreached": []})
+    assert btmctl("datasets", "erase", "rows")[0] == 6
+    assert server.seen == []
+    code, _, err = btmctl("datasets", "erase", "rows", "--yes")
+    assert (code, "It is erased." in err) == (0, True)
 
 
 def test_removing_asks_first(btmctl: Btmctl, server: SmallServer) -> None:
