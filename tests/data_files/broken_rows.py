@@ -3,6 +3,7 @@
 import json
 
 from btmd.errors import (
+    DatasetBinary,
     DatasetDamaged,
     DatasetEmpty,
     DatasetEncoding,
@@ -14,6 +15,7 @@ from tests.data_files.programs import (
     BOM,
     excel_csv_german,
     excel_csv_utf8_german,
+    excel_unicode_text,
     jq_pretty,
     json_lines,
     json_list,
@@ -89,6 +91,12 @@ JSON_LINES = (
         Refused(DatasetEncoding, "iconv"),
     ),
     Case(
+        "lists instead of objects",
+        "rows.jsonl",
+        b"".join(json.dumps(one).encode() + b"\n" for one in table()),
+        Refused(DatasetEmpty, "not an object with named fields"),
+    ),
+    Case(
         "one row is a list", "rows.jsonl", with_line(2, b'["Why?", "Because."]\n'), Kept(3, broken={2: "not an object"})
     ),
     Case(
@@ -130,7 +138,13 @@ JSON_LINES = (
         "an error page instead of the file",
         "rows.jsonl",
         b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n",
-        Refused(UnknownLayout, "does not begin with an object or a list"),
+        Refused(DatasetBinary, "web page"),
+    ),
+    Case(
+        "a pointer of Git LFS instead of the file",
+        "rows.jsonl",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234567\n",
+        Refused(DatasetBinary, "git lfs pull"),
     ),
     Case("nothing at all", "rows.jsonl", b"", Refused(DatasetEmpty, "0 bytes")),
     Case("nothing but line ends", "rows.jsonl", b"\r\n \t\r\n", Refused(DatasetEmpty, "white space")),
@@ -168,6 +182,13 @@ JSON_LINES = (
         "line ends of Windows", "rows.jsonl", GOOD.replace(b"\n", b"\r\n"), Kept(3, lines=(1, 2, 3)), looks_broken=True
     ),
     Case("every letter escaped", "rows.jsonl", json_lines(asked(), ascii_only=True), Kept(3), looks_broken=True),
+    Case(
+        "rows called .txt by the mail program",
+        "rows.jsonl.txt",
+        GOOD,
+        Kept(3, facts={"layout": "question_answer"}),
+        looks_broken=True,
+    ),
     Case("rows without an ending", "rows", GOOD, Kept(3), looks_broken=True),
     Case("a row that repeats", "rows.jsonl", with_line(3, LINES[0]), Kept(4, facts={"duplicates": 1})),
     Case(
@@ -228,6 +249,7 @@ JSON = (
         json_list(asked(60)).replace(b"},\n", b"}\n", 1),
         Refused(DatasetDamaged, "line 6"),
     ),
+    Case("a comma too many", "rows.json", json_list(asked(60))[:-2] + b",\n]", Refused(DatasetDamaged, "")),
     Case("something behind the list", "rows.json", json_list(asked()) + b"\n[1]", Refused(DatasetDamaged, "")),
     Case(
         "a comment in the list",
@@ -298,10 +320,24 @@ TABLES = (
         looks_broken=True,
     ),
     Case(
+        "Excel in German with one kind of umlaut",
+        "tickets.csv",
+        excel_csv_german(HEADER, [[f"Geht der Drucker {n} nicht?", f"Bitte das Kabel {n} prüfen."] for n in range(20)]),
+        Kept(20, facts={"encoding": "windows-1252"}),
+        looks_broken=True,
+    ),
+    Case(
         "Excel in German, UTF-8",
         "rows.csv",
         excel_csv_utf8_german(HEADER, table(20)),
         Kept(20, facts={"columns": HEADER}),
+        looks_broken=True,
+    ),
+    Case(
+        "Excel's Unicode text",
+        "rows.txt",
+        excel_unicode_text(HEADER, table(20)),
+        Kept(20, facts={"separator": "\t"}),
         looks_broken=True,
     ),
     Case(

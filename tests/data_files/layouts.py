@@ -9,6 +9,7 @@ from tests.data_files.programs import (
     docx,
     excel_csv_german,
     excel_csv_utf8_german,
+    html_page,
     json_lines,
     json_list,
     libreoffice_csv,
@@ -238,6 +239,21 @@ PREFERENCES = (
         [WITH_SYSTEM],
         [(("system", "Be short."), *WORSE)],
     ),
+    Example(
+        "LLaMA-Factory pairs",
+        "dpo.json",
+        json_list(
+            [
+                {
+                    "conversations": [{"from": "human", "value": "Why?"}],
+                    "chosen": {"from": "gpt", "value": "Because."},
+                    "rejected": {"from": "gpt", "value": "No idea."},
+                }
+            ]
+        ),
+        [PAIR],
+        [WORSE],
+    ),
 )
 
 TEXTS = (
@@ -267,6 +283,7 @@ TEXTS = (
         [f"Storms\n\n{STORM}"],
     ),
     Example("a PDF", "handout.pdf", lambda: pdf([STORM]), [STORM]),
+    Example("a saved page", "page.html", lambda: html_page("Storms", [STORM]), [f"Storms\n\n{STORM}"]),
 )
 
 

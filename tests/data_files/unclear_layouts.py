@@ -128,6 +128,21 @@ UNCLEAR = (
         SAID,
     ),
     Unclear(
+        "a Slack export",
+        "2026-03-01.json",
+        SLACK,
+        "",
+        {
+            "conversation": "thread_ts",
+            "role": "user",
+            "content": "text",
+            "order": "ts",
+            "role:@first": "user",
+            "role:@others": "assistant",
+        },
+        SAID[:2],
+    ),
+    Unclear(
         "good and bad answers, each by itself",
         "a.jsonl",
         rows_of(prompt=ASKED, completion=ANSWERED, label=[True, False, True]),
