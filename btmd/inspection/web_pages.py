@@ -3,7 +3,7 @@
 import codecs
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from html import unescape
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,9 @@ _LEFT_OUT: Final = frozenset(
         *("iframe", "object", "canvas", "math"),
     )
 )
+_TAG: Final = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]{0,40})")
+_RAW: Final = {tag: re.compile(f"</{tag}", re.IGNORECASE) for tag in ("script", "style", "textarea", "xmp")}
+"""What stands in these is no page: it ends at their closing mark."""
 _VOID: Final = frozenset(("br", "hr", "img", "input", "meta", "link", "source", "wbr", "area", "base", "col", "embed"))
 
 
@@ -35,8 +38,7 @@ def html_lines(path: Path, encoding: str) -> Iterator[Line]:
             f"The page is larger than {MOST_BYTES >> 20} MiB.", hint="Save its text as .txt, or split it."
         )
     reader = _Reader()
-    reader.feed(_decoded(path.read_bytes(), encoding))
-    reader.close()
+    reader.read(_decoded(path.read_bytes(), encoding))
     reader.end_line()
     lines = reader.lines
     if reader.title and any(line.is_heading and line.text == reader.title for line in lines[1:]):
@@ -70,9 +72,14 @@ def _decoded(content: bytes, encoding: str) -> str:
         ) from error
 
 
-class _Reader(HTMLParser):
+class _Reader:
+    """Goes through the page from mark to mark. Every search ends at what it looks for or at the end of the page.
+
+    The standard library's parser begins anew at each mark that is never closed: a page of nothing but those would take
+    hours.
+    """
+
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self.lines: list[Line] = []
         self._words: list[str] = []
         self._begins_at = 1
@@ -81,8 +88,44 @@ class _Reader(HTMLParser):
         self.title = ""
         """Of the page, where it is the first line."""
         self._pre = 0
+        self._line = 1
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def read(self, page: str) -> None:
+        at = 0
+        while at < len(page):
+            mark = page.find("<", at)
+            end = mark if mark >= 0 else len(page)
+            if end > at:
+                self._take_text(unescape(page[at:end]))
+                self._line += page.count("\n", at, end)
+            if mark < 0:
+                return
+            at = self._after_mark(page, mark)
+            self._line += page.count("\n", mark, at)
+
+    def _after_mark(self, page: str, at: int) -> int:
+        """Where the page goes on behind what begins here."""
+        if page.startswith("<!--", at):
+            return _behind(page, "-->", at + 4)
+        found = _TAG.match(page, at)
+        if found is None:
+            if page[at + 1 : at + 2] in ("!", "?", "/"):
+                return _behind(page, ">", at + 1)
+            self._take_text("<")
+            return at + 1
+        tag = found.group(2).lower()
+        end = _behind(page, ">", found.end())
+        if found.group(1):
+            self._end_tag(tag)
+            return end
+        self._start_tag(tag)
+        if tag in _RAW:
+            closing = _RAW[tag].search(page, end)
+            self._end_tag(tag)
+            return len(page) if closing is None else _behind(page, ">", closing.end())
+        return end
+
+    def _start_tag(self, tag: str) -> None:
         if tag in _LEFT_OUT:
             self._left_out.append(tag)
         elif tag in _BLOCKS:
@@ -95,7 +138,7 @@ class _Reader(HTMLParser):
         if tag == "pre":
             self._pre += 1
 
-    def handle_endtag(self, tag: str) -> None:
+    def _end_tag(self, tag: str) -> None:
         if tag in _LEFT_OUT:
             # What was opened inside and never closed ends here too.
             if tag in self._left_out:
@@ -108,11 +151,11 @@ class _Reader(HTMLParser):
         if tag == "pre" and self._pre:
             self._pre -= 1
 
-    def handle_data(self, data: str) -> None:
+    def _take_text(self, data: str) -> None:
         if self._left_out:
             return
         if not self._words:
-            self._begins_at = self.getpos()[0]
+            self._begins_at = self._line
         self._words.append(data)
 
     def end_line(self, *, apart: bool = True) -> None:
@@ -124,3 +167,9 @@ class _Reader(HTMLParser):
                 self.lines.append(Line(self._begins_at, row, self._heading))
         if apart and self.lines and self.lines[-1].text:
             self.lines.append(Line(self._begins_at, ""))
+
+
+def _behind(page: str, mark: str, at: int) -> int:
+    """The place behind the next mark; the page's end without one."""
+    found = page.find(mark, at)
+    return len(page) if found < 0 else found + len(mark)

@@ -28,14 +28,14 @@ def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except RuntimeError as error:
-        if "encrypted" not in str(error) and "password" not in str(error):
-            raise
-        raise encrypted() from error
     except _DAMAGE as error:
         raise DatasetDamaged(
             "The document is damaged: not all of it can be read.", hint="Open it and save it again, or copy it anew."
         ) from error
+    except RuntimeError as error:
+        if "encrypted" not in str(error) and "password" not in str(error):
+            raise
+        raise encrypted() from error
 
 
 def encrypted() -> DatasetEncrypted:
