@@ -218,7 +218,7 @@ class Daemon:
             dataset_versions=versions,
             anonymising=anonymising,
             dataset_previews=DatasetPreviews(inspector, datasets, config.cache_dir),
-            dataset_checks=DatasetChecks(inspector, datasets, versions, config.cache_dir),
+            dataset_checks=DatasetChecks(inspector, datasets, versions, anonymising, config.cache_dir),
             inspector=inspector,
             submission=submission,
             chats=Chats(),

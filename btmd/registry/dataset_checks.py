@@ -1,6 +1,5 @@
 """How good a version of a dataset is: examined once, told as a report, and cleaned into a version of its own."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from btmd.command_handler import Handled, Respond
 from btmd.domain.event import Actor
 from btmd.errors import InvalidValue
 from btmd.files.durable import write_atomically
-from btmd.inspection.facts import DatasetFacts, PersonalData, TokenFacts
+from btmd.inspection.facts import DatasetFacts, TokenFacts
 from btmd.inspection.findings import DROPPABLE, NEEDS_MODEL, Known, Report, report_on
 from btmd.inspection.quality_facts import CleanFacts, QualityFacts
 from btmd.inspection.requests import CleanRequest, QualityRequest
-from btmd.privacy.finding import DETECTORS
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow
 from btmd.projections.model import ModelRow
+from btmd.registry.anonymising import Anonymising
 from btmd.registry.datasets import DatasetAdding
 from btmd.registry.inspector import Inspector
 from btmd.registry.versions import DatasetVersions, Derived
@@ -46,10 +45,15 @@ class DatasetChecks:
     """Asks children how good rows are. Counts and lines are remembered by version, and which rows say the same."""
 
     def __init__(
-        self, inspector: Inspector, datasets: DatasetAdding, versions: DatasetVersions, cache_dir: Path
+        self,
+        inspector: Inspector,
+        datasets: DatasetAdding,
+        versions: DatasetVersions,
+        anonymising: Anonymising,
+        cache_dir: Path,
     ) -> None:
         self._inspector, self._datasets, self._versions = inspector, datasets, versions
-        self._cache_dir = cache_dir
+        self._anonymising, self._cache_dir = anonymising, cache_dir
 
     async def check(
         self,
@@ -64,7 +68,10 @@ class DatasetChecks:
         Raises FileMissing when the contents are gone, NothingToLearn, ModelRefused, ChildFailed.
         """
         share = 1.0 if model is None else 0.4
-        quality = await self.quality(version, lambda done, text: on_progress(done * share, text))
+        quality = await self.quality(version, lambda done, text: on_progress(done * share / 2, text))
+        personal = await self._anonymising.personal_data(
+            version, lambda done, text: on_progress((1 + done) * share / 2, text)
+        )
         tokens, longest = None, 0
         if model is not None:
             longest = max_length or min(USUAL_MAX_LENGTH, model.facts.context_length)
@@ -78,7 +85,7 @@ class DatasetChecks:
             tokens=tokens,
             max_length=longest,
             model_id="" if model is None else model.model_id,
-            personal=self._personal_data(version),
+            personal=personal,
         )
         return Checked(report_on(known), quality, tokens, longest)
 
@@ -145,15 +152,6 @@ class DatasetChecks:
             respond=respond,
         )
         return handled, changes
-
-    def _personal_data(self, version: DatasetVersionRow) -> PersonalData | None:
-        """What is known of personal data, if it was looked for already."""
-        names = "-names" if importlib.util.find_spec("spacy") is not None else ""
-        kept = self._cache_dir / f"personal-{version.version_id}-{DETECTORS}{names}.json"
-        try:
-            return msgspec.json.decode(kept.read_bytes(), type=PersonalData)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
 
     def _groups(self, version: DatasetVersionRow) -> Path:
         return self._kept(version, "groups", "npz")

@@ -25,6 +25,8 @@ def everything_recorded(client: Client) -> str:
 
 def test_a_version_without_personal_data_is_made_and_nothing_of_it_is_recorded(client: Client) -> None:
     added = client.add_dataset(letters(), "letters")
+    checked = client.post("/datasets/letters/check", {}).ok()["findings"]
+    assert [(one["count"], one["lines"]) for one in checked if one["kind"] == "personal_data"] == [(2, [4, 8])]
     found = client.post("/datasets/letters/personal-data").ok()
     assert found["version_id"] == added["version_id"]
     kinds = {one["kind"]: (one["rows"], one["lines"]) for one in found["personal_data"]["kinds"]}
