@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -10,6 +11,7 @@ from btmd.errors import DatasetDamaged, DatasetTruncated
 from btmd.inspection.records import MAX_RECORD_BYTES, Record, record_of
 
 _CHUNK_CHARS: Final = 1 << 20
+_WHITE_SPACE: Final = re.compile(r"[ \t\r\n\ufeff]+")
 _MOST_KEYS: Final = 1000
 """Of an object that holds the rows: more are looked over, but not remembered."""
 
@@ -161,8 +163,13 @@ class _Window:
         return mark
 
     def skip_white_space(self) -> None:
-        while self.peek() and self.peek() in " \t\r\n\ufeff":
-            self.take()
+        while self._at < len(self._text) or self._more():
+            found = _WHITE_SPACE.match(self._text, self._at)
+            end = self._at if found is None else found.end()
+            self.line += self._text.count("\n", self._at, end)
+            self._at = end
+            if end < len(self._text):
+                return
 
     def value(self) -> Any:
         size = _CHUNK_CHARS

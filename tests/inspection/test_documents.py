@@ -199,6 +199,13 @@ def test_what_would_do_harm_or_is_something_else_is_refused(case: str, tmp_path:
     assert os.listdir(tmp_path) == ["source"]
 
 
+@pytest.mark.parametrize("mark", [b"<!--", b"<a ", b"<script>", b"<![CDATA[", b"<?", b"</", b"<div>"])
+def test_a_page_of_marks_that_are_never_closed_is_gone_through_once(mark: bytes, tmp_path: Path) -> None:
+    # A reader that begins anew at each of them would still be reading when the tests' time is over.
+    with pytest.raises(DatasetEmpty):
+        inspected(tmp_path, b"<html>" + mark * 300_000, "x.html")
+
+
 def test_a_line_of_a_hundred_megabytes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetUnsafe):
         inspected(tmp_path, b"question,answer\n" + b"a" * (100 << 20), "x.csv")
