@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from btmd.inspection.findings import KINDS
 from tests.data_files.programs import docx, excel_csv_german, pdf, scanned_pdf
-from tests.docs.place import Place, recipes
+from tests.docs.place import DOCS, Place, recipes
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -195,6 +196,11 @@ RECIPES: dict[str, tuple[Callable[[Place], None], Callable[[Place], None]]] = {
 
 def test_every_recipe_is_tried() -> None:
     assert [heading for heading, steps in recipes(PAGE).items() if steps] == list(RECIPES)
+
+
+def test_every_finding_is_explained() -> None:
+    page = (DOCS / PAGE).read_text()
+    assert [kind for kind in KINDS if f"`{kind}`" not in page] == []
 
 
 @pytest.mark.parametrize("heading", RECIPES)
