@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-planning proof-parsers proof-importers proof-faults
+        proof-history proof-planning proof-parsers proof-importers proof-faults proof-data
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -92,6 +92,9 @@ proof-quickstart: dev $(VENV)/.demo-model
 # Compares with Debian's restic, which has to be installed.
 proof-backup: dev
 	$(BIN)/python -m benchmarks.backup
+# Makes a file of 1 GB in .proof/ first, and an environment with the package datasets. About an hour and a half.
+proof-data: dev $(VENV)/.demo-model
+	$(BIN)/python -m benchmarks.data $(ARGS)
 # Rows of questions and answers as JSON lines: make proof-speed DATA=rows.jsonl
 proof-speed: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.training_speed $(if $(DATA),--data $(DATA)) $(ARGS)

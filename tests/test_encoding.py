@@ -342,3 +342,43 @@ def test_rows_are_counted_as_they_are_encoded(template: str | None, tmp_path: Pa
             )
         else:
             assert isinstance(counted_both, TemplateMismatch)
+
+
+@pytest.mark.parametrize("template", [CHATML_TEMPLATE, LLAMA_3, QWEN, GEMMA, None])
+def test_answers_stand_where_rendering_every_beginning_finds_them(
+    template: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tokenizer(tmp_path, chat_template=template)
+    contents = [
+        "",
+        " ",
+        "Yes.",
+        "Yes. ",
+        "\nno",
+        "<|im_end|> in it",
+        "<think>hm</think> so",
+        "Yes.",
+        "\ue0000\ue001",
+        "é😀",
+    ]
+    shapes = [
+        ("user", "assistant"),
+        ("system", "user", "assistant"),
+        ("user", "assistant", "user", "assistant"),
+        ("user", "assistant", "assistant"),
+        ("assistant", "user"),
+        ("user", "user", "assistant", "user"),
+    ]
+    rows: list[Row] = [
+        {
+            "line": 1,
+            "messages": [Message(role=role, content=contents[(start + 3 * at) % 10]) for at, role in enumerate(shape)],
+        }
+        for shape in shapes
+        for start in range(10)
+    ]
+    quick = Encoder.load(tmp_path).encode_many(rows)
+    monkeypatch.setattr(Encoder, "_skeleton", lambda *_: None)
+    slow = Encoder.load(tmp_path).encode_many(rows)
+    assert [str(one) for one in quick] == [str(one) for one in slow]
+    assert any(isinstance(one, Encoded) and any(one.learned) for one in quick)

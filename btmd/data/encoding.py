@@ -16,10 +16,12 @@ from tokenizers.decoders import DecodeStream
 
 from btmd.data.chat_template import PLAIN_TEMPLATE, ChatTemplate
 from btmd.data.rows import Message, Row, shared_turns
+from btmd.data.skeleton import Skeleton, stand_in
 from btmd.errors import BadTemplate, NotAModel, TemplateMismatch, TokenizerMissing
 
 TemplateKind = Literal["model", "plain"]
 _Made = TypeVar("_Made")
+_MOST_SKELETONS: Final = 200
 
 _NAMED_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _PROBE: Final = (Message(role="user", content="Question"), Message(role="assistant", content="Answer"))
@@ -74,6 +76,7 @@ class Encoder:
         self.template_kind: TemplateKind = template_kind
         """``model``: the model's own template; ``plain``: it has none, and headings are used."""
         self._end_of_text_id = end_of_text_id
+        self._skeletons: dict[tuple[tuple[str, ...], int], Skeleton | None] = {}
         self._turn_end = self._find_turn_end()
         turn_end_id = tokenizer.token_to_id(self._turn_end)
         self.eos_ids: frozenset[int] = eos_ids | ({turn_end_id} if turn_end_id is not None else set())
@@ -247,7 +250,28 @@ class Encoder:
     def _rendered_turns(self, messages: Sequence[Message], learned_from: int = 0) -> "_Rendered":
         """The conversation, of which answers before the turn ``learned_from`` are not learned."""
         text = self._template.render(messages)
-        return _Rendered(text, self._answer_spans(messages, text, learned_from))
+        skeleton = self._skeleton(tuple(message["role"] for message in messages), learned_from)
+        spans = skeleton.spans(messages, text) if skeleton is not None else None
+        return _Rendered(text, self._answer_spans(messages, text, learned_from) if spans is None else spans)
+
+    def _skeleton(self, roles: tuple[str, ...], learned_from: int) -> Skeleton | None:
+        """What the template writes around the turns of a conversation with these roles; None where it cannot be told.
+
+        Found out once for each sequence of roles: rendering every beginning of every conversation takes long.
+        """
+        shape = (roles, learned_from)
+        if shape not in self._skeletons and len(self._skeletons) < _MOST_SKELETONS:
+            stand_ins = [Message(role=role, content=stand_in(index)) for index, role in enumerate(roles)]
+            try:
+                text = self._template.render(stand_ins)
+                found = None
+                # A template that writes earlier turns unlike the last one is looked at closely, row by row.
+                if all(text.startswith(self._template.render(stand_ins[:end])) for end in range(1, len(roles))):
+                    found = Skeleton.of(text, self._answer_spans(stand_ins, text, learned_from))
+            except TemplateMismatch:
+                found = None
+            self._skeletons[shape] = found
+        return self._skeletons.get(shape)
 
     def _ended_text(self, ids: list[int]) -> Encoded:
         if not ids or ids[-1] != self._end_of_text_id:

@@ -1,9 +1,12 @@
 """Made-up conversations with near-duplicates planted among them, and with pairs that only look like ones."""
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from btmd.data.near_duplicates import SignatureFile, groups_of
 from btmd.data.rows import Row
 
 _SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "ar", "en", "il", "or")]
@@ -121,3 +124,15 @@ def _add_look_alike(
         planted.add(f"What is the largest town of {one}?", f"The largest town of {one} is {writer.name()}.")
     else:
         planted.add(f"{writer.name()} or {writer.name()}?", draw.choice(["Yes.", "No.", writer.name()]))
+
+
+def told_apart(planted: Planted, folder: Path) -> tuple[float, float]:
+    """Recall and precision of the search for near-duplicates among planted rows."""
+    signed = SignatureFile(folder)
+    for number, row in enumerate(planted.rows):
+        signed.take(number, row)
+    found = groups_of([signed], folder).labels().tolist()
+    repeats = [number for number, of in enumerate(planted.same_as) if of != number]
+    hit = sum(found[number] == found[planted.same_as[number]] for number in repeats)
+    told = sum(size - 1 for size in Counter(found).values())
+    return hit / len(repeats), hit / told
