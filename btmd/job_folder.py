@@ -29,8 +29,6 @@ class TrialPlan(msgspec.Struct, frozen=True):
 
     most_s: float
     """What they may last, beyond one largest micro-batch and one of each length."""
-    covering_s: float
-    """What visiting each length once may last; lengths that are left out by then are estimated."""
     memory_factors: tuple[float, float, float]
     gpu_memory_factors: tuple[float, float, float]
     time_factors: tuple[float, float, float]

@@ -32,7 +32,7 @@ async def foretell(store: Store, plan: Plan, model: ModelFacts, tokens: TokenFac
     layer_s = CPU_LAYER_S if kind == "cpu" else GPU_LAYER_S
     rates = None if rate is None else MachineRates(rate.flops, rate.copied_bytes_s, measured=True, layer_s=layer_s)
     forecast = forecast_plan(plan, model, tokens, hardware, rates=rates, history=history)
-    most_s, covering_s = trial_seconds(forecast)
+    most_s = trial_seconds(forecast)
     if not most_s:
         return Foretold(forecast, None)
     disk = forecast.disk_bytes
@@ -40,7 +40,6 @@ async def foretell(store: Store, plan: Plan, model: ModelFacts, tokens: TokenFac
         forecast,
         TrialPlan(
             most_s=most_s,
-            covering_s=covering_s,
             memory_factors=_factors(history, MEMORY),
             gpu_memory_factors=_factors(history, GPU_MEMORY),
             time_factors=_factors(history, TIME),

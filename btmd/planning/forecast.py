@@ -17,8 +17,7 @@ TRIAL_FROM_S = 20.0
 """A training that is expected to take less than this is over before a trial would have told anything."""
 TRIAL_LEAST_S = 30.0
 TRIAL_SHARE = 0.05
-COVERING_SHARE = 0.5
-"""Of the run, for visiting every length once; the rest of the trial ends sooner."""
+"""Beyond a visit to every length, which is never left out: memory grows with each new one."""
 GPU_HOST_BYTES = 2500 * MIB
 """Main memory of a trainer whose model is on a GPU: CUDA's own libraries are most of it."""
 SPOOL_BYTES = MIB
@@ -61,15 +60,12 @@ def forecast_plan(
     )
 
 
-def trial_seconds(forecast: Forecast) -> tuple[float, float]:
-    """What real steps before the first one may last, and visiting every length among them.
-
-    Both 0 where a trial does not repay itself.
-    """
+def trial_seconds(forecast: Forecast) -> float:
+    """What real steps before the first one may last; 0 where a trial does not repay itself."""
     expected_s = forecast.total_s.middle
     if expected_s < TRIAL_FROM_S:
-        return 0.0, 0.0
-    return max(TRIAL_LEAST_S, TRIAL_SHARE * expected_s), max(TRIAL_LEAST_S, COVERING_SHARE * expected_s)
+        return 0.0
+    return max(TRIAL_LEAST_S, TRIAL_SHARE * expected_s)
 
 
 def row_bytes(plan: Plan, model: ModelFacts) -> int:

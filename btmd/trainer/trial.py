@@ -16,7 +16,7 @@ import torch
 from btmd.files.durable import write_atomically
 from btmd.frames import MachineRate
 from btmd.job_folder import JobFolder, TrainerPlan, TrialPlan
-from btmd.trainer.cost import FEW, Sample, fitted
+from btmd.trainer.cost import FEW, Sample
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.machine_rates import measure_rates
 from btmd.trainer.outlook import Tried, forecast_after
@@ -28,8 +28,6 @@ from btmd.trainer.workload import Portion, Shape, Workload, covering, portion_of
 WARM_SAMPLES = 5
 WARM_S = 6.0
 """Spent on timing what has been computed before, if the trial may last that long; at least FEW are timed."""
-COVERING_SHARE = 0.5
-"""Of the run, as timed so far, for visiting every length once."""
 KERNEL_BYTES = 600_000
 ADAPTER_PRODUCTS, FULL_PRODUCTS, ROW_PRODUCTS, HEAD_PRODUCTS = 28, 13, 6, 3
 """Distinct products at each length of the flat axis, of a row and of the vocabulary's places."""
@@ -115,11 +113,8 @@ class _Trial:
     def run(self) -> Tried:
         workload, optimizer_s = self._largest()
         before, known = self._memory(), self._seen
-        # The formula does not know how busy the machine is; what has been timed does.
-        expected_s = workload.seconds(fitted(self._samples))
-        most_s = max(self._wanted.covering_s, COVERING_SHARE * expected_s)
         for portion in covering(workload.portions, self._seen):
-            if self._over(most_s):
+            if self._run.stop.read() == "stop":
                 break
             self._take(portion)
         self._run.state.optimizer.drop_gradients()

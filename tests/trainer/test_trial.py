@@ -24,7 +24,6 @@ from tests.trainer.job import (
 
 TRIAL = TrialPlan(
     most_s=60.0,
-    covering_s=60.0,
     memory_factors=(0.95, 1.0, 1.05),
     gpu_memory_factors=(0.95, 1.0, 1.05),
     time_factors=(0.5, 1.0, 2.0),
