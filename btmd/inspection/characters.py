@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ _SAMPLE_BYTES: Final = 1 << 18
 _TEXT_CONTROLS: Final = frozenset(b"\t\n\r\f\v\x1b\b")
 _WESTERN_MARKS: Final = frozenset("äöüßÄÖÜéèêëàâçîïôùûœÉÈÀÇñÑáíóúãõåøæÅØÆìò‘’“”„–—…«»€°§¿¡\xa0")
 _WESTERN: Final = frozenset({"cp1252", "latin_1", "iso8859_15", "cp1250", "iso8859_2", "cp1254", "iso8859_9", "cp1257"})
+_WINDOWS_1252: Final = frozenset({"cp1252", "latin_1", "iso8859_15"})
+_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
+_MARK_IN_WORD: Final = re.compile(r"[¹³¼¾Ÿ](?=[^\W\d_])|(?<=[^\W\d_])¿(?=[^\W\d_])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +148,9 @@ def _guess(path: Path) -> str:
         return "windows-1252"
     best = from_bytes(telling).best()
     name = best.encoding if best is not None else None
-    if name in _WESTERN and _is_western(path):
+    if name in _WESTERN and not _is_eastern(telling) and _is_western(path):
         return "windows-1252"
-    if name is None or name in _WESTERN:
+    if name is None or name in _WINDOWS_1252:
         raise DatasetEncoding(
             "The file is neither UTF-8 nor any other encoding that fits all of it.",
             hint="Open it in the program it came from and save it as UTF-8.",
@@ -159,7 +163,7 @@ def _guess(path: Path) -> str:
 
 
 def _is_plainly_western(lines: bytes) -> bool:
-    """Whether letters beyond ASCII are those of western languages, and each stands alone among plain letters.
+    """Whether letters beyond ASCII are those of western languages, and at most two stand together.
 
     In other scripts whole words are beyond ASCII. A guess by frequencies needs more text than a small table has.
     """
@@ -169,8 +173,18 @@ def _is_plainly_western(lines: bytes) -> bool:
         return False
     beyond = [at for at, mark in enumerate(text) if mark > "\x7f"]
     common = sum(text[at] in _WESTERN_MARKS for at in beyond)
-    alone = sum(text[at - 1 : at].isascii() and text[at + 1 : at + 2].isascii() for at in beyond)
-    return common >= 0.98 * len(beyond) and alone >= 0.9 * len(beyond)
+    apart = sum(len(run) for run in _BEYOND_ASCII.findall(text) if len(run) <= 2)
+    return common >= 0.98 * len(beyond) and apart >= 0.9 * len(beyond)
+
+
+def _is_eastern(lines: bytes) -> bool:
+    """Whether marks stand inside words where Windows' code for Poland and its neighbours has letters.
+
+    Read as western, such a text would be taken for one, with other letters in it.
+    """
+    text = lines.decode("cp1252", "replace")
+    beyond = sum(mark > "\x7f" for mark in text)
+    return len(_MARK_IN_WORD.findall(text)) > 0.05 * beyond
 
 
 def _telling_lines(path: Path) -> bytes:

@@ -327,6 +327,26 @@ TABLES = (
         looks_broken=True,
     ),
     Case(
+        "a German note of two lines in Windows-1252",
+        "note.txt",
+        "Für die größte Übung.\r\n\r\nZweiter Absatz — ’so’.\r\n".encode("cp1252"),
+        Kept(1, facts={"encoding": "windows-1252"}),
+        looks_broken=True,
+    ),
+    Case(
+        "Polish letters of Windows, which look western",
+        "rows.csv",
+        "question;answer\r\nDlaczego źle?;Bo tak się stało, żółw.\r\n".encode("cp1250"),
+        Refused(DatasetEncoding, "cp1250"),
+    ),
+    Case(
+        "volumes and areas in Windows-1252",
+        "rows.csv",
+        "question;answer\r\nWie groß?;Etwa 3 m³, oder 5 m² ¼ hoch.\r\nWo?;In 7 m³.\r\n".encode("cp1252"),
+        Kept(2, facts={"encoding": "windows-1252"}),
+        looks_broken=True,
+    ),
+    Case(
         "Excel in German, UTF-8",
         "rows.csv",
         excel_csv_utf8_german(HEADER, table(20)),
