@@ -30,7 +30,8 @@ class FolderListing(NamedTuple):
     """What is sent of a folder: ``content`` is the list of its files."""
 
     content: bytes
-    paths: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
+    """Path and SHA-256 of each."""
     changed_us: int
 
     @property
@@ -50,22 +51,34 @@ def listing(folder: str, session: Session) -> FolderListing:
             f"{folder} has more than {MOST_FILES:,} files.", "They would be one dataset.", "Add a part of it."
         )
     files: list[dict[str, Any]] = []
-    changed_us = 0
+    changed_us = _newest_change_us(folder, chosen)
     for number, one in enumerate(chosen):
         session.output.progress(number / len(chosen), "Reading the folder")
         files.append({"name": one.name, "sha256": content_of(one.path, session)})
-        changed_us = max(changed_us, os.stat(one.path).st_mtime_ns // 1000)
     left_out = [{"name": one.name, "reason": one.reason} for one in found if one.reason]
     session.output.end_progress()
     content = json.dumps({"files": files, "left_out": left_out}, ensure_ascii=True, separators=(",", ":")).encode()
-    return FolderListing(content, tuple(one.path for one in chosen), changed_us)
+    sent = tuple((one.path, str(file["sha256"])) for one, file in zip(chosen, files, strict=True))
+    return FolderListing(content, sent, changed_us)
+
+
+def is_untouched(folder: str, since_us: int) -> bool:
+    """Whether nothing in the folder was written, added or taken away since. Raises OSError."""
+    return _newest_change_us(folder, [one for one in _walk(folder) if not one.reason]) == since_us
+
+
+def _newest_change_us(folder: str, files: list[Found]) -> int:
+    """When a file, or what is in a folder, changed last, in microseconds since the epoch."""
+    folders = {folder, *(os.path.dirname(one.path) for one in files)}
+    times = [os.stat(path).st_mtime_ns // 1000 for path in (*folders, *(one.path for one in files))]
+    return max(times)
 
 
 def send(folder: str, session: Session) -> str:
     """Bring the files and their list to the daemon unless it has them; returns the list's SHA-256."""
     listed = listing(folder, session)
-    for path in listed.paths:
-        upload(path, session)
+    for path, sha256 in listed.files:
+        upload(path, session, sha256)
     return upload_bytes(listed.content, session)
 
 

@@ -180,7 +180,9 @@ def tell_if_changed(found: Document, session: Session) -> None:
         if stat.S_ISDIR(held.st_mode):
             from btmctl import folder
 
-            is_same = folder.listing(path, session).sha256 == found["source_sha256"]
+            is_same = folder.is_untouched(path, found.get("source_changed_us") or 0) or (
+                folder.listing(path, session).sha256 == found["source_sha256"]
+            )
         elif not stat.S_ISREG(held.st_mode) or held.st_mtime_ns // 1000 == found.get("source_changed_us"):
             return
         else:

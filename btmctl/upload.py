@@ -14,15 +14,15 @@ PIECE_BYTES = 1024 * 1024
 ATTEMPTS = 5
 
 
-def upload(path: str, session: Session) -> str:
-    """Bring the file's bytes to the daemon unless it has them, and return their SHA-256.
+def upload(path: str, session: Session, sha256: str = "") -> str:
+    """Bring the file's bytes to the daemon unless it has them, and return their SHA-256, if it is not known yet.
 
     Raises NoSuchFile, CommandError for a file that may not be read, and what the client raises.
     """
     client, output, name = session.client, session.output, os.path.basename(path)
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        sha256 = _hash(file, size, name, output)
+        sha256 = sha256 or _hash(file, size, name, output)
         for attempt in range(1, ATTEMPTS + 1):
             offset = client.stored_bytes(sha256)
             if offset is None:
