@@ -78,6 +78,10 @@ class Detectors:
 
 
 def _covered(text: str, found: list[Finding]) -> str:
-    for one in found:
-        text = text[: one.start] + _COVER * (one.end - one.start) + text[one.end :]
-    return text
+    parts: list[str] = []
+    place = 0
+    for one in without_overlaps(found):
+        parts += (text[place : one.start], _COVER * (one.end - one.start))
+        place = one.end
+    parts.append(text[place:])
+    return "".join(parts)

@@ -54,6 +54,7 @@ _REGIONS: Final = {
     "": ("DE", "FR", "GB", "IT", "ES", "US", "AT", "CH"),
 }
 _LONGEST: Final = 17
+_MOST_GROUPS: Final = 8
 _LEAST_ABROAD: Final = 8
 _LEAST_NATIONAL, _MOST_NATIONAL = 7, 13
 _LEAST_DIFFERENT: Final = 3
@@ -79,22 +80,33 @@ class Phones:
         groups = [(one.start(), one.end()) for one in _GROUP.finditer(text, start, end)]
         first = 0
         while first < len(groups):
-            if first and not _may_part(text[groups[first - 1][1] : groups[first][0]]):
+            found = self._beginning_at(text, start, groups, first)
+            if found is None:
                 first += 1
                 continue
-            inside = first > 0
-            begin = _with_sign(text, start if first == 0 else groups[first - 1][1], groups[first][0])
-            for last in range(len(groups) - 1, first - 1, -1):
-                if last + 1 < len(groups) and not _may_part(text[groups[last][1] : groups[last + 1][0]]):
-                    continue
-                if inside and last + 1 < len(groups) and text[begin] not in "+(":
-                    continue
+            yield found[0]
+            first = found[1] + 1
+
+    def _beginning_at(
+        self, text: str, start: int, groups: list[tuple[int, int]], first: int
+    ) -> tuple[Finding, int] | None:
+        """The longest number that begins with this group, and its last group."""
+        if first and not _may_part(text[groups[first - 1][1] : groups[first][0]]):
+            return None
+        begin = _with_sign(text, start if first == 0 else groups[first - 1][1], groups[first][0])
+        last = min(len(groups), first + _MOST_GROUPS) - 1
+        digits = sum(end - begin for begin, end in groups[first : last + 1])
+        while last >= first and digits >= _LEAST_NATIONAL:
+            ends_here = last + 1 == len(groups) or _may_part(text[groups[last][1] : groups[last + 1][0]])
+            # In the middle of a run of numbers, only a sign tells that one of them is a phone's.
+            inside = first > 0 and last + 1 < len(groups) and text[begin] not in "+("
+            if ends_here and not inside and digits <= _LONGEST:
                 found = self._judged(text, begin, groups[last][1])
                 if found is not None:
-                    yield found
-                    first = last
-                    break
-            first += 1
+                    return found, last
+            digits -= groups[last][1] - groups[last][0]
+            last -= 1
+        return None
 
     def _judged(self, text: str, start: int, end: int) -> Finding | None:
         written = text[start:end]
@@ -227,7 +239,7 @@ def _with_sign(text: str, from_: int, first_digit: int) -> int:
 
 def _arithmetic(text: str, start: int) -> bool:
     """Whether the plus stands between two numbers."""
-    return text.startswith("+", start) and text[:start].rstrip(" ")[-1:].isdigit()
+    return text.startswith("+", start) and text[max(0, start - 4) : start].rstrip(" ")[-1:].isdigit()
 
 
 def _glued(text: str, start: int, end: int) -> bool:
