@@ -63,6 +63,7 @@ class Supervisor:
         self._starting: set[str] = set()
         self._adopted: list[Attempt] = []
         self._tasks: TaskGroup | None = None
+        self._to_withdraw: set[str] = set()
         self.on_freed: Callable[[], None] = lambda: None
 
     @property
@@ -93,7 +94,7 @@ class Supervisor:
             attempt = self._attempt(row.job_id, row.attempt, row.asked, folder, process)
             self._attempts[row.job_id] = attempt
             self._adopted.append(attempt)
-        await self._withdraw_unallowed()
+        await self._find_unallowed()
         await self._look_for_strays(set(running))
 
     async def run(self) -> None:
@@ -104,31 +105,42 @@ class Supervisor:
             for attempt in self._adopted:
                 tasks.start_soon(self._follow, attempt)
             self._adopted.clear()
+            for stream in self._to_withdraw:
+                tasks.start_soon(self._withdraw, stream)
+            self._to_withdraw.clear()
             async for batch in subscribe(self._store, position):
                 for recorded in batch:
                     if recorded.type == ConsentRevoked.TYPE:
-                        await self._withdraw(recorded.stream)
+                        tasks.start_soon(self._withdraw, recorded.stream)
                     asked = _ASKED.get(recorded.type)
                     found = self._attempts.get(recorded.stream.removeprefix("job-")) if asked else None
                     if found is not None and asked is not None:
                         found.asked = asked
                         found.wake()
 
-    async def _withdraw_unallowed(self) -> None:
-        """End unfinished jobs whose data may not be used any more: the daemon may have died before it did."""
+    async def _find_unallowed(self) -> None:
+        """Data of unfinished jobs that may not be used any more: the daemon may have died before it ended them."""
         async with self._store.session() as session:
             streams = {datasets.stream_name(one.dataset_id) for one in await unfinished_jobs(session)}
         for stream in streams:
             state, _ = await self._handler.state(stream)
             if not _allows_training(state):
-                await self._withdraw(stream)
+                self._to_withdraw.add(stream)
 
     async def _withdraw(self, dataset_stream: str) -> None:
         async with self._store.session() as session:
             jobs = await unfinished_jobs(session)
         for one in jobs:
             if datasets.stream_name(one.dataset_id) == dataset_stream:
-                await self._handler.handle(WithdrawConsent(one.job_id), actor=self._actor)
+                await self._withdraw_from(one.job_id)
+
+    async def _withdraw_from(self, job_id: str) -> None:
+        while True:
+            try:
+                await self._handler.handle(WithdrawConsent(job_id), actor=self._actor)
+                return
+            except (StoreFull, StoreFailed) as error:
+                await self._wait_for_room(error.detail)
 
     def start(self, job_id: str) -> None:
         """Begin the next attempt of a job; it is busy from now on."""

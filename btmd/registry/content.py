@@ -186,7 +186,7 @@ class ContentStore:
             (self._partial / sha256).unlink(missing_ok=True)
             if path.is_file():
                 freed += path.stat().st_size
-                path.unlink()
+                path.unlink(missing_ok=True)
         for folder in {self.path(one).parent for one in going}:
             if folder.is_dir():
                 sync_folder(folder)

@@ -26,6 +26,7 @@ from btmd.projections.dataset import DatasetRow, ErasureRow, erasures, reference
 from btmd.projections.job import jobs_on_dataset, unfinished_contents, unfinished_jobs
 from btmd.registry.content import ContentStore
 from btmd.registry.contents_in_use import ContentsInUse
+from btmd.state_folder import refused
 from btmd.store.event_log import Store
 from btmd.subscriptions import subscribe
 
@@ -63,9 +64,13 @@ class DatasetErasure:
         self._contents, self._in_use, self._child = contents, in_use, child
         self._backups_folder, self._daemon, self._troubles = backups_folder, daemon, troubles
         self._asked = anyio.Event()
+        self._turn = anyio.Lock()
 
     async def erase(self, row: DatasetRow, *, actor: Actor) -> Erased:
-        """Destroy a dataset, registered or removed. Raises Conflict while a training on it still ends."""
+        """Destroy a dataset, registered or removed.
+
+        Raises Conflict while a training on it still ends, StoreFull, StateFolderReadOnly.
+        """
         if row.scopes:
             await self._handler.handle(RevokeConsent(row.dataset_id, actor.uid), actor=actor)
         await self._wait_for_jobs(row)
@@ -80,7 +85,11 @@ class DatasetErasure:
             jobs,
         )
         await self._handler.handle(command, actor=actor)
-        await self._finish()
+        try:
+            await self._finish()
+        except OSError as problem:
+            # The event is there: what is left of it is taken away at the next start.
+            raise refused(self._config.state_dir, problem) from None
         state, _ = await self._handler.state(stream_name(row.dataset_id))
         return Erased(jobs, state.unreached)
 
@@ -124,6 +133,10 @@ class DatasetErasure:
             return [one.job_id for one in await unfinished_jobs(session) if one.dataset_id == row.dataset_id]
 
     async def _finish(self) -> None:
+        async with self._turn:
+            await self._finish_all()
+
+    async def _finish_all(self) -> None:
         async with self._store.session() as session:
             pending = [one for one in await erasures(session) if not one.done]
         for one in pending:

@@ -31,7 +31,7 @@ def held_by_backup(inventory: Inventory) -> int:
     for job in inventory.jobs:
         if Path(job.result, ADAPTER_FILE).is_file():
             total += folder_size(Path(job.result))
-        total += _size(job.answers)
+        total += _size(job.answers) if job.answers_allowed else 0
     return total
 
 
@@ -45,7 +45,7 @@ def not_held(inventory: Inventory, kept_contents: Iterable[Path], models_dir: Pa
     kept_sizes = [_size(path) for path in kept_contents]
     converted = [folder_size(path) for path in _folders(models_dir)]
     parts = [
-        Part("contents of datasets that nobody allows to use", len(unallowed), sum(unallowed), "Keep your files."),
+        Part("contents of datasets that may not go into backups", len(unallowed), sum(unallowed), "Keep your files."),
         Part("contents of datasets that were taken away before", len(kept_sizes), sum(kept_sizes), "Keep your files."),
         Part("models trained as a whole", len(whole_sizes), sum(whole_sizes), "Copy their result folders first."),
         Part(

@@ -157,10 +157,11 @@ class FactoryReset:
         if preserve_user_data:
             return Preview(plan.changes, plan.left_alone, [], [], log_bytes, free, waits_for)
         jobs, named, _ = await self._on_disk()
-        kept = {self._contents.path(one) for one in set(named) - await registered_contents(self._store)}
+        registered = self._contents.with_chunks(await registered_contents(self._store))
+        kept = {self._contents.path(one) for one in self._contents.with_chunks(named) - registered}
         held = await anyio.to_thread.run_sync(held_by_backup, inventory)
         lost = await anyio.to_thread.run_sync(not_held, inventory, kept, self._config.models_dir, self._config.jobs_dir)
-        sizes = sum(path.stat().st_size for path in map(self._contents.path, named) if path.is_file())
+        sizes = self._contents.stored_bytes(named)
         erased = [
             Part("files of datasets", len(named), sizes),
             Part("folders of jobs, with their results", len(jobs), sum(map(folder_size, map(self._job_dir, jobs)))),
