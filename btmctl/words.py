@@ -164,3 +164,11 @@ def pairs(assignments: list[str], option: str, example: str = "--set num_epochs=
             )
         found[key.strip()] = value
     return found
+
+
+def place(facts: dict[str, Any], line: int) -> str:
+    """Where a row stands, in words: its line, page or paragraph, and of a folder the file."""
+    part = next((part for part in reversed(facts.get("files", ())) if part["first_line"] <= line), None)
+    if part is None:
+        return f"{facts.get('unit', 'line')} {line}"
+    return f"{part['name']}, {part['unit']} {line - part['first_line'] + 1}"

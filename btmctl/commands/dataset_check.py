@@ -65,7 +65,7 @@ def check_one(arguments: argparse.Namespace, session: Session) -> int:
     dataset, tokens = found["dataset"], found.get("tokens")
     _score(found, output)
     for one in found["findings"]:
-        _finding(one, output)
+        _finding(one, dataset["facts"], output)
     if not found["findings"]:
         output.line("Nothing was found that would have to be changed.", "green")
     if found["similar_groups"] or found["languages"]:
@@ -88,8 +88,11 @@ def clean_one(arguments: argparse.Namespace, session: Session) -> int:
         output.document(answer)
         return DONE
     dataset, changes = answer["dataset"], answer["changes"]
+    facts = dataset["facts"]
     for kind, rows in changes["dropped"].items():
-        output.line(f"{kind.replace('_', ' ')}: {words.count(rows['count'])} ({_lines(rows['count'], rows['lines'])})")
+        output.line(
+            f"{kind.replace('_', ' ')}: {words.count(rows['count'])} ({_lines(rows['count'], rows['lines'], facts)})"
+        )
     if answer["cleaned"]:
         output.line(
             f"{dataset['dataset_id']} is at version {dataset['version_id']} now: {words.count(changes['rows'])} of "
@@ -126,20 +129,24 @@ def _score(found: Document, output: Output) -> None:
     )
 
 
-def _finding(found: Document, output: Output) -> None:
+def _finding(found: Document, facts: Document, output: Output) -> None:
     gain = f" Without it: {found['gain']:g} points more." if found["gain"] else ""
     output.line()
     output.line(found["text"] + gain, _STYLES.get(found["severity"], ""))
     output.paragraph(found["meaning"], "  ")
     if found["lines"]:
-        output.line(f"  {_lines(found['count'], found['lines'])}")
+        output.line(f"  {_lines(found['count'], found['lines'], facts)}")
     if found["command"]:
         output.line(f"  {found['command']}")
 
 
-def _lines(count: int, lines: list[int]) -> str:
+def _lines(count: int, lines: list[int], facts: Document) -> str:
+    more = ", ..." if count > SHOWN_LINES else ""
+    if facts.get("files"):
+        return "; ".join(words.place(facts, line) for line in lines[:SHOWN_LINES]) + more
     shown = ", ".join(map(str, lines[:SHOWN_LINES]))
-    return f"{'line' if count == 1 else 'lines'} {shown}{', ...' if count > SHOWN_LINES else ''}"
+    unit = facts.get("unit", "line")
+    return f"{unit if count == 1 else unit + 's'} {shown}{more}"
 
 
 def _languages(languages: Document) -> str:

@@ -102,7 +102,7 @@ def _facts(facts: Document) -> list[tuple[str, object]]:
 
 def _broken(facts: Document, output: Output) -> None:
     for row in facts["broken"][:SHOWN_ROWS]:
-        output.line(f"  {place(facts, row['line'])}: {row['reason']}", "yellow")
+        output.line(f"  {words.place(facts, row['line'])}: {row['reason']}", "yellow")
     if facts["rows_broken"] > SHOWN_ROWS:
         output.line(f"  and {facts['rows_broken'] - SHOWN_ROWS} more; --json lists the first hundred", "yellow")
 
@@ -114,14 +114,6 @@ def _left_out(facts: Document, output: Output) -> None:
         output.line(f"  {one['name']}: {one['reason']}", "yellow")
     if len(told) > SHOWN_FILES:
         output.line(f"  and {len(told) - SHOWN_FILES} more; --json lists them", "yellow")
-
-
-def place(facts: Document, line: int) -> str:
-    """Where a row stands, in words: its line, page or paragraph, and of a folder the file."""
-    part = next((part for part in reversed(facts.get("files", ())) if part["first_line"] <= line), None)
-    if part is None:
-        return f"{facts.get('unit', 'line')} {line}"
-    return f"{part['name']}, {part['unit']} {line - part['first_line'] + 1}"
 
 
 def _lines(count: int, lines: list[int]) -> str:

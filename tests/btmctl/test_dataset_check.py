@@ -99,3 +99,13 @@ def test_a_cleaning_with_nothing_to_drop_says_so(btmctl: Btmctl, server: SmallSe
     assert code == 0
     assert "broken: 1 (line 7)" in out
     assert "stays at version" in out
+
+
+def test_rows_of_a_folder_are_named_by_file_and_page(btmctl: Btmctl, server: SmallServer) -> None:
+    files = [{"name": "a.txt", "first_line": 1, "unit": "line"}, {"name": "b.pdf", "first_line": 20, "unit": "page"}]
+    dataset = {**DATASET, "facts": {**DATASET["facts"], "files": files}}  # type: ignore[dict-item]
+    server.answers("POST", "/datasets/rows/check", {**FOUND, "dataset": dataset})
+    code, out, _ = btmctl("datasets", "check", "rows")
+    assert code == 0
+    assert "a.txt, line 14; " in out
+    assert "b.pdf, page 1; b.pdf, page 2, ..." in out
