@@ -6,7 +6,7 @@ from typing import Final
 from btmd.data.rows import Message, Row
 from btmd.inspection.facts import MappedRows
 from btmd.inspection.reading import folder_contents, open_dataset
-from btmd.inspection.requests import MappedRowsRequest
+from btmd.inspection.requests import MappedRowsRequest, aside
 from btmd.inspection.turns import Blank, Broken
 
 _LONGEST_CHARS: Final = 400
@@ -15,7 +15,7 @@ _MOST_TURNS: Final = 8
 
 def mapped_rows(request: MappedRowsRequest) -> MappedRows:
     """The first rows that can be made. Raises DatasetRefused in one of its kinds or InvalidValue."""
-    scratch = Path(request.scratch)
+    scratch = Path(aside(request.scratch))
     try:
         reading = open_dataset(
             Path(request.source),

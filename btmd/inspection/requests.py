@@ -46,7 +46,7 @@ class MappedRowsRequest(Request, frozen=True, tag="mapped_rows", kw_only=True):
     folder: tuple[FolderFile, ...] | None = None
     count: int = 3
     scratch: str
-    """A file for what has to be sorted, gone afterwards."""
+    """What is sorted meanwhile is written aside of this name, which never appears itself."""
 
     def outputs(self) -> tuple[str, ...]:
         return (self.scratch,)

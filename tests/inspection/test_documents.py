@@ -24,6 +24,7 @@ from btmd.errors import (
 )
 from btmd.inspection.dataset import inspect_dataset
 from btmd.inspection.facts import DatasetFacts, FolderPart, SkippedFile
+from btmd.inspection.processor_time import limited_processor_time
 from btmd.inspection.reading import FolderContents
 from tests.fixtures.documents import docx, odt, pdf, word_paragraph, word_xml, zipped
 from tests.inspection.test_dataset import PAIR, SECRET, inspected, lines, said
@@ -290,6 +291,18 @@ def test_a_folder_that_is_no_dataset_is_refused_with_the_name_of_the_file(
         read_folder(tmp_path, files)
     assert word in refusal.value.detail
     assert not (tmp_path / "rows").exists()
+
+
+def test_a_document_may_take_only_so_much_processor_time() -> None:
+    def read_for_ever() -> None:
+        with limited_processor_time(0.05):
+            while True:
+                pass
+
+    with pytest.raises(DatasetUnsafe):
+        read_for_ever()
+    with limited_processor_time(60):
+        pass
 
 
 def test_what_a_reader_makes_of_an_archive_that_lies_is_told_as_damage(tmp_path: Path) -> None:
