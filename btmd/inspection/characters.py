@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,13 +42,16 @@ def scan(path: Path, progress: Callable[[float], None]) -> Scanned:
     utf8 = codecs.getincrementaldecoder("utf-8")()
     is_utf8, has_nul = True, False
     begins = b""
-    with path.open("rb") as file:
+    # Hashed on another thread: it takes as long as all else here together.
+    with path.open("rb") as file, ThreadPoolExecutor(1) as beside:
+        hashed = beside.submit(digest.update, b"")
         while chunk := file.read(_CHUNK_BYTES):
             if not begins:
                 begins = chunk[:64]
-            digest.update(chunk)
+            hashed.result()
+            hashed = beside.submit(digest.update, chunk)
             has_nul = has_nul or b"\0" in chunk
-            if is_utf8:
+            if is_utf8 and (utf8.getstate()[0] or not chunk.isascii()):
                 try:
                     utf8.decode(chunk)
                 except UnicodeDecodeError:
