@@ -1,0 +1,86 @@
+"""Work on all processors ends with whoever asked for it, and tells what went wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from btmd.data.row_chunks import RowsWriter
+from btmd.errors import ChildFailed, NothingToLearn
+from btmd.inspection.workers import Done, in_workers, portions
+
+ENDLESS = """
+import os, sys, time
+from btmd.inspection.workers import in_workers
+def work(number, on_done):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+in_workers(work, 2, lambda rows: None)
+"""
+
+
+def test_every_row_is_in_one_portion_of_one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("btmd.inspection.workers.PORTION_ROWS", 7)
+    with RowsWriter(tmp_path / "rows") as out:
+        for line in range(1, 101):
+            out.write({"line": line, "text": "word " * line})
+        out.finish()
+    seen = [
+        (first + index + 1, row["line"])
+        for worker in range(3)
+        for first, rows in portions(tmp_path / "rows", worker, 3)
+        for index, row in enumerate(rows)
+    ]
+    assert sorted(seen) == [(line, line) for line in range(1, 101)]
+
+
+def test_results_come_in_the_order_of_workers_and_progress_adds_up() -> None:
+    told: list[int] = []
+
+    def work(number: int, on_done: Done) -> int:
+        on_done(10 * (number + 1))
+        return number
+
+    assert in_workers(work, 3, told.append) == [0, 1, 2]
+    assert sum(told) == 60
+
+
+def test_what_a_worker_raises_is_raised_here() -> None:
+    def refuse(number: int, on_done: Done) -> int:
+        raise NothingToLearn("No row.", hint="Add some.")
+
+    with pytest.raises(NothingToLearn) as refused:
+        in_workers(refuse, 2, lambda rows: None)
+    assert refused.value.hint == "Add some."
+
+    def die(number: int, on_done: Done) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    with pytest.raises(ChildFailed):
+        in_workers(die, 2, lambda rows: None)
+
+
+def test_workers_die_with_the_process_that_started_them() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until_s = time.monotonic() + 30
+    while any(_lives(pid) for pid in workers):
+        assert time.monotonic() < until_s, "a worker outlived its parent"
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
