@@ -6,8 +6,7 @@ left to find; the finished text masks to just that form. So a second run begins 
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from btmd.privacy.finding import Finding
 
@@ -18,8 +17,7 @@ _NUMBERED: Final = re.compile(r"\[([A-Z][A-Z0-9_]{0,30})_(\d{1,18})\]")
 Find = Callable[[str], Iterable[Finding]]
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(NamedTuple):
     """A place where something was found: its kind, its one form, and how it was written."""
 
     kind: str
@@ -27,8 +25,7 @@ class New:
     written: str
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
+class Replaced(NamedTuple):
     """A text in pieces: between two pieces stands a filling, what was there before as it is, or something new."""
 
     pieces: list[str]
