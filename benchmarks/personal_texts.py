@@ -1,7 +1,8 @@
 """Texts with and without personal data, made anew for each seed: what the detectors of btmd/privacy are measured by.
 
 Values come from Faker, from the numbering plans of phonenumbers, and from generators of our own; the sentences around
-them stand in personal_frames. Nothing here was made by looking at the detectors.
+them stand in personal_frames. No value was made by looking at the detectors; the frames of tables and logs were added
+while they were mended.
 """
 
 import random
