@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from btmd.data.answers_file import open_sealed
 from btmd.job_folder import JobFolder
 from btmd.restoring import dataset_erasure
 from btmd.restoring.dataset_erasure import DatasetErasure
@@ -104,7 +105,10 @@ def test_the_text_is_nowhere_but_in_the_contents_and_gone_after_an_erasure(
         assert mark not in json.dumps(client.events())
         key = shutil.copy(state / "keys" / "key", folder / "key")
         # What the backups hold can be read, by whoever has the key, until it is erased.
-        assert holding(recovered(stick, Path(key), folder / "before"), mark) == {"content"}
+        before = recovered(stick, Path(key), folder / "before")
+        assert holding(before, mark) == {"content"}
+        sealed = (before / "jobs" / job_id / "answers.json").read_bytes()
+        assert mark.encode() in open_sealed(sealed, before / "answers-keys" / "secret")
         away = stick.rename(folder / "away")
 
         done = client.post("/erasures/secret", {}).ok()
