@@ -79,7 +79,7 @@ def _perform(line: bytes, progress: Progress) -> msgspec.Struct:
             return AnswersText(open_sealed(Path(request.answers).read_bytes(), Path(request.keys)).decode())
         case DatasetRequest():
             from btmd.inspection.dataset import inspect_dataset
-            from btmd.inspection.reading import folder_contents
+            from btmd.reading.opening import folder_contents
 
             return inspect_dataset(
                 Path(request.source),

@@ -19,13 +19,13 @@ from btmd.data.row_chunks import RowsFile, RowsWriter
 from btmd.data.rows import Row, content_key, shared_turns
 from btmd.errors import InvalidValue
 from btmd.inspection.anonymising_facts import AnonymisedRows, ReplacedKind, Replacements
-from btmd.inspection.one_file import open_file
 from btmd.inspection.personal_data import KindCounts
 from btmd.inspection.recogniser import pipelines
 from btmd.inspection.requests import Replacing
 from btmd.inspection.row_scan import LookingFor, Place, kinds_in, look_through, texts_of
 from btmd.inspection.shown import AnonymisingPreview, ShownFinding
 from btmd.privacy.masked import New, Replaced
+from btmd.reading.one_file import open_file
 
 _IN_USE: Final = re.compile(rb"\[([A-Z][A-Z0-9_]{0,30})_(\d{1,18})\]")
 _LISTED: Final = 100

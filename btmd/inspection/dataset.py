@@ -13,11 +13,11 @@ from btmd.data.row_chunks import RowsWriter
 from btmd.data.rows import Message, Row, shared_turns
 from btmd.errors import DatasetEmpty
 from btmd.inspection.facts import BrokenRow, DatasetFacts
-from btmd.inspection.layouts import Layout
-from btmd.inspection.reading import FolderContents, Placed, Reading, open_dataset
-from btmd.inspection.records import Record
 from btmd.inspection.requests import aside, scratch_beside
-from btmd.inspection.turns import Blank, Broken
+from btmd.reading.layouts import Layout
+from btmd.reading.opening import FolderContents, Placed, Reading, open_dataset
+from btmd.reading.records import Record
+from btmd.reading.turns import Blank, Broken
 
 _LISTED: Final = 100
 _MOST_SKIPPED: Final = 1000

@@ -6,6 +6,7 @@ The daemon decodes these from a child's answer and keeps them in events, so fiel
 import msgspec
 
 from btmd.data.rows import Row
+from btmd.reading.folder_files import FolderPart, SkippedFile
 
 
 class BrokenRow(msgspec.Struct, frozen=True):
@@ -20,24 +21,6 @@ class MappedRows(msgspec.Struct, frozen=True):
 
     rows: tuple[Row, ...]
     layout: str
-
-
-class FolderPart(msgspec.Struct, frozen=True):
-    """A file of a folder that became a dataset."""
-
-    name: str
-    """Relative to the folder."""
-    format: str
-    first_line: int
-    """The number under which its first line, page or row is counted: they go on from file to file."""
-    unit: str = "line"
-
-
-class SkippedFile(msgspec.Struct, frozen=True):
-    """A file of a folder that was left out, and why."""
-
-    name: str
-    reason: str
 
 
 class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,9 @@ from typing import Final
 
 from btmd.data.rows import Message, Row
 from btmd.inspection.facts import MappedRows
-from btmd.inspection.reading import folder_contents, open_dataset
 from btmd.inspection.requests import MappedRowsRequest, aside
-from btmd.inspection.turns import Blank, Broken
+from btmd.reading.opening import folder_contents, open_dataset
+from btmd.reading.turns import Blank, Broken
 
 _LONGEST_CHARS: Final = 400
 _MOST_TURNS: Final = 8

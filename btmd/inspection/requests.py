@@ -2,7 +2,8 @@
 
 import msgspec
 
-from btmd.inspection.facts import DatasetFacts, SkippedFile
+from btmd.inspection.facts import DatasetFacts
+from btmd.reading.folder_files import FolderFile, SkippedFile
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
@@ -11,13 +12,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="what"):
     def outputs(self) -> tuple[str, ...]:
         """The paths that are written if the request succeeds, and do not exist if it does not."""
         return ()
-
-
-class FolderFile(msgspec.Struct, frozen=True):
-    """A file of a folder: its name relative to it, and where its bytes stand."""
-
-    name: str
-    path: str
 
 
 class DatasetRequest(Request, frozen=True, tag="dataset"):

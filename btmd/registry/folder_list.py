@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from btmd.errors import InvalidValue
-from btmd.inspection.facts import SkippedFile
+from btmd.reading.folder_files import SkippedFile
 
 MOST_FILES: Final = 10_000
 _MOST_BYTES: Final = 16 * 1024 * 1024

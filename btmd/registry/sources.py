@@ -10,8 +10,9 @@ from btmd.data.row_chunks import clear_rows
 from btmd.domain.event import Actor
 from btmd.errors import FileMissing
 from btmd.inspection.facts import DatasetFacts, MappedRows
-from btmd.inspection.requests import DatasetRequest, FolderFile, MappedRowsRequest
+from btmd.inspection.requests import DatasetRequest, MappedRowsRequest
 from btmd.projections.dataset import versions_of_source
+from btmd.reading.folder_files import FolderFile
 from btmd.registry.content import ContentStore
 from btmd.registry.contents_in_use import ContentsInUse
 from btmd.registry.folder_list import FolderList, ListedFile, read_folder_list

@@ -23,9 +23,10 @@ from btmd.errors import (
     UnknownLayout,
 )
 from btmd.inspection.dataset import inspect_dataset
-from btmd.inspection.facts import DatasetFacts, FolderPart, SkippedFile
-from btmd.inspection.processor_time import limited_processor_time
-from btmd.inspection.reading import FolderContents
+from btmd.inspection.facts import DatasetFacts
+from btmd.reading.folder_files import FolderPart, SkippedFile
+from btmd.reading.opening import FolderContents
+from btmd.reading.processor_time import limited_processor_time
 from tests.fixtures.documents import docx, odt, pdf, word_paragraph, word_xml, zipped
 from tests.inspection.test_dataset import PAIR, SECRET, inspected, lines, said
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from btmd.inspection.text_blocks import Line
-from btmd.inspection.zipped_xml import encrypted, opened_archive, safe_parser, unpacked
+from btmd.reading.text_blocks import Line
+from btmd.reading.zipped_xml import encrypted, opened_archive, safe_parser, unpacked
 
 _WORD: Final = "http://schemas.openxmlformats.org/wordprocessingml/2006/main "
 _STRICT_WORD: Final = "http://purl.oclc.org/ooxml/wordprocessingml/main "

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from btmd.errors import DatasetEmpty, FileMissing
-from btmd.inspection.characters import hash_of, scan
-from btmd.inspection.kinds import Kind, kind_of
-from btmd.inspection.parquet import parquet_columns, parquet_records
-from btmd.inspection.processor_time import limited_processor_time
-from btmd.inspection.records import Record
-from btmd.inspection.sources import detect, read_records
-from btmd.inspection.text_blocks import Line, blocks
+from btmd.reading.characters import hash_of, scan
+from btmd.reading.kinds import Kind, kind_of
+from btmd.reading.parquet import parquet_columns, parquet_records
+from btmd.reading.processor_time import limited_processor_time
+from btmd.reading.records import Record
+from btmd.reading.sources import detect, read_records
+from btmd.reading.text_blocks import Line, blocks
 
 SAMPLE_ROWS: Final = 100
 _MOST_COLUMNS: Final = 200
@@ -109,7 +109,7 @@ def _open_document(path: Path, kind: Kind, on_scan: OnScan) -> OneFile:
     encoding, byte_order_mark = "utf-8", False
     sha256, size_bytes = hash_of(path, on_scan)
     if kind == "html":
-        from btmd.inspection.web_pages import declared_encoding
+        from btmd.reading.web_pages import declared_encoding
 
         declared = declared_encoding(path)
         if declared is None:
@@ -140,18 +140,18 @@ def _lines(path: Path, kind: Kind, encoding: str) -> Iterator[Line]:
     # Each reader is imported only for a file that needs it.
     match kind:
         case "docx":
-            from btmd.inspection.office import docx_lines
+            from btmd.reading.office import docx_lines
 
             return docx_lines(path)
         case "odt":
-            from btmd.inspection.office import odt_lines
+            from btmd.reading.office import odt_lines
 
             return odt_lines(path)
         case "pdf":
-            from btmd.inspection.portable_documents import pdf_lines
+            from btmd.reading.portable_documents import pdf_lines
 
             return pdf_lines(path)
         case _:
-            from btmd.inspection.web_pages import html_lines
+            from btmd.reading.web_pages import html_lines
 
             return html_lines(path, encoding)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from btmd.errors import DatasetDamaged, DatasetEmpty, DatasetUnsafe
-from btmd.inspection.records import Record
+from btmd.reading.records import Record
 
 _BATCH_ROWS: Final = 256
 _MOST_TIMES: Final = 500

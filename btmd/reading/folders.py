@@ -6,13 +6,13 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from btmd.errors import DatasetEmpty, DatasetRefused, UnknownLayout
-from btmd.inspection.facts import FolderPart, SkippedFile
-from btmd.inspection.grouping import grouped
-from btmd.inspection.layouts import SIDES, Layout
-from btmd.inspection.mapping import layout_for
-from btmd.inspection.nothing_usable import nothing_usable
-from btmd.inspection.one_file import SAMPLE_ROWS, OneFile, open_file
-from btmd.inspection.records import Record
+from btmd.reading.folder_files import FolderPart, SkippedFile
+from btmd.reading.grouping import grouped
+from btmd.reading.layouts import SIDES, Layout
+from btmd.reading.mapping import layout_for
+from btmd.reading.nothing_usable import nothing_usable
+from btmd.reading.one_file import SAMPLE_ROWS, OneFile, open_file
+from btmd.reading.records import Record
 
 MOST_NAMED: Final = 1000
 """Files that are named in the facts; of more, the first."""

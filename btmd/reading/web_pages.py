@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from btmd.errors import DatasetEncoding, DatasetUnsafe
-from btmd.inspection.text_blocks import Line
+from btmd.reading.text_blocks import Line
 
 MOST_BYTES: Final = 32 * 1024 * 1024
 _CHARSET: Final = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)

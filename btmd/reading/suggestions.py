@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from btmd.errors import UnknownLayout
-from btmd.inspection import names as known
-from btmd.inspection.names import Names, plain
-from btmd.inspection.ordering import is_orderable
-from btmd.inspection.turns import FIRST, OTHERS, role_of
+from btmd.reading import names as known
+from btmd.reading.names import Names, plain
+from btmd.reading.ordering import is_orderable
+from btmd.reading.turns import FIRST, OTHERS, role_of
 
 Records = Sequence[Mapping[str, Any]]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from btmd.data.rows import Message
-from btmd.inspection.turns import ROLES, Blank, Broken, text_of
+from btmd.reading.turns import ROLES, Blank, Broken, text_of
 
 _SPOKEN: Final = re.compile(r"(?:^|\n)[ \t]*(Human|User|Assistant|System):[ \t]*")
 _HEADED: Final = re.compile(r"###[ \t]*(Human|User|Assistant|System|Instruction|Input|Response)[ \t]*:[ \t]*")

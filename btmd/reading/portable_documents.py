@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from btmd.errors import DatasetDamaged, DatasetEncrypted, DatasetScanned, DatasetUnsafe
-from btmd.inspection.text_blocks import Line
+from btmd.reading.text_blocks import Line
 
 MOST_PAGES: Final = 10_000
 _FEWEST_CHARS: Final = 16

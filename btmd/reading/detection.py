@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from btmd.errors import RatedAnswers, UnknownLayout
-from btmd.inspection import names as known
-from btmd.inspection.layouts import SIDES, Grouping, Layout
-from btmd.inspection.names import Names, plain
-from btmd.inspection.ordering import is_orderable
-from btmd.inspection.suggestions import Suggestion, suggest, unclear
-from btmd.inspection.transcripts import recognised_turns
-from btmd.inspection.turns import FIRST, OTHERS, Roles, pair_fields, role_field, role_of
+from btmd.reading import names as known
+from btmd.reading.layouts import SIDES, Grouping, Layout
+from btmd.reading.names import Names, plain
+from btmd.reading.ordering import is_orderable
+from btmd.reading.suggestions import Suggestion, suggest, unclear
+from btmd.reading.transcripts import recognised_turns
+from btmd.reading.turns import FIRST, OTHERS, Roles, pair_fields, role_field, role_of
 
 Records = Sequence[Mapping[str, Any]]
 

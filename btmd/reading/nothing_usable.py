@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from btmd.errors import DatasetEmpty, DatasetRefused
-from btmd.inspection.records import Record
+from btmd.reading.records import Record
 
 
 def nothing_usable(first: Sequence[Record], *, is_all: bool) -> DatasetRefused:

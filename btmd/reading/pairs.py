@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from btmd.data.rows import Message, shared_turns
-from btmd.inspection.transcripts import spoken_turns
-from btmd.inspection.turns import Blank, Broken, require_answer, text_of, turns_of
+from btmd.reading.transcripts import spoken_turns
+from btmd.reading.turns import Blank, Broken, require_answer, text_of, turns_of
 
 SAME_ANSWER: Final = "the chosen and the rejected answer are the same"
 NO_COMMON_PROMPT: Final = "the two answers do not belong to one prompt"

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from btmd.data.rows import Message, Row, Side
-from btmd.inspection.pairs import pair_of
-from btmd.inspection.transcripts import transcript_of
-from btmd.inspection.turns import (
+from btmd.reading.pairs import pair_of
+from btmd.reading.transcripts import transcript_of
+from btmd.reading.turns import (
     Blank,
     Broken,
     alternating_turns,

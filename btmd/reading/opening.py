@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from btmd.errors import DatasetRefused, UnknownLayout
-from btmd.inspection.facts import FolderPart, SkippedFile
-from btmd.inspection.folders import open_folder
-from btmd.inspection.grouping import grouped
-from btmd.inspection.layouts import Layout
-from btmd.inspection.mapping import layout_for
-from btmd.inspection.nothing_usable import nothing_usable
-from btmd.inspection.one_file import SAMPLE_ROWS, OneFile, open_file
-from btmd.inspection.records import Record
-from btmd.inspection.requests import FolderFile
+from btmd.reading.folder_files import FolderFile, FolderPart, SkippedFile
+from btmd.reading.folders import open_folder
+from btmd.reading.grouping import grouped
+from btmd.reading.layouts import Layout
+from btmd.reading.mapping import layout_for
+from btmd.reading.nothing_usable import nothing_usable
+from btmd.reading.one_file import SAMPLE_ROWS, OneFile, open_file
+from btmd.reading.records import Record
 
 Placed = tuple[Record, Layout]
 """A record, and the layout that makes a row of it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from btmd.errors import DatasetDamaged, DatasetTruncated
-from btmd.inspection.records import MAX_RECORD_BYTES, Record, record_of
+from btmd.reading.records import MAX_RECORD_BYTES, Record, record_of
 
 _CHUNK_CHARS: Final = 1 << 20
 _WHITE_SPACE: Final = re.compile(r"[ \t\r\n\ufeff]+")

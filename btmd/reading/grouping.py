@@ -11,10 +11,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from btmd.inspection.layouts import Grouping, Layout
-from btmd.inspection.ordering import Order
-from btmd.inspection.records import MAX_RECORD_BYTES, Record
-from btmd.inspection.turns import FIRST, OTHERS, Broken, role_of, spoken_of
+from btmd.reading.layouts import Grouping, Layout
+from btmd.reading.ordering import Order
+from btmd.reading.records import MAX_RECORD_BYTES, Record
+from btmd.reading.turns import FIRST, OTHERS, Broken, role_of, spoken_of
 
 MESSAGES: Final = "messages"
 """The field in which a conversation that was put together has its turns."""

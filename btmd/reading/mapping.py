@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from btmd.errors import InvalidValue, UnknownLayout
-from btmd.inspection.detection import Records, detect_layout
-from btmd.inspection.layouts import Grouping, Layout
-from btmd.inspection.names import Names, plain
-from btmd.inspection.turns import DROPPED, FIRST, OTHERS
+from btmd.reading.detection import Records, detect_layout
+from btmd.reading.layouts import Grouping, Layout
+from btmd.reading.names import Names, plain
+from btmd.reading.turns import DROPPED, FIRST, OTHERS
 
 COLUMN_ROLES: Final = (
     *("prompt", "completion", "text", "conversation", "role", "content", "order", "chosen", "rejected", "drop"),

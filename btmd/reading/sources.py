@@ -15,11 +15,11 @@ from typing import BinaryIO, Final, Literal
 import msgspec
 
 from btmd.errors import DatasetEmpty, DatasetUnsafe, UnknownLayout
-from btmd.inspection.json_values import json_list, json_rows_under, json_values, shape_of_object
-from btmd.inspection.layouts import SIDES
-from btmd.inspection.names import plain
-from btmd.inspection.records import MAX_RECORD_BYTES, Record, record_of
-from btmd.inspection.text_blocks import text_blocks
+from btmd.reading.json_values import json_list, json_rows_under, json_values, shape_of_object
+from btmd.reading.layouts import SIDES
+from btmd.reading.names import plain
+from btmd.reading.records import MAX_RECORD_BYTES, Record, record_of
+from btmd.reading.text_blocks import text_blocks
 
 Format = Literal["jsonl", "json", "csv", "text"]
 
