@@ -1,12 +1,9 @@
-"""The composition root: construct, open, recover, run, close; each step can be taken by itself."""
+"""A daemon's life: open, recover, run, close; each step can be taken by itself."""
 
-import base64
 import logging
 import os
-import secrets
 import signal
 import socket
-import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -15,51 +12,22 @@ import anyio
 
 from btmd import __version__
 from btmd.api.application import build_application
-from btmd.api.parts import Parts
 from btmd.api.peer import own_actor
 from btmd.api.server import HttpServer, bind_socket
-from btmd.backups.child import BackupChild
-from btmd.backups.keeper import Backups
-from btmd.backups.keys import BackupKeys
-from btmd.backups.known import KnownBackups
-from btmd.backups.schedule import BackupSchedule
-from btmd.chat import Chats
+from btmd.assembly import Assembly, clock_us, new_event_id
 from btmd.command_handler import CommandHandler
-from btmd.condensing import Condensing
 from btmd.config import Config
 from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
 from btmd.errors import BtmdError, Damaged, ViewWrong
-from btmd.history import History
-from btmd.jobs.scheduler import Scheduler
-from btmd.jobs.submission import Submission
-from btmd.jobs.supervisor import Supervisor
 from btmd.notify import Notifier
-from btmd.presets.catalogue import PresetCatalogue
-from btmd.presets.reading import load_builtin_presets
-from btmd.presets.watcher import PresetsWatcher
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.registry.anonymising import Anonymising
-from btmd.registry.content import ContentStore
-from btmd.registry.contents_in_use import ContentsInUse
-from btmd.registry.dataset_checks import DatasetChecks
-from btmd.registry.datasets import DatasetAdding
-from btmd.registry.inspector import Inspector
-from btmd.registry.models import ModelAdding
-from btmd.registry.previews import DatasetPreviews
-from btmd.registry.sources import SourceReading
-from btmd.registry.versions import DatasetVersions
 from btmd.restoring.before_migration import back_up_before_migration
-from btmd.restoring.dataset_erasure import DatasetErasure
-from btmd.restoring.factory_reset import FactoryReset
-from btmd.restoring.falling_back import FallingBack
 from btmd.restoring.recovery_hint import recovery_hint, require_database
-from btmd.restoring.restore import Restoring, registered_contents
-from btmd.settings.confirmations import Confirmations
-from btmd.settings.watcher import SettingsWatcher
+from btmd.restoring.restore import registered_contents
 from btmd.state_folder import claim, close_to_others, make_folder
 from btmd.store.event_log import Store
 
@@ -71,19 +39,6 @@ PROVED_S = 5.0
 MOST_NAMED = 10
 LOG_LOOK_S = 5.0
 """How often to see whether the log failed: rarely enough to cost nothing."""
-
-
-def clock_us() -> int:
-    return time.time_ns() // 1000
-
-
-def new_event_id() -> str:
-    return secrets.token_hex(16)
-
-
-def new_job_id() -> str:
-    """Ten characters of lower-case base32: short enough to type, 50 bits wide."""
-    return base64.b32encode(secrets.token_bytes(7))[:10].decode().lower()
 
 
 def boot_id() -> str:
@@ -100,15 +55,7 @@ class Daemon:
         self.stopping: anyio.Event
         self.store: Store
         self.handler: CommandHandler
-        self.supervisor: Supervisor
-        self.scheduler: Scheduler
-        self.confirmations: Confirmations
-        self.settings_watcher: SettingsWatcher
-        self.presets_watcher: PresetsWatcher
-        self.condensing: Condensing
-        self.backup_schedule: BackupSchedule
-        self.falling_back: FallingBack
-        self.parts: Parts
+        self.assembly: Assembly
         self._listener: socket.socket | None = None
         self._notifier = Notifier(config.systemd.notify_socket)
         self._opened = AsyncExitStack()
@@ -148,185 +95,13 @@ class Daemon:
             if moved is not None:
                 troubles[f"folder {folder.name}"] = f"{folder} was no folder; it was moved to {moved}."
                 log.error("%s", troubles[f"folder {folder.name}"])
-        self._construct(troubles)
-
-    def _construct(self, troubles: dict[str, str]) -> None:
-        """All parts, from those that need none of the others on; nothing runs yet."""
-        config = self.config
-        contents = ContentStore(config.content_dir)
-        contents.create()
-        presets = PresetCatalogue(self.store, load_builtin_presets())
-        history = History(self.store, clock_us)
-        restoring = Restoring(self.store, self.handler, history, contents, new_event_id)
-        self._construct_jobs(contents, troubles)
-        self._construct_settings(presets, history, restoring, troubles)
-        child = BackupChild(config, self.store.store_id, clock_us, self.handler)
-        backups = self._construct_backups(contents, child, troubles)
-        inspector = Inspector()
-        in_use = ContentsInUse(self.store, contents)
-        sources = SourceReading(self.store, inspector, contents, in_use)
-        datasets = DatasetAdding(self.store, self.handler, inspector, contents, in_use, sources, config.cache_dir)
-        versions = DatasetVersions(self.handler, inspector, contents, in_use, sources)
-        anonymising = Anonymising(inspector, datasets, versions, contents, in_use, config.cache_dir)
-        submission = Submission(
-            store=self.store,
-            handler=self.handler,
-            datasets=datasets,
-            anonymising=anonymising,
-            presets=presets,
-            state_dir=config.state_dir,
-            new_job_id=new_job_id,
-            clock=clock_us,
-        )
-        factory_reset = FactoryReset(
+        self.assembly = Assembly(
             config=config,
             store=self.store,
             handler=self.handler,
-            history=history,
-            restoring=restoring,
-            backups=backups,
-            child=child,
-            contents=contents,
-            daemon=self.actor,
-            new_id=new_event_id,
-            troubles=troubles,
-        )
-        erasure = DatasetErasure(
-            config=config,
-            store=self.store,
-            handler=self.handler,
-            contents=contents,
-            in_use=in_use,
-            child=child,
-            backups_folder=lambda: backups.known.own_folder,
-            daemon=self.actor,
-            troubles=troubles,
-        )
-        self.parts = Parts(
-            config=config,
-            store=self.store,
-            handler=self.handler,
-            history=history,
-            restoring=restoring,
-            backups=backups,
-            backup_keys=BackupKeys(store=self.store, handler=self.handler, child=child, backups=backups),
-            factory_reset=factory_reset,
-            erasure=erasure,
-            contents=contents,
-            model_adding=ModelAdding(self.store, self.handler, inspector, config.models_dir, config.hub_cache_dir),
-            dataset_adding=datasets,
-            dataset_versions=versions,
-            anonymising=anonymising,
-            dataset_previews=DatasetPreviews(inspector, datasets, config.cache_dir),
-            dataset_checks=DatasetChecks(inspector, datasets, versions, anonymising, config.cache_dir),
-            inspector=inspector,
-            submission=submission,
-            chats=Chats(),
-            presets=presets,
-            daemon=self.actor,
-            clock=clock_us,
-            new_id=new_event_id,
-            stopping=self.stopping,
-            waiting_for=self.scheduler.waiting_for,
-            troubles=troubles,
-            notices=self.falling_back.notices,
-        )
-        self.parts.activity.last_us = clock_us()
-        self._construct_caretakers(backups, troubles)
-
-    def _construct_jobs(self, contents: ContentStore, troubles: dict[str, str]) -> None:
-        config = self.config
-        self.supervisor = Supervisor(
-            store=self.store,
-            handler=self.handler,
-            jobs_dir=config.jobs_dir,
-            answers_keys_dir=config.answers_keys_dir,
-            contents=contents,
             actor=self.actor,
             boot_id=self.boot_id,
-            troubles=troubles,
-        )
-        self.scheduler = Scheduler(
-            store=self.store,
-            handler=self.handler,
-            state_dir=config.state_dir,
-            start=self.supervisor.start,
-            busy=lambda: self.supervisor.busy,
-        )
-        self.supervisor.on_freed = self.scheduler.wake
-
-    def _construct_settings(
-        self, presets: PresetCatalogue, history: History, restoring: Restoring, troubles: dict[str, str]
-    ) -> None:
-        config = self.config
-        self.confirmations = Confirmations(self.store, self.handler, clock_us, new_event_id, self.actor)
-        self.falling_back = FallingBack(
-            store=self.store,
-            handler=self.handler,
-            history=history,
-            restoring=restoring,
-            actor=self.actor,
-            new_id=new_event_id,
-            marker=config.failed_start_path,
-        )
-        self.settings_watcher = SettingsWatcher(
-            store=self.store,
-            handler=self.handler,
-            history=history,
-            path=config.settings_path,
-            memory_path=config.settings_memory_path,
-            new_id=new_event_id,
-            troubles=troubles,
-            require_preset=presets.require_choice,
-        )
-        self.presets_watcher = PresetsWatcher(
-            store=self.store,
-            handler=self.handler,
-            catalogue=presets,
-            folder=config.presets_dir,
-            memory_path=config.presets_memory_path,
-            new_id=new_event_id,
-            troubles=troubles,
-        )
-
-    def _construct_backups(self, contents: ContentStore, child: BackupChild, troubles: dict[str, str]) -> Backups:
-        config = self.config
-        known = KnownBackups(
-            own_folder=str(config.backups_dir),
-            store=self.store,
-            handler=self.handler,
-            child=child,
-            daemon=self.actor,
-            troubles=troubles,
-        )
-        return Backups(
-            config=config,
-            store=self.store,
-            handler=self.handler,
-            contents=contents,
-            known=known,
-            child=child,
-            daemon=self.actor,
-            troubles=troubles,
-        )
-
-    def _construct_caretakers(self, backups: Backups, troubles: dict[str, str]) -> None:
-        self.condensing = Condensing(
-            store=self.store,
-            handler=self.handler,
-            clock=clock_us,
-            busy=lambda: self.supervisor.busy,
-            asked=lambda: self.parts.activity.under_way > 0,
-            troubles=troubles,
-        )
-        self.backup_schedule = BackupSchedule(
-            store=self.store,
-            handler=self.handler,
-            backups=backups,
-            busy=lambda: self.supervisor.busy,
-            clock=clock_us,
-            daemon=self.actor,
-            activity=self.parts.activity,
+            stopping=self.stopping,
             troubles=troubles,
         )
 
@@ -347,18 +122,18 @@ class Daemon:
 
         What keeps this from working is taken back, and it is tried once more.
         """
-        await self.falling_back.before_start()
+        await self.assembly.falling_back.before_start()
         while True:
             try:
                 await self._recover()
                 return
             except Exception as error:
-                if not await self.falling_back.after_failure(error):
+                if not await self.assembly.falling_back.after_failure(error):
                     raise
                 log.warning("the start is tried again", exc_info=error)
 
     async def _recover(self) -> None:
-        await self.confirmations.take_back()
+        await self.assembly.confirmations.take_back()
         state, _ = await self.handler.state(settings.STREAM)
         if self.config.log_level is None and state is not None:
             logging.getLogger().setLevel(str(state.get("log.level")).upper())
@@ -366,19 +141,19 @@ class Daemon:
         for made_before in self._before_migration:
             await self.handler.handle(made_before, actor=self.actor)
         await self.handler.handle(StartDaemon(__version__, self.boot_id, os.getpid()), actor=self.actor)
-        await self.supervisor.adopt()
-        await self.parts.factory_reset.finish()
-        await self.parts.erasure.finish()
+        await self.assembly.supervisor.adopt()
+        await self.assembly.parts.factory_reset.finish()
+        await self.assembly.parts.erasure.finish()
 
     async def _sweep_contents(self) -> None:
         async with self.store.session() as session:
             referenced = await referenced_contents(session) | await unfinished_contents(session)
         try:
-            unshown = self.parts.contents.unnamed(referenced) & await registered_contents(self.store)
+            unshown = self.assembly.parts.contents.unnamed(referenced) & await registered_contents(self.store)
             # Before anything is removed: a damaged view must not cost anybody their data.
-            if unshown and not self.falling_back.views_rebuilt:
+            if unshown and not self.assembly.falling_back.views_rebuilt:
                 raise ViewWrong("The view of the datasets does not show all that the log registers.")
-            removed = self.parts.contents.sweep(referenced | unshown)
+            removed = self.assembly.parts.contents.sweep(referenced | unshown)
         except OSError as problem:
             log.error("contents that nothing names stay, %s: %s", problem.filename, problem.strerror)
             return
@@ -387,21 +162,21 @@ class Daemon:
 
     async def run(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
         """Answer and train until stopped; says ready once it answers."""
-        server = HttpServer(build_application(self.parts), self.stopping)
+        server = HttpServer(build_application(self.assembly.parts), self.stopping)
         assert self._listener is not None
         listener = self._listener
         async with anyio.create_task_group() as tasks:
             if signals:
                 tasks.start_soon(self._listen_to_signals, signals)
-            tasks.start_soon(self.supervisor.run)
-            tasks.start_soon(self.scheduler.run)
-            tasks.start_soon(self.parts.chats.run)
-            tasks.start_soon(self.confirmations.run)
-            tasks.start_soon(self.settings_watcher.run)
-            tasks.start_soon(self.presets_watcher.run)
-            tasks.start_soon(self.condensing.run)
-            tasks.start_soon(self.backup_schedule.run)
-            tasks.start_soon(self.parts.erasure.run)
+            tasks.start_soon(self.assembly.supervisor.run)
+            tasks.start_soon(self.assembly.scheduler.run)
+            tasks.start_soon(self.assembly.parts.chats.run)
+            tasks.start_soon(self.assembly.confirmations.run)
+            tasks.start_soon(self.assembly.settings_watcher.run)
+            tasks.start_soon(self.assembly.presets_watcher.run)
+            tasks.start_soon(self.assembly.condensing.run)
+            tasks.start_soon(self.assembly.backup_schedule.run)
+            tasks.start_soon(self.assembly.parts.erasure.run)
             tasks.start_soon(self._reopen_failed_log)
             tasks.start_soon(self._prove_good)
             if self.config.systemd.watchdog_s is not None:
@@ -433,7 +208,7 @@ class Daemon:
                 try:
                     with anyio.move_on_after(1):
                         if self.stopping.is_set():
-                            await self.falling_back.came_up()
+                            await self.assembly.falling_back.came_up()
                         await self.handler.handle(StopDaemon(self._stop_reason), actor=self.actor)
                 except BtmdError as error:
                     log.warning("the stop could not be recorded: %s", error.detail)
@@ -441,11 +216,11 @@ class Daemon:
 
     async def failed(self, error: Exception) -> None:
         """Leave word for the next start that this one ended by an error."""
-        if not hasattr(self, "falling_back") or self.store.closed:
+        if not hasattr(self, "assembly") or self.store.closed:
             return
         try:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                await self.falling_back.ended_by(error)
+                await self.assembly.falling_back.ended_by(error)
         except (BtmdError, OSError) as problem:
             log.error("why this daemon ended cannot be kept: %s", problem)
 
@@ -483,7 +258,7 @@ class Daemon:
     async def _prove_good(self) -> None:
         await anyio.sleep(PROVED_S)
         try:
-            await self.falling_back.came_up()
+            await self.assembly.falling_back.came_up()
         except BtmdError as error:
             log.warning("that this daemon came up well cannot be noted: %s", error.detail)
 
@@ -496,7 +271,7 @@ class Daemon:
             try:
                 await self.store.reopen()
                 log.warning("the event log was opened again after a failure of the storage")
-                self.scheduler.wake()
+                self.assembly.scheduler.wake()
             except BtmdError as error:
                 log.error("the event log cannot be opened again: %s", error.detail)
 
@@ -508,7 +283,7 @@ class Daemon:
             await anyio.sleep(every_s)
 
     async def _end_when_idle(self, idle_s: float) -> None:
-        activity = self.parts.activity
+        activity = self.assembly.parts.activity
         while True:
             quiet_s = (clock_us() - activity.last_us) / 1e6
             async with self.store.session() as session:

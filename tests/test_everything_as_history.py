@@ -88,16 +88,16 @@ class EverythingAsHistory(SettingsAsHistory):
         self.daemon = Daemon(self.config)
         await self.daemon.open()
         await self.daemon.recover()
-        parts = self.daemon.parts
+        parts = self.daemon.assembly.parts
         self.store, self.handler, self.history = parts.store, parts.handler, parts.history
-        self.restoring, self.confirmations = parts.restoring, self.daemon.confirmations
+        self.restoring, self.confirmations = parts.restoring, self.daemon.assembly.confirmations
         self.watcher = self
         await self.sync()
 
     async def sync(self) -> None:
         """What the daemon's own tasks do when a file or the log has changed."""
-        await self.daemon.settings_watcher.sync()
-        await self.daemon.presets_watcher.sync()
+        await self.daemon.assembly.settings_watcher.sync()
+        await self.daemon.assembly.presets_watcher.sync()
 
     def teardown(self) -> None:
         if hasattr(self, "daemon"):
@@ -123,7 +123,7 @@ class EverythingAsHistory(SettingsAsHistory):
             return
         # Looked at after each step, and before the first.
         EverythingAsHistory.steps += 1
-        own = self.runner.run(self.daemon.parts.presets.own_rows())
+        own = self.runner.run(self.daemon.assembly.parts.presets.own_rows())
         assert {row.key: row.preset.num_epochs for row in own} == self.presets
         files = {path.stem: path.read_text() for path in self.config.presets_dir.glob("*.toml")}
         assert {key: int(_epochs_in(text)) for key, text in files.items()} == self.presets
@@ -190,7 +190,7 @@ class EverythingAsHistory(SettingsAsHistory):
         self.settle({})
 
     def _preset(self, key: str, epochs: int) -> Any:
-        made_from = self.daemon.parts.presets.built_in["quick_test"]
+        made_from = self.daemon.assembly.parts.presets.built_in["quick_test"]
         return replace(made_from, key=key, name=key, num_epochs=epochs)
 
     # --- restores ------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class EverythingAsHistory(SettingsAsHistory):
     )
     def restore_backup(self, data: st.DataObject, mode: Any, prefer: Any) -> None:
         name = data.draw(st.sampled_from(sorted(self.backups)))
-        parts = self.daemon.parts
+        parts = self.daemon.assembly.parts
         row = self._row(name)
         target = self.runner.run(target_in_backup(row, parts.backups, self.store, self.history))
         self._restore(target, self.backups[name], mode, prefer if mode == "merge" else None, None)
@@ -248,7 +248,7 @@ class EverythingAsHistory(SettingsAsHistory):
 
     @rule(kind=st.sampled_from(["full", "config"]))
     def back_up(self, kind: Any) -> None:
-        made = self.runner.run(self.daemon.parts.backups.create(Wish(kind), actor=ACTOR))
+        made = self.runner.run(self.daemon.assembly.parts.backups.create(Wish(kind), actor=ACTOR))
         assert made is not None
         self.backups[made.facts.name] = Moment(
             made.facts.head_seq,
@@ -265,14 +265,14 @@ class EverythingAsHistory(SettingsAsHistory):
     @rule(data=st.data())
     def delete_backup(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.backups)))
-        self.runner.run(self.daemon.parts.backups.delete(self._row(name), actor=ACTOR))
+        self.runner.run(self.daemon.assembly.parts.backups.delete(self._row(name), actor=ACTOR))
         del self.backups[name]
         self.settle({})
 
     @precondition(lambda self: len(self.backups) > 2)
     @rule()
     def prune(self) -> None:
-        answer = self.runner.run(self.daemon.parts.backups.prune(actor=ACTOR))
+        answer = self.runner.run(self.daemon.assembly.parts.backups.prune(actor=ACTOR))
         for name in answer.names:
             self.backups.pop(name, None)
         assert self.backups
@@ -282,10 +282,10 @@ class EverythingAsHistory(SettingsAsHistory):
     @rule()
     def prove_a_backup(self) -> None:
         row = self._row(min(name for name in self.backups if self._is_full(name)))
-        assert not self.runner.run(self.daemon.parts.backups.drill(row, actor=ACTOR)).code
+        assert not self.runner.run(self.daemon.assembly.parts.backups.drill(row, actor=ACTOR)).code
 
     def _row(self, name: str) -> BackupRow:
-        return self.runner.run(self.daemon.parts.backups.known.find(name[:16]))
+        return self.runner.run(self.daemon.assembly.parts.backups.known.find(name[:16]))
 
     @precondition(lambda self: any(self._is_full(name) for name in self.backups))
     @rule()
@@ -317,7 +317,7 @@ class EverythingAsHistory(SettingsAsHistory):
 
     @rule()
     def reset_and_undo(self) -> None:
-        factory_reset = self.daemon.parts.factory_reset
+        factory_reset = self.daemon.assembly.parts.factory_reset
         before = self.plain.values()
         self.runner.run(factory_reset.reset(True, actor=ACTOR, on_progress=ignore_progress))
         self.settle(self.plain.put(dict.fromkeys(before)))
@@ -327,7 +327,7 @@ class EverythingAsHistory(SettingsAsHistory):
 
     @rule()
     def reset(self) -> None:
-        self.runner.run(self.daemon.parts.factory_reset.reset(True, actor=ACTOR, on_progress=ignore_progress))
+        self.runner.run(self.daemon.assembly.parts.factory_reset.reset(True, actor=ACTOR, on_progress=ignore_progress))
         self.settle(self.plain.put(dict.fromkeys(self.plain.values())))
 
     @rule(count=st.integers(1, 30))

@@ -131,7 +131,7 @@ def test_a_refused_addition_does_not_take_the_contents_of_another_one(
     client: Client, daemon: ThreadedDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = {"content": client.upload(rows(8)), "file_name": "eight.jsonl"}
-    inspect = daemon.daemon.parts.dataset_adding._inspector.dataset
+    inspect = daemon.daemon.assembly.parts.dataset_adding._inspector.dataset
 
     async def refused_meanwhile(*given: Any) -> Any:
         monkeypatch.undo()
@@ -140,7 +140,7 @@ def test_a_refused_addition_does_not_take_the_contents_of_another_one(
         await anyio.to_thread.run_sync(lambda: client.post("/datasets", wrong).refused(422, "invalid_value"))
         return found
 
-    monkeypatch.setattr(daemon.daemon.parts.dataset_adding._inspector, "dataset", refused_meanwhile)
+    monkeypatch.setattr(daemon.daemon.assembly.parts.dataset_adding._inspector, "dataset", refused_meanwhile)
     sha256 = client.post("/datasets", content).ok()["facts"]["sha256"]
     client.post("/datasets/eight/check", {}).ok()
     # What was uploaded goes when its rows are made.

@@ -119,7 +119,7 @@ def erase_once(folder: Path) -> None:
         try:
             await daemon.open()
             await daemon.recover()
-            await daemon.parts.factory_reset.reset(False, actor=daemon.actor)
+            await daemon.assembly.parts.factory_reset.reset(False, actor=daemon.actor)
         finally:
             await daemon.close()
 

@@ -1,0 +1,255 @@
+"""All parts of a daemon, put together from those that need none of the others on; nothing runs yet."""
+
+import base64
+import secrets
+import time
+
+import anyio
+
+from btmd.api.parts import Parts
+from btmd.backups.child import BackupChild
+from btmd.backups.keeper import Backups
+from btmd.backups.keys import BackupKeys
+from btmd.backups.known import KnownBackups
+from btmd.backups.schedule import BackupSchedule
+from btmd.chat import Chats
+from btmd.command_handler import CommandHandler
+from btmd.condensing import Condensing
+from btmd.config import Config
+from btmd.domain.event import Actor
+from btmd.history import History
+from btmd.jobs.scheduler import Scheduler
+from btmd.jobs.submission import Submission
+from btmd.jobs.supervisor import Supervisor
+from btmd.presets.catalogue import PresetCatalogue
+from btmd.presets.reading import load_builtin_presets
+from btmd.presets.watcher import PresetsWatcher
+from btmd.registry.anonymising import Anonymising
+from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
+from btmd.registry.dataset_checks import DatasetChecks
+from btmd.registry.datasets import DatasetAdding
+from btmd.registry.inspector import Inspector
+from btmd.registry.models import ModelAdding
+from btmd.registry.previews import DatasetPreviews
+from btmd.registry.sources import SourceReading
+from btmd.registry.versions import DatasetVersions
+from btmd.restoring.dataset_erasure import DatasetErasure
+from btmd.restoring.factory_reset import FactoryReset
+from btmd.restoring.falling_back import FallingBack
+from btmd.restoring.restore import Restoring
+from btmd.settings.confirmations import Confirmations
+from btmd.settings.watcher import SettingsWatcher
+from btmd.store.event_log import Store
+
+
+def clock_us() -> int:
+    return time.time_ns() // 1000
+
+
+def new_event_id() -> str:
+    return secrets.token_hex(16)
+
+
+def new_job_id() -> str:
+    """Ten characters of lower-case base32: short enough to type, 50 bits wide."""
+    return base64.b32encode(secrets.token_bytes(7))[:10].decode().lower()
+
+
+class Assembly:
+    """The parts that run by themselves, and in ``parts`` those that answer requests."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        store: Store,
+        handler: CommandHandler,
+        actor: Actor,
+        boot_id: str,
+        stopping: anyio.Event,
+        troubles: dict[str, str],
+    ) -> None:
+        self._config, self._store, self._handler, self._actor = config, store, handler, actor
+        self._troubles = troubles
+        self._contents = ContentStore(config.content_dir)
+        self._contents.create()
+        self._presets = PresetCatalogue(store, load_builtin_presets())
+        self._history = History(store, clock_us)
+        self._restoring = Restoring(store, handler, self._history, self._contents, new_event_id)
+        self._child = BackupChild(config, store.store_id, clock_us, handler)
+        self._backups = self._make_backups()
+        self.supervisor = self._make_supervisor(boot_id)
+        self.scheduler = Scheduler(
+            store=store,
+            handler=handler,
+            state_dir=config.state_dir,
+            start=self.supervisor.start,
+            busy=lambda: self.supervisor.busy,
+        )
+        self.supervisor.on_freed = self.scheduler.wake
+        self.confirmations = Confirmations(store, handler, clock_us, new_event_id, actor)
+        self.settings_watcher = self._make_settings_watcher()
+        self.presets_watcher = self._make_presets_watcher()
+        self.falling_back = FallingBack(
+            store=store,
+            handler=handler,
+            history=self._history,
+            restoring=self._restoring,
+            actor=actor,
+            new_id=new_event_id,
+            marker=config.failed_start_path,
+        )
+        self.parts = self._make_parts(stopping)
+        self.parts.activity.last_us = clock_us()
+        self.condensing = Condensing(
+            store=store,
+            handler=handler,
+            clock=clock_us,
+            busy=lambda: self.supervisor.busy,
+            asked=lambda: self.parts.activity.under_way > 0,
+            troubles=troubles,
+        )
+        self.backup_schedule = BackupSchedule(
+            store=store,
+            handler=handler,
+            backups=self._backups,
+            busy=lambda: self.supervisor.busy,
+            clock=clock_us,
+            daemon=actor,
+            activity=self.parts.activity,
+            troubles=troubles,
+        )
+
+    def _make_supervisor(self, boot_id: str) -> Supervisor:
+        return Supervisor(
+            store=self._store,
+            handler=self._handler,
+            jobs_dir=self._config.jobs_dir,
+            answers_keys_dir=self._config.answers_keys_dir,
+            contents=self._contents,
+            actor=self._actor,
+            boot_id=boot_id,
+            troubles=self._troubles,
+        )
+
+    def _make_settings_watcher(self) -> SettingsWatcher:
+        return SettingsWatcher(
+            store=self._store,
+            handler=self._handler,
+            history=self._history,
+            path=self._config.settings_path,
+            memory_path=self._config.settings_memory_path,
+            new_id=new_event_id,
+            troubles=self._troubles,
+            require_preset=self._presets.require_choice,
+        )
+
+    def _make_presets_watcher(self) -> PresetsWatcher:
+        return PresetsWatcher(
+            store=self._store,
+            handler=self._handler,
+            catalogue=self._presets,
+            folder=self._config.presets_dir,
+            memory_path=self._config.presets_memory_path,
+            new_id=new_event_id,
+            troubles=self._troubles,
+        )
+
+    def _make_backups(self) -> Backups:
+        known = KnownBackups(
+            own_folder=str(self._config.backups_dir),
+            store=self._store,
+            handler=self._handler,
+            child=self._child,
+            daemon=self._actor,
+            troubles=self._troubles,
+        )
+        return Backups(
+            config=self._config,
+            store=self._store,
+            handler=self._handler,
+            contents=self._contents,
+            known=known,
+            child=self._child,
+            daemon=self._actor,
+            troubles=self._troubles,
+        )
+
+    def _make_parts(self, stopping: anyio.Event) -> Parts:
+        config, store, handler, contents = self._config, self._store, self._handler, self._contents
+        inspector = Inspector()
+        in_use = ContentsInUse(store, contents)
+        sources = SourceReading(store, inspector, contents, in_use)
+        datasets = DatasetAdding(store, handler, inspector, contents, in_use, sources, config.cache_dir)
+        versions = DatasetVersions(handler, inspector, contents, in_use, sources)
+        anonymising = Anonymising(inspector, datasets, versions, contents, in_use, config.cache_dir)
+        return Parts(
+            config=config,
+            store=store,
+            handler=handler,
+            history=self._history,
+            restoring=self._restoring,
+            backups=self._backups,
+            backup_keys=BackupKeys(store=store, handler=handler, child=self._child, backups=self._backups),
+            factory_reset=self._make_factory_reset(),
+            erasure=self._make_erasure(in_use),
+            contents=contents,
+            model_adding=ModelAdding(store, handler, inspector, config.models_dir, config.hub_cache_dir),
+            dataset_adding=datasets,
+            dataset_versions=versions,
+            anonymising=anonymising,
+            dataset_previews=DatasetPreviews(inspector, datasets, config.cache_dir),
+            dataset_checks=DatasetChecks(inspector, datasets, versions, anonymising, config.cache_dir),
+            inspector=inspector,
+            submission=self._make_submission(datasets, anonymising),
+            chats=Chats(),
+            presets=self._presets,
+            daemon=self._actor,
+            clock=clock_us,
+            new_id=new_event_id,
+            stopping=stopping,
+            waiting_for=self.scheduler.waiting_for,
+            troubles=self._troubles,
+            notices=self.falling_back.notices,
+        )
+
+    def _make_submission(self, datasets: DatasetAdding, anonymising: Anonymising) -> Submission:
+        return Submission(
+            store=self._store,
+            handler=self._handler,
+            datasets=datasets,
+            anonymising=anonymising,
+            presets=self._presets,
+            state_dir=self._config.state_dir,
+            new_job_id=new_job_id,
+            clock=clock_us,
+        )
+
+    def _make_factory_reset(self) -> FactoryReset:
+        return FactoryReset(
+            config=self._config,
+            store=self._store,
+            handler=self._handler,
+            history=self._history,
+            restoring=self._restoring,
+            backups=self._backups,
+            child=self._child,
+            contents=self._contents,
+            daemon=self._actor,
+            new_id=new_event_id,
+            troubles=self._troubles,
+        )
+
+    def _make_erasure(self, in_use: ContentsInUse) -> DatasetErasure:
+        return DatasetErasure(
+            config=self._config,
+            store=self._store,
+            handler=self._handler,
+            contents=self._contents,
+            in_use=in_use,
+            child=self._child,
+            backups_folder=lambda: self._backups.known.own_folder,
+            daemon=self._actor,
+            troubles=self._troubles,
+        )
