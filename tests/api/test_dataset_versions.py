@@ -62,12 +62,12 @@ def test_what_is_known_is_added_at_once_without_its_bytes(client: Client, daemon
     content = rows(list(range(30)))
     first = client.post("/datasets", body(client, content, name="known")).ok()
     known = {"content": hashlib.sha256(content).hexdigest(), "file_name": "numbers.jsonl"}
-    assert not daemon.daemon.parts.contents.has(known["content"])
+    assert not daemon.daemon.assembly.parts.contents.has(known["content"])
 
     def never(*given: Any) -> None:
         raise AssertionError("it was read again")
 
-    inspector = daemon.daemon.parts.dataset_adding._inspector
+    inspector = daemon.daemon.assembly.parts.dataset_adding._inspector
     inspector.dataset = never  # type: ignore[method-assign]
     try:
         again = client.post("/datasets", {**known, "name": "known"}).ok()
@@ -104,7 +104,7 @@ def test_what_a_killed_addition_left_goes_at_the_next_start(place: Path) -> None
     with ThreadedDaemon(config_of(place)) as daemon:
         kept = daemon.client.post("/datasets", body(daemon.client, rows([1, 2]), name="kept")).ok()
         before = contents(daemon)
-        store = daemon.daemon.parts.contents
+        store = daemon.daemon.assembly.parts.contents
     # Cut off before its event, and another one in the middle of writing.
     left, half = store.working_file("left"), store.working_file("half")
     with RowsWriter(left) as out:
