@@ -15,7 +15,7 @@ from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.work import heard
 from btmd.domain.event import Actor
-from btmd.projections.dataset import versions
+from btmd.projections.dataset import registered_versions
 from btmd.registry.sources import Source
 from btmd.store.event_log import Recorded
 
@@ -49,7 +49,7 @@ async def list_versions(dataset_id: str, parts: Parts) -> Response:
     """Every version, newest first: from which one it came, how it was made, and what is different."""
     row, _ = await found_dataset(parts, dataset_id)
     async with parts.store.session() as session:
-        every = await versions(session, row.dataset_id)
+        every = await registered_versions(session, row)
     return json_answer([version_json(one) for one in every])
 
 

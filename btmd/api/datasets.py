@@ -15,15 +15,16 @@ from btmd.api.permission import Permission
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.api.work import heard
 from btmd.domain.event import Actor
+from btmd.domain.units import format_count
 from btmd.naming import find_dataset
-from btmd.projections.dataset import DatasetRow, DatasetVersionRow, datasets, version, versions
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow, datasets, registered_versions, version, versions
 from btmd.projections.job import jobs_on_dataset
 from btmd.registry.sources import Source
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
 EXAMPLE = {"dataset_id": "faq", "name": "faq", "version_id": "0a1b2c3d4e5f6071", "rows": 180, "consent": ["train"]}
-REMOVED_EXAMPLE = {"message": "The dataset faq is removed, with its 2 version(s).", "results": ["k3q7zv2m5a"]}
+REMOVED_EXAMPLE = {"message": "The dataset faq is removed, with its 2 versions.", "results": ["k3q7zv2m5a"]}
 PATH_BYTES = 4096
 
 
@@ -59,8 +60,8 @@ def dataset_json(parts: Parts, row: DatasetRow, newest: DatasetVersionRow) -> di
         "size_bytes": newest.size_bytes,
         "consent": row.scopes,
         "consent_at": optional_rfc3339(row.consent_us),
-        "consent_by_uid": row.consent_by_uid,
-        "purpose": row.purpose,
+        "consent_by_uid": row.consent_by_uid if row.scopes else None,
+        "purpose": row.purpose if row.scopes else "",
         "made": newest.made,
         "stored_bytes": parts.contents.stored_bytes([newest.rows_sha256]),
         "source_sha256": newest.source_sha256,
@@ -140,7 +141,7 @@ async def get_dataset(dataset_id: str, parts: Parts) -> Response:
     """One dataset with its versions."""
     row, newest = await found_dataset(parts, dataset_id)
     async with parts.store.session() as session:
-        every = await versions(session, row.dataset_id)
+        every = await registered_versions(session, row)
     return json_answer({**dataset_json(parts, row, newest), "versions": [version_json(one) for one in every]})
 
 
@@ -150,10 +151,11 @@ async def remove_dataset(dataset_id: str, parts: Parts, actor: Actor) -> Respons
     row, _ = await found_dataset(parts, dataset_id)
     async with parts.store.session() as session:
         every = list(await versions(session, row.dataset_id))
+        listed = len(await registered_versions(session, row))
         results = [job.job_id for job in await jobs_on_dataset(session, row.dataset_id) if job.state == "completed"]
     await parts.dataset_adding.remove(row, every, actor=actor)
     kept = ["Its history stays, and so do copies of its contents in backups: `btmctl datasets erase` destroys those."]
     if results:
         kept.append(f"The results made from it stay, with their sample answers: {', '.join(results)}.")
-    said = " ".join([f"The dataset {row.name} is removed, with its {len(every)} version(s).", *kept])
+    said = " ".join([f"The dataset {row.name} is removed, with its {format_count(listed, 'version')}.", *kept])
     return json_answer({"message": said, "results": results})

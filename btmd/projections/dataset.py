@@ -249,13 +249,18 @@ async def dataset_named(session: AsyncSession, dataset_id: str) -> DatasetRow | 
 
 
 async def versions(session: AsyncSession, dataset_id: str) -> Sequence[DatasetVersionRow]:
-    """All versions of one dataset, newest first."""
+    """All versions there were under one id, newest first; also those of registrations that ended."""
     found = (
         select(DatasetVersionRow)
         .where(DatasetVersionRow.dataset_id == dataset_id)
         .order_by(col(DatasetVersionRow.added_seq).desc())
     )
     return (await session.exec(found)).all()
+
+
+async def registered_versions(session: AsyncSession, row: DatasetRow) -> Sequence[DatasetVersionRow]:
+    """The versions of the registration as it stands, newest first: not those before a removal or a restore."""
+    return [one for one in await versions(session, row.dataset_id) if one.added_seq > row.added_seq]
 
 
 async def version(session: AsyncSession, dataset_id: str, version_id: str) -> DatasetVersionRow | None:
