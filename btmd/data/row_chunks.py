@@ -36,6 +36,7 @@ _HEAD: Final = b'{"rows_list":1,'
 _LINE: Final = b'{"line":'
 _LEVEL: Final = 3
 _WAITING_CHUNKS: Final = 2
+_ENCODE: Final = msgspec.json.Encoder().encode
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -81,6 +82,15 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
+def encode_row(row: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """A row as it is stored behind its line, and whether a chunk may end with it. Raises UnicodeEncodeError."""
+    encoded = _ENCODE(row)
+    if not encoded.startswith(_LINE):
+        encoded = _ENCODE({"line": row["line"], **row})
+    rest = encoded[encoded.index(b",") :]
+    return rest, _ends_chunk(rest)
+
+
 class RowsWriter:
     """Writes rows to ``path``: the list appears when :meth:`finish` returns, and nothing remains of it otherwise.
 
@@ -89,7 +99,6 @@ class RowsWriter:
 
     def __init__(self, path: Path) -> None:
         self._path, self._folder = path, chunks_folder(path)
-        self._encode = msgspec.json.Encoder().encode
         self._lines: list[bytes] = []
         self._base = self._open_bytes = 0
         self._made: list[Chunk] = []
@@ -110,18 +119,18 @@ class RowsWriter:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add a row. Raises UnicodeEncodeError, nothing of the row being written, for what no file can hold."""
-        encoded = self._encode(row)
-        if not encoded.startswith(_LINE):
-            encoded = self._encode({"line": row["line"], **row})
-        rest = encoded[encoded.index(b",") :]
+        self.add(row["line"], *encode_row(row))
+
+    def add(self, line: int, rest: bytes, may_end: bool) -> None:
+        """Add a row that `encode_row` made, perhaps in another process, under its line."""
         if not self._lines:
-            self._base = row["line"]
-        stored = b"%b%d%b\n" % (_LINE, row["line"] - self._base, rest)
+            self._base = line
+        stored = b"%b%d%b\n" % (_LINE, line - self._base, rest)
         self._lines.append(stored)
         self._open_bytes += len(stored)
         self.size_bytes += len(stored)
         self.rows += 1
-        if self._open_bytes >= LEAST_CHUNK_BYTES and (self._open_bytes >= MOST_CHUNK_BYTES or _ends_chunk(rest)):
+        if self._open_bytes >= LEAST_CHUNK_BYTES and (may_end or self._open_bytes >= MOST_CHUNK_BYTES):
             self._close_chunk()
 
     def finish(self) -> RowsWritten:
@@ -131,7 +140,7 @@ class RowsWriter:
         while self._waiting:
             self._made.append(self._waiting.popleft().result())
         head = _Head(1, self.rows, self.size_bytes, len(self._made))
-        text = b"".join(self._encode(one) + b"\n" for one in (head, *self._made))
+        text = b"".join(_ENCODE(one) + b"\n" for one in (head, *self._made))
         beside = _beside(self._path)
         _write(beside, text)
         _sync_folder(self._folder)

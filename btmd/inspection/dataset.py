@@ -1,25 +1,21 @@
 """Reads a dataset file of any known format and writes its rows in the one normalised form."""
 
-import array
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from msgspec import structs
 
 from btmd.data.row_chunks import RowsWriter
-from btmd.data.rows import Message, Row, shared_turns
 from btmd.errors import DatasetEmpty
-from btmd.inspection.facts import BrokenRow, DatasetFacts
+from btmd.inspection.facts import DatasetFacts
+from btmd.inspection.line_blocks import read_blocks, workers_for_lines
 from btmd.inspection.requests import aside, scratch_beside
+from btmd.inspection.tallies import Tallies
 from btmd.reading.layouts import Layout
 from btmd.reading.opening import FolderContents, Placed, Reading, open_dataset
-from btmd.reading.records import Record
-from btmd.reading.turns import Blank, Broken
 
-_LISTED: Final = 100
 _MOST_SKIPPED: Final = 1000
 _PROGRESS_EVERY: Final = 2000
 _SCAN_SHARE: Final = 0.2
@@ -49,14 +45,26 @@ def inspect_dataset(
         scratch=Path(aside(scratch_beside(str(rows_path)))),
         on_scan=lambda done: progress(done * _SCAN_SHARE, "Reading the file"),
     )
+    tallies = Tallies()
     with RowsWriter(rows_path) as out:
-        intake = _Intake(out)
-        for record, layout in _watched(reading, out, progress):
-            intake.take(record, layout)
-        facts = intake.facts(reading)
+        workers = workers_for_lines(reading.size_bytes) if reading.by_lines is not None else 1
+        if reading.by_lines is not None and workers > 1:
+            _take_blocks(source, reading.by_lines, out, tallies, workers, progress)
+        else:
+            tallies.take(_watched(reading, out, progress), out)
+        facts = _facts(reading, tallies, out)
         _refuse_unusable(facts)
         written = out.finish()
     return structs.replace(facts, rows_sha256=written.sha256)
+
+
+def _take_blocks(
+    source: Path, layout: Layout, out: RowsWriter, tallies: Tallies, workers: int, progress: Progress
+) -> None:
+    size_bytes = source.stat().st_size
+    with closing(read_blocks(source, layout, out, tallies, workers)) as blocks:
+        for done in blocks:
+            progress(_SCAN_SHARE + (1 - _SCAN_SHARE) * done / size_bytes, f"{out.rows:,} rows read")
 
 
 def _watched(reading: Reading, out: RowsWriter, progress: Progress) -> Iterator[Placed]:
@@ -68,110 +76,42 @@ def _watched(reading: Reading, out: RowsWriter, progress: Progress) -> Iterator[
         yield placed
 
 
-class _Intake:
-    """Takes records one by one, writes the usable ones, and counts the rest."""
-
-    def __init__(self, out: RowsWriter) -> None:
-        self._out = out
-        self._broken: list[BrokenRow] = []
-        self._reasons: Counter[str] = Counter()
-        self._empty_lines: list[int] = []
-        self._empty = 0
-        self._keys = array.array("q")
-        self._damaged_characters = 0
-        self._held_out = 0
-        self._sided = 0
-        self._unknown_splits = 0
-        self._turns = 0
-        self._chars = 0
-        self._longest = 0
-
-    def take(self, record: Record, layout: Layout) -> None:
-        if record.fields is None:
-            self._note_broken(record.line, record.broken or "not readable")
-            return
-        try:
-            row = layout.row(record.line, record.fields)
-            self._out.write(row)
-        except Broken as error:
-            self._note_broken(record.line, error.reason)
-        except UnicodeEncodeError:
-            self._note_broken(record.line, "has bytes that are no characters")
-        except Blank:
-            self._empty += 1
-            if len(self._empty_lines) < _LISTED:
-                self._empty_lines.append(record.line)
-        else:
-            self._note(row)
-            self._note_side(row, record, layout.split)
-
-    def _note_broken(self, line: int, reason: str) -> None:
-        self._reasons[reason] += 1
-        if len(self._broken) < _LISTED:
-            self._broken.append(BrokenRow(line, reason))
-
-    def _note(self, row: Row) -> None:
-        turns: Sequence[Message] = row.get("messages", ())
-        if "rejected" in row:
-            rejected = row["rejected"]
-            turns = [*turns, {"role": "", "content": ""}, *rejected[shared_turns(turns, rejected) :]]
-        contents = [message["content"] for message in turns] or [row.get("text", "")]
-        # Eight bytes a row instead of a set of digests: enough to count repeats, and memory hardly grows.
-        self._keys.append(hash((*contents, *[message["role"] for message in turns])))
-        self._turns += len(contents) - ("rejected" in row)
-        chars = sum(map(len, contents))
-        self._chars += chars
-        if chars > self._longest:
-            self._longest = chars
-        for content in contents:
-            if "\ufffd" in content:
-                self._damaged_characters += 1
-                break
-
-    def _note_side(self, row: Row, record: Record, split: str | None) -> None:
-        if "split" in row:
-            self._sided += 1
-            self._held_out += row["split"] == "held_out"
-        elif split is not None and record.fields is not None and record.fields.get(split) not in (None, ""):
-            self._unknown_splits += 1
-
-    def facts(self, reading: Reading) -> DatasetFacts:
-        broken, kept = sum(self._reasons.values()), self._out.rows
-        distinct = len(np.unique(np.frombuffer(self._keys, dtype=np.uint64))) if self._keys else 0
-        return DatasetFacts(
-            format=reading.format,
-            encoding=reading.encoding,
-            separator=reading.separator,
-            layout=reading.layout,
-            columns=reading.columns,
-            columns_used=reading.columns_used,
-            rows_total=kept + broken + self._empty,
-            rows_kept=kept,
-            rows_broken=broken,
-            rows_empty=self._empty,
-            duplicates=kept - distinct,
-            damaged_characters=self._damaged_characters,
-            broken=tuple(self._broken),
-            broken_reasons=dict(self._reasons.most_common()),
-            empty_lines=tuple(self._empty_lines),
-            has_split=self._sided > 0,
-            rows_held_out=self._held_out,
-            unknown_splits=self._unknown_splits,
-            turns_total=self._turns,
-            average_chars=round(self._chars / kept, 1) if kept else 0.0,
-            longest_chars=self._longest,
-            sha256=reading.sha256,
-            size_bytes=reading.size_bytes,
-            rows_sha256="",
-            rows_size_bytes=self._out.size_bytes,
-            kind=reading.kind,
-            byte_order_mark=reading.byte_order_mark,
-            columns_as=reading.columns_as,
-            unit=reading.unit,
-            files=tuple(reading.parts),
-            skipped=tuple(reading.skipped[:_MOST_SKIPPED]),
-            skipped_total=len(reading.skipped),
-        )
+def _facts(reading: Reading, tallies: Tallies, out: RowsWriter) -> DatasetFacts:
+    kept = out.rows
+    return DatasetFacts(
+        format=reading.format,
+        encoding=reading.encoding,
+        separator=reading.separator,
+        layout=reading.layout,
+        columns=reading.columns,
+        columns_used=reading.columns_used,
+        rows_total=kept + tallies.broken + tallies.empty,
+        rows_kept=kept,
+        rows_broken=tallies.broken,
+        rows_empty=tallies.empty,
+        duplicates=kept - tallies.distinct,
+        damaged_characters=tallies.damaged_characters,
+        broken=tuple(tallies.listed_broken),
+        broken_reasons=dict(tallies.reasons.most_common()),
+        empty_lines=tuple(tallies.listed_empty),
+        has_split=tallies.sided > 0,
+        rows_held_out=tallies.held_out,
+        unknown_splits=tallies.unknown_splits,
+        turns_total=tallies.turns,
+        average_chars=round(tallies.chars / kept, 1) if kept else 0.0,
+        longest_chars=tallies.longest,
+        sha256=reading.sha256,
+        size_bytes=reading.size_bytes,
+        rows_sha256="",
+        rows_size_bytes=out.size_bytes,
+        kind=reading.kind,
+        byte_order_mark=reading.byte_order_mark,
+        columns_as=reading.columns_as,
+        unit=reading.unit,
+        files=tuple(reading.parts),
+        skipped=tuple(reading.skipped[:_MOST_SKIPPED]),
+        skipped_total=len(reading.skipped),
+    )
 
 
 def _refuse_unusable(facts: DatasetFacts) -> None:

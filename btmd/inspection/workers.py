@@ -6,7 +6,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from itertools import cycle
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -55,9 +57,36 @@ def in_workers(work: Callable[[int, Done], Result], workers: int, on_done: Done)
     """
     if workers == 1:
         return [work(0, on_done)]
+    with _started(work, workers) as connections:
+        return _collect(connections, on_done)
+
+
+def in_turn(produce: Callable[[int], Iterator[Result]], workers: int) -> Generator[Result, None, None]:
+    """What ``produce`` yields for each number below ``workers``, each in a process: the first of each, the second, ...
+
+    Ends where a process has no more, whose turn it is. None goes further than what its pipe holds. To be closed, which
+    ends the processes; they die with this one. Raises as `in_workers`.
+    """
+
+    def send_all(number: int, send: Callable[[Result], None]) -> None:
+        for one in produce(number):
+            send(one)
+
+    with _started(send_all, workers) as connections:
+        for connection in cycle(connections):
+            what, value = _receive(connection)
+            if what == "result":
+                return
+            if what != "done":
+                raise _error(what, value)
+            yield value
+
+
+@contextmanager
+def _started(work: Callable[[int, Callable[[Any], None]], Any], workers: int) -> Iterator[list[Connection]]:
     started = [_start(work, number) for number in range(workers)]
     try:
-        return _collect([connection for _, connection in started], on_done)
+        yield [connection for _, connection in started]
     finally:
         for process, connection in started:
             process.kill()
@@ -99,10 +128,7 @@ def _collect(connections: list[Connection], on_done: Done) -> list[Any]:
     while waiting:
         for ready in wait([one for one in connections if id(one) in waiting]):
             assert isinstance(ready, Connection)
-            try:
-                what, value = ready.recv()
-            except EOFError:
-                raise ChildFailed("A worker process ended before it had an answer.", hint="Try again.") from None
+            what, value = _receive(ready)
             if what == "done":
                 on_done(value)
             elif what == "result":
@@ -110,6 +136,14 @@ def _collect(connections: list[Connection], on_done: Done) -> list[Any]:
             else:
                 raise _error(what, value)
     return [results[number] for number in range(len(connections))]
+
+
+def _receive(connection: Connection) -> tuple[str, Any]:
+    try:
+        what, value = connection.recv()
+    except EOFError:
+        raise ChildFailed("A worker process ended before it had an answer.", hint="Try again.") from None
+    return what, value
 
 
 def _error(what: str, value: Any) -> Exception:

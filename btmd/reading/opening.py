@@ -38,6 +38,8 @@ class Reading:
     records: Iterator[Placed] = field(repr=False)
     parts: Sequence[FolderPart] = ()
     skipped: Sequence[SkippedFile] = ()
+    by_lines: Layout | None = None
+    """Set where every line of the source is a JSON record in UTF-8, and this layout alone makes a row of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ def open_dataset(
     records = opened.rest(layout.columns_used)
     if layout.grouping is not None:
         records = grouped(records, layout, scratch)
-    return _reading(opened, layout, ((record, layout) for record in records))
+    reading = _reading(opened, layout, ((record, layout) for record in records))
+    if (opened.format, opened.encoding, layout.grouping) == ("jsonl", "utf-8", None):
+        reading.by_lines = layout
+    return reading
 
 
 def _layout(opened: OneFile, mapping: Mapping[str, str] | None) -> Layout:

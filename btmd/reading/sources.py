@@ -3,22 +3,22 @@
 Memory stays flat: whatever the size of the file, a few chunks and one record are held.
 """
 
-import codecs
 import csv
 import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from btmd.errors import DatasetEmpty, DatasetUnsafe, UnknownLayout
+from btmd.reading.json_lines import JsonLines
 from btmd.reading.json_values import json_list, json_rows_under, json_values, shape_of_object
 from btmd.reading.layouts import SIDES
 from btmd.reading.names import plain
-from btmd.reading.records import MAX_RECORD_BYTES, Record, record_of
+from btmd.reading.records import MAX_RECORD_BYTES, Record
 from btmd.reading.text_blocks import text_blocks
 
 Format = Literal["jsonl", "json", "csv", "text"]
@@ -203,10 +203,10 @@ def read_records(path: Path, opened: Opened, encoding: str) -> Iterator[Record]:
     if opened.format == "jsonl":
         if encoding == "utf-8":
             with path.open("rb") as raw:
-                yield from _json_lines(raw)
+                yield from JsonLines(raw)
         else:
             with _open_text(path, encoding) as file:
-                yield from _json_lines(_Utf8Lines(file))
+                yield from JsonLines(_Utf8Lines(file))
         return
     with _open_text(path, encoding) as file:
         if opened.format == "json":
@@ -239,35 +239,6 @@ class _Utf8Lines:
 
     def readline(self, limit: int) -> bytes:
         return self._file.readline(limit).encode("utf-8", "surrogateescape")
-
-
-def _json_lines(file: "BinaryIO | _Utf8Lines") -> Iterator[Record]:
-    number = 0
-    while line := file.readline(MAX_RECORD_BYTES):
-        number += 1
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        if len(line) >= MAX_RECORD_BYTES and not line.endswith(b"\n"):
-            while (rest := file.readline(MAX_RECORD_BYTES)) and not rest.endswith(b"\n"):
-                pass
-            yield Record(number, broken=f"longer than {MAX_RECORD_BYTES >> 20} MiB")
-            continue
-        if line.isspace():
-            continue
-        yield _json_record(number, line)
-
-
-def _json_record(number: int, line: bytes) -> Record:
-    try:
-        value = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        cut = not line.endswith(b"\n") and line.lstrip().startswith(b"{")
-        return Record(number, broken="not valid JSON" + (", the file ends inside the row" if cut else ""))
-    except UnicodeDecodeError:
-        return Record(number, broken="not valid UTF-8")
-    except RecursionError:
-        return Record(number, broken="nested too deeply")
-    return record_of(number, value)
 
 
 def _csv_rows(file: io.TextIOWrapper, opened: Opened) -> Iterator[Record]:

@@ -1,24 +1,33 @@
 """Work on all processors ends with whoever asked for it, and tells what went wrong."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from btmd.data.row_chunks import RowsWriter
 from btmd.errors import ChildFailed, NothingToLearn
-from btmd.inspection.workers import Done, in_workers, portions
+from btmd.inspection.workers import Done, in_turn, in_workers, portions
 
+MIB = 1 << 20
 ENDLESS = """
 import os, sys, time
-from btmd.inspection.workers import in_workers
+from btmd.inspection.workers import in_turn, in_workers
 def work(number, on_done):
     print(os.getpid(), flush=True)
     time.sleep(600)
+def produce(number):
+    work(number, None)
+    yield number
+if sys.argv[1] == "in_turn":
+    list(in_turn(produce, 2))
 in_workers(work, 2, lambda rows: None)
 """
 
@@ -65,8 +74,41 @@ def test_what_a_worker_raises_is_raised_here() -> None:
         in_workers(die, 2, lambda rows: None)
 
 
-def test_workers_die_with_the_process_that_started_them() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, text=True)
+def test_what_workers_make_comes_in_turn_and_waits_until_it_is_wanted(tmp_path: Path) -> None:
+    def count(number: int) -> Iterator[tuple[int, bytes]]:
+        for one in range(number, 9, 3):
+            (tmp_path / str(one)).touch()
+            yield one, bytes(MIB)
+
+    assert [one for one, _ in in_turn(count, 3)] == list(range(9))
+
+    def endless(number: int) -> Iterator[bytes]:
+        for one in itertools.count():
+            (tmp_path / f"{number}-{one}").touch()
+            yield bytes(MIB)
+
+    with closing(in_turn(endless, 2)) as made:
+        assert len(list(itertools.islice(made, 10))) == 10
+    ended = sorted(os.listdir(tmp_path))
+    # No worker makes much more than was taken, and none works on.
+    assert not {"0-7", "1-7"} & set(ended)
+    assert sorted(os.listdir(tmp_path)) == ended
+
+
+def test_what_a_worker_raises_in_its_turn_is_raised_here() -> None:
+    def refuse(number: int) -> Iterator[int]:
+        yield number
+        raise NothingToLearn("No row.", hint="Add some.")
+
+    made = in_turn(refuse, 2)
+    assert [next(made), next(made)] == [0, 1]
+    with pytest.raises(NothingToLearn):
+        next(made)
+
+
+@pytest.mark.parametrize("way", ["in_turn", "in_workers"])
+def test_workers_die_with_the_process_that_started_them(way: str) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ENDLESS, way], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     workers = [int(parent.stdout.readline()) for _ in range(2)]
     parent.kill()
