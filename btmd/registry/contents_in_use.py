@@ -1,9 +1,10 @@
 """Which contents may leave the disk: none that the log names, and none that work under way has or needs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
 from btmd.data.row_chunks import read_list
@@ -18,13 +19,16 @@ class ContentsInUse:
     def __init__(self, store: Store, contents: ContentStore) -> None:
         self._store, self._contents = store, contents
         self._held: dict[object, set[str]] = {}
+        self._left: set[str] = set()
+        """What work that was cancelled had: it stays until the next start, or until a dataset is erased."""
+        self._erased: set[str] = set()
 
     @asynccontextmanager
     async def holding(self, *named: str) -> AsyncIterator[set[str]]:
         """A set whose contents stay while the block runs, though the log does not name them yet; it may grow.
 
         What nothing needs then goes, also when the block was refused. After a cancellation the log may yet name what
-        is there: the next start looks.
+        is there: the next start looks, and so does an erasure. What was erased meanwhile goes at once.
         """
         work = object()
         held = self._held[work] = set(named)
@@ -38,7 +42,21 @@ class ContentsInUse:
             del self._held[work]
             await self.remove_unneeded(held)
         finally:
-            self._held.pop(work, None)
+            if self._held.pop(work, None) is not None:
+                self._left |= held
+                if not self._erased.isdisjoint(held):
+                    with anyio.CancelScope(shield=True):
+                        await self.remove_unneeded(held)
+
+    async def erased(self, contents: Iterable[str]) -> None:
+        """Contents of a dataset that was erased leave when the work that holds them ends, however it ends.
+
+        With them goes what work that was given up has left: it may hold the same text in a newer file.
+        """
+        self._erased |= set(contents)
+        left = set(self._left)
+        await self.remove_unneeded(left)
+        self._left -= left
 
     async def adopt_rows(self, path: Path, sha256: str, held: set[str]) -> None:
         """Move rows that a child finished into the content store, held before they are there. Raises OSError."""

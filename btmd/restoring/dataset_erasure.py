@@ -152,6 +152,7 @@ class DatasetErasure:
             others = await unfinished_contents(session, but_of_dataset=erased.dataset_id)
             needed = await referenced_contents(session) | others
         await anyio.to_thread.run_sync(self._remove_files, erased, self._in_use.with_held(needed))
+        await self._in_use.erased(erased.contents)
 
     def _remove_files(self, erased: ErasureRow, needed: set[str]) -> None:
         config = self._config

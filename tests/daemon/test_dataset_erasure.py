@@ -5,20 +5,24 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 import zstandard
 
 from btmd.data.answers_file import open_sealed
 from btmd.job_folder import JobFolder
+from btmd.registry.inspector import Inspector
 from btmd.restoring import dataset_erasure
 from btmd.restoring.dataset_erasure import DatasetErasure
-from tests.fixtures.daemon import QUICK, Client, DaemonProcess, ThreadedDaemon, config_of, trainer_pid
+from tests.fixtures.daemon import QUICK, ROOT, Client, DaemonProcess, ThreadedDaemon, config_of, trainer_pid
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -186,6 +190,39 @@ def test_an_erasure_that_was_cut_off_is_finished_at_the_next_start(
         assert daemon.client.get("/erasures").ok()[0]["done"]
         daemon.client.post("/datasets/other/check", {}).ok()
         daemon.client.post("/erasures/other", {}).ok()
+        assert holding(folder / "state", mark) == set()
+
+
+@pytest.mark.parametrize("erased_meanwhile", [True, False])
+def test_work_that_was_given_up_leaves_nothing_of_an_erased_dataset(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, erased_meanwhile: bool
+) -> None:
+    mark = f"mark{secrets.token_hex(8)}"
+    reached = threading.Event()
+
+    async def without_end(*given: object) -> None:
+        reached.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Inspector, "difference", without_end)
+    with ThreadedDaemon(config_of(folder)) as daemon:
+        client = daemon.client
+        client.add_dataset(marked_rows(mark), "secret")
+        newer = {"content": client.upload(marked_rows(mark, 50)), "file_name": "secret.jsonl"}
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(client.path))
+            body = json.dumps(newer).encode()
+            head = f"POST {ROOT}/datasets/secret/versions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            connection.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert reached.wait(60)
+            if erased_meanwhile:
+                client.post("/erasures/secret", {}).ok()
+        if not erased_meanwhile:
+            time.sleep(0.5)
+            client.post("/erasures/secret", {}).ok()
+        end = time.monotonic() + 10
+        while holding(folder / "state", mark) and time.monotonic() < end:
+            time.sleep(0.1)
         assert holding(folder / "state", mark) == set()
 
 
