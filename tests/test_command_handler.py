@@ -12,6 +12,7 @@ from btmd.domain.dataset import DatasetAdded, RemoveDataset
 from btmd.domain.machine import MachineState, RefuseOperation, StartDaemon
 from btmd.domain.settings import ChangeSettings, SettingChanged
 from btmd.errors import DatasetNotFound, IdempotencyMismatch, UnknownKey
+from btmd.store import state_version
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
 from tests.store.given import ACTOR, append, opened, refused
 
@@ -139,7 +140,7 @@ async def test_a_snapshot_of_other_code_is_not_read(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(command_handler, "SNAPSHOT_VERSIONS", 10)
     async with opened(tmp_path) as store:
         await handled(store, 12)
-        monkeypatch.setattr(command_handler, "__version__", "0.0.0")
+        monkeypatch.setattr(state_version, "__version__", "0.0.0")
         handler = CommandHandler(store, DECIDERS)
         assert await store.load("machine", handler._state_versions["machine"]) != (None, [])
         assert (await store.load("machine", handler._state_versions["machine"]))[0] is None
