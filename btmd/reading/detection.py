@@ -1,5 +1,6 @@
 """Tells the layout of a dataset from its columns' names and a sample of its records, or says what has to be asked."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -44,6 +45,10 @@ _METADATA: Final = frozenset(
         *("word_count", "version", "split", "dump", "file_path", "sprache", "datum", "quelle"),
     )
 )
+
+
+_STATEMENT: Final = re.compile(r"\S\s+\S+\s+\S.*[.!…]\s*$|[。！]\s*$|.{121}", re.DOTALL)
+"""What nobody calls a column: a sentence that is no question, or a long text."""
 
 
 def detect_layout(records: Records, columns: Sequence[str], *, roles: Roles | None = None) -> Layout:
@@ -350,6 +355,12 @@ def _texts(column: str, records: Records) -> Iterator[str]:
 
 
 def _unknown(records: Records, columns: Sequence[str]) -> UnknownLayout:
+    if any(_STATEMENT.search(column) for column in columns):
+        # Told without them, and nothing suggested: a mapping to names like these would keep texts of a row for good.
+        return UnknownLayout(
+            "Where the columns' names should stand there are texts, as if the first line were a row already.",
+            hint="Put a line of names above it, such as question,answer; if these are the names, name them with --map.",
+        )
     shown = ", ".join(f"'{column[:40]}'" for column in columns[:20]) or "none"
     suggestions = suggest(records, columns)
     if len(columns) == 1:

@@ -9,6 +9,7 @@ from btmd.data.rows import Row
 from btmd.errors import BtmdError, DatasetRefused, RatedAnswers, UnknownLayout
 from tests.data_files.cases import inspected
 from tests.data_files.layouts import EXAMPLES, Example, Turns
+from tests.data_files.programs import libreoffice_csv
 from tests.data_files.unclear_layouts import UNCLEAR, Unclear
 
 
@@ -51,3 +52,14 @@ def test_what_is_unclear_is_asked_about(unclear: Unclear, tmp_path: Path) -> Non
     if unclear.answer:
         _, rows = inspected(tmp_path, unclear.name, unclear.content, unclear.answer)
         assert [said(row) for row in rows][: len(unclear.rows)] == as_shown(unclear.rows)
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_texts_in_place_of_names_are_not_told_nor_suggested(columns: int, tmp_path: Path) -> None:
+    rows = [(f"Where is lamp {n}?", f"Lamp {n} stands in the tower.", f"harbour {n}")[:columns] for n in range(9)]
+    with pytest.raises(UnknownLayout) as refused:
+        inspected(tmp_path, "a.csv", libreoffice_csv(list(rows[0]), rows[1:]))
+    error = refused.value
+    assert not error.suggestions
+    assert "lamp" not in f"{error.detail} {error.hint}".lower()
+    assert "first line" in error.detail
