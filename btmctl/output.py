@@ -72,14 +72,14 @@ class Output:
         """Text as it is, for logs and answers; at a terminal without what could steer it."""
         self._write(clean(text, keep="\n\t") if self.is_terminal else text)
 
-    def paragraph(self, text: str, indent: str = "") -> None:
+    def paragraph(self, text: str, indent: str = "", style: str = "") -> None:
         """A sentence or several, wrapped at the terminal's edge."""
         import textwrap
 
-        width = min(self.width, 100)
-        self._write(
-            textwrap.fill(clean(text), max(20, width - 1), initial_indent=indent, subsequent_indent=indent) + "\n"
-        )
+        width = max(20, min(self.width, 100) - 1)
+        lines = textwrap.wrap(clean(text), width, initial_indent=indent, subsequent_indent=indent)
+        for line in lines or [""]:
+            self._write(self.styled(line, style) + "\n")
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
         """Names and values, the values aligned; an empty value is left out."""
@@ -119,6 +119,12 @@ class Output:
         code = _STYLES.get(style, "") if self._colour_messages else ""
         text = _folded(clean(text), self._message_width)
         self._stderr.write((f"\x1b[{code}m{text}\x1b[0m" if code else text) + "\n")
+        self._stderr.flush()
+
+    def question(self, text: str) -> None:
+        """What a person is to answer on the same line."""
+        self.end_progress()
+        self._stderr.write(_folded(clean(text.rstrip()), self._message_width - 1) + " ")
         self._stderr.flush()
 
     def progress(self, share: float | None, text: str) -> None:

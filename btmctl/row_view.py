@@ -131,19 +131,19 @@ def _fitting(text: str, room: int) -> int:
     return len(text)
 
 
-def micro_batch_lines(together: Document) -> Iterator[str]:
-    """What is computed together: each block with the lines and tokens of its rows."""
+def micro_batch_lines(together: Document, unit: str) -> Iterator[str]:
+    """What is computed together: each block with the lines and tokens of its rows; rows of documents by number."""
     blocks: dict[int, list[Document]] = {}
     for one in together["sequences"]:
         blocks.setdefault(one["block"], []).append(one)
     for block in blocks.values():
-        yield _block(block)
+        yield _block(block, "line" if unit == "line" else "row")
 
 
-def _block(block: Sequence[Document]) -> str:
+def _block(block: Sequence[Document], by: str) -> str:
     tokens = sum(one["tokens"] for one in block)
     if len({one["row"] for one in block}) == 1:
         both = f" ({' + '.join(str(one['tokens']) for one in block)})" if len(block) > 1 else ""
-        return f"line {block[0]['line']}: {tokens} tokens{both}"
-    parts = ", ".join(f"line {one['line']} ({one['tokens']})" for one in block)
+        return f"{by} {block[0][by]}: {tokens} tokens{both}"
+    parts = ", ".join(f"{by} {one[by]} ({one['tokens']})" for one in block)
     return f"one block of {tokens} tokens: {parts}"

@@ -109,7 +109,5 @@ class Session:
 
     def ask(self, question: str) -> str:
         """A line from the person; nothing when they just press Enter or end the input."""
-        self.output.end_progress()
-        sys.stderr.write(question)
-        sys.stderr.flush()
+        self.output.question(question)
         return sys.stdin.readline().strip()

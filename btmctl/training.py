@@ -98,8 +98,8 @@ def _personal_data(found: Document | None) -> str:
     """What a start asks about, by kind; nothing where none was found."""
     if not found or not found["kinds"]:
         return ""
-    kinds = ", ".join(f"{one['kind']} in {words.count(one['rows'])}" for one in found["kinds"])
-    return f"in {words.count(found['rows_affected'])} rows ({kinds}); a start asks about it"
+    kinds = ", ".join(f"{one['kind']} in {words.exactly(one['rows'])}" for one in found["kinds"])
+    return f"in {words.exactly(found['rows_affected'])} rows ({kinds}); a start asks about it"
 
 
 def _at_most(size_bytes: float | None) -> str:

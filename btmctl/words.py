@@ -26,6 +26,27 @@ def count(number: object) -> str:
     return str(number)
 
 
+def exactly(number: object) -> str:
+    """A number of rows or lines as ``1,141``, all of its digits: a person looks for the one that is missing."""
+    return f"{number:,}" if isinstance(number, int) else ""
+
+
+def user(uid: int | None) -> str:
+    """The name of a user of this machine, or the number of one that has none."""
+    if uid is None:
+        return ""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+MADE = {"add": "added", "update": "updated", "clean": "cleaned", "anonymise": "anonymised"}
+"""How a version of a dataset came to be."""
+
+
 def moment(text: object) -> str:
     """An RFC 3339 time as local time to the minute."""
     from datetime import datetime

@@ -47,7 +47,7 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
         (
             one["dataset_id"],
             ", ".join(one["scopes"]) or "nothing",
-            one["by_uid"],
+            words.user(one["by_uid"]),
             words.moment(one["at"]),
             one["purpose"],
         )

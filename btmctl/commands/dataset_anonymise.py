@@ -6,7 +6,7 @@ import os
 from btmctl import words
 from btmctl.client import Document
 from btmctl.errors import DONE, UsageError
-from btmctl.output import Output, clean
+from btmctl.output import Output, clean, columns
 from btmctl.parser import Noun
 from btmctl.session import Session
 
@@ -14,6 +14,7 @@ EXAMPLES_SHOWN = 5
 LARGEST_LIST_BYTES = 3 * 1024 * 1024
 """What one request takes, with some room."""
 _SHOWN_LINES = 5
+_SHOWN_PLACES = 3
 _KIND_OF_LISTS = "name"
 _NAMES = {
     "email": "e-mail addresses",
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         if output.as_json:
             output.document(found)
         else:
-            _show_preview(found, output)
+            _show_preview(found, session.client.get(f"/datasets/{arguments.dataset}")["facts"], output)
         return DONE
     made = session.client.run(path, body, output.progress)
     output.end_progress()
@@ -92,7 +93,9 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     else:
         output.say(f"{dataset['dataset_id']} is at version {dataset['version_id']} now.", "green")
         _show_changes(made["changes"], output)
-        output.say("The version before still holds the texts; btmctl datasets versions lists both.")
+        output.say(
+            f"The version before still holds the texts; btmctl datasets versions {dataset['dataset_id']} lists both."
+        )
     _show_limits(made["not_found"], output)
     return DONE
 
@@ -158,30 +161,46 @@ def _source(arguments: argparse.Namespace, session: Session) -> Document:
 # --- what is shown ----------------------------------------------------------------------------------
 
 
-def personal_data_fields(found: Document) -> list[tuple[str, object]]:
-    """How much of which kind, with the first lines; one field that says so where there is none."""
+def personal_data_fields(found: Document, facts: Document) -> list[tuple[str, object]]:
+    """How much of which kind, with the first places; one field that says so where there is none."""
     if not found["kinds"]:
         return [("personal data", "none found")]
-    return [(_NAMES.get(one["kind"], one["kind"]), _rows(one["rows"], one["lines"])) for one in found["kinds"]]
+    return [(_NAMES.get(one["kind"], one["kind"]), _rows(one["rows"], one["lines"], facts)) for one in found["kinds"]]
 
 
-def _rows(rows: int, lines: list[int]) -> str:
-    shown = ", ".join(map(str, lines[:_SHOWN_LINES]))
-    return (
-        f"in {words.count(rows)} row{'' if rows == 1 else 's'} (line {shown}{', ...' if rows > _SHOWN_LINES else ''})"
-    )
+def _rows(rows: int, lines: list[int], facts: Document) -> str:
+    if facts.get("files"):
+        shown = "; ".join(words.place(facts, line) for line in lines[:_SHOWN_PLACES])
+        more = "; ..." if rows > _SHOWN_PLACES else ""
+    else:
+        shown = f"{facts.get('unit', 'line')} " + ", ".join(map(str, lines[:_SHOWN_LINES]))
+        more = ", ..." if rows > _SHOWN_LINES else ""
+    return f"in {words.exactly(rows)} row{'' if rows == 1 else 's'} ({shown}{more})"
 
 
-def _show_preview(found: Document, output: Output) -> None:
-    output.fields(personal_data_fields(found["personal_data"]))
+def _show_preview(found: Document, facts: Document, output: Output) -> None:
+    output.fields(personal_data_fields(found["personal_data"], facts))
     for one in found["findings"]:
         output.line()
-        where = f"line {one['line']}, {'rejected answer' if one['rejected'] else one['role']}"
+        where = f"{words.place(facts, one['line'])}, {'rejected answer' if one['rejected'] else one['role']}"
         output.line(f"{where}: {one['kind']} -> {one['placeholder']}")
         shown = _flat(one["found"]) if output.coloured else f">>{_flat(one['found'])}<<"
-        output.pieces([("  " + _flat(one["before"]), ""), (shown, "red"), (_flat(one["after"]), "")])
+        before, after = _around(_flat(one["before"]), _flat(one["after"]), output.width - len("  ") - columns(shown))
+        output.pieces([("  " + before, ""), (shown, "red"), (after, "")])
     output.line()
-    _show_limits(found["not_found"], output)
+    for sentence in found["not_found"]:
+        output.paragraph(sentence)
+
+
+def _around(before: str, after: str, room: int) -> tuple[str, str]:
+    """The text on both sides as far as a line has room, without the words that are cut; one short side leaves more."""
+    spare = max(0, room - 1)
+    for_after = min(columns(after), max(spare // 2, spare - columns(before)))
+    while columns(before) > spare - for_after:
+        before = before.partition(" ")[2]
+    while columns(after) > for_after:
+        after = after.rpartition(" ")[0]
+    return before, after
 
 
 def _flat(text: str) -> str:
@@ -190,7 +209,7 @@ def _flat(text: str) -> str:
 
 def _show_changes(changes: Document, output: Output) -> None:
     rows = [
-        (_NAMES.get(kind, kind), one["findings"], one["rows"], one["different"])
+        (_NAMES.get(kind, kind), *(words.exactly(one[key]) for key in ("findings", "rows", "different")))
         for kind, one in changes["kinds"].items()
     ]
     output.table(("replaced", "places", "rows", "different values"), rows)

@@ -10,6 +10,26 @@ from btmctl.parser import Noun
 from btmctl.session import Session
 
 SHOWN_LINES = 8
+DROPPABLE = (
+    "broken",
+    "empty",
+    "duplicates",
+    "near_duplicates",
+    "mojibake",
+    "lost_characters",
+    "control_characters",
+    "line_ends",
+    "placeholder_answers",
+    "repeated_questions",
+    "cut_off_answers",
+    "short_answers",
+    "too_long",
+    "nothing_learned",
+    "untemplated",
+    "leaked",
+    "other_language",
+)
+"""What rows can be dropped for, as the daemon calls it."""
 _STYLES = {"serious": "red", "warning": "yellow", "note": ""}
 _PARTS = {
     "completeness": "rows that can be read",
@@ -46,7 +66,7 @@ def add_verbs(noun: Noun) -> None:
         ],
     )
     clean.add_argument("dataset", metavar="D", help="id, beginning of an id, or name")
-    clean.add_argument("--drop", required=True, metavar="KINDS", help="kinds as `check --json` calls them, by commas")
+    clean.add_argument("--drop", required=True, metavar="KINDS", help=f"of {', '.join(DROPPABLE)}; by commas")
     _about_model(clean)
 
 
@@ -70,7 +90,7 @@ def check_one(arguments: argparse.Namespace, session: Session) -> int:
         output.line("Nothing was found that would have to be changed.", "green")
     if found["similar_groups"] or found["languages"]:
         output.line()
-        output.fields([("rows", dataset["rows"]), ("languages", _languages(found["languages"]))])
+        output.fields([("rows", words.exactly(dataset["rows"])), ("languages", _languages(found["languages"]))])
     if tokens:
         output.fields(_tokens(tokens))
     else:
@@ -91,12 +111,12 @@ def clean_one(arguments: argparse.Namespace, session: Session) -> int:
     facts = dataset["facts"]
     for kind, rows in changes["dropped"].items():
         output.line(
-            f"{kind.replace('_', ' ')}: {words.count(rows['count'])} ({_lines(rows['count'], rows['lines'], facts)})"
+            f"{kind.replace('_', ' ')}: {words.exactly(rows['count'])} ({_lines(rows['count'], rows['lines'], facts)})"
         )
     if answer["cleaned"]:
         output.line(
-            f"{dataset['dataset_id']} is at version {dataset['version_id']} now: {words.count(changes['rows'])} of "
-            f"{words.count(changes['rows_before'])} rows.",
+            f"{dataset['dataset_id']} is at version {dataset['version_id']} now: {words.exactly(changes['rows'])} of "
+            f"{words.exactly(changes['rows_before'])} rows.",
             "green",
         )
     else:
@@ -132,10 +152,10 @@ def _score(found: Document, output: Output) -> None:
 def _finding(found: Document, facts: Document, output: Output) -> None:
     gain = f" Without it: {found['gain']:g} points more." if found["gain"] else ""
     output.line()
-    output.line(found["text"] + gain, _STYLES.get(found["severity"], ""))
+    output.paragraph(found["text"] + gain, style=_STYLES.get(found["severity"], ""))
     output.paragraph(found["meaning"], "  ")
     if found["lines"]:
-        output.line(f"  {_lines(found['count'], found['lines'], facts)}")
+        output.paragraph(_lines(found["count"], found["lines"], facts), "  ")
     if found["command"]:
         output.line(f"  {found['command']}")
 
@@ -151,7 +171,7 @@ def _lines(count: int, lines: list[int], facts: Document) -> str:
 
 def _languages(languages: Document) -> str:
     known = sorted(((rows, language) for language, rows in languages.items() if language), reverse=True)
-    return ", ".join(f"{language} ({words.count(rows)})" for rows, language in known[:SHOWN_LINES])
+    return ", ".join(f"{language} ({words.exactly(rows)})" for rows, language in known[:SHOWN_LINES])
 
 
 def _tokens(tokens: Document) -> list[tuple[str, object]]:

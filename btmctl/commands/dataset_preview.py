@@ -144,7 +144,7 @@ def _show_tokens(found: Document, output: Output) -> None:
             ("model", f"{found['model_id']}, {_template(found['template'])}"),
             ("training", _training(training)),
             ("rows", _rows(arranged)),
-            ("left out", _left_out(arranged, training)),
+            ("left out", _left_out(arranged, training, found["unit"])),
             ("an epoch", _epoch(arranged, training)),
         ]
     )
@@ -156,7 +156,7 @@ def _show_tokens(found: Document, output: Output) -> None:
     for row in found["rows"]:
         output.line()
         _show_row(row, _place(row, found), training, output)
-    _show_first_step(arranged, training, output)
+    _show_first_step(arranged, training, found["unit"], output)
 
 
 def _template(kind: str) -> str:
@@ -174,12 +174,14 @@ def _rows(arranged: Document) -> str:
     return rows + (f", {arranged['held_out_rows']:,} held out" if arranged["held_out_rows"] else "")
 
 
-def _left_out(arranged: Document, training: Document) -> str:
+def _left_out(arranged: Document, training: Document, unit: str) -> str:
+    # In a folder each file counts its own pages; --line takes the number that counts through all of them.
+    named = "line" if unit == "line" else "--line"
     parts = []
     for why, count in arranged["left_out"].items():
         lines = arranged["left_out_lines"][why]
         listed = ", ".join(f"{line}" for line in lines[:_LISTED]) + (", ..." if count > _LISTED else "")
-        parts.append(f"{count:,} {_WHY_LEFT_OUT[why].format(**training)} (line {listed})")
+        parts.append(f"{count:,} {_WHY_LEFT_OUT[why].format(**training)} ({named} {listed})")
     return "; ".join(parts)
 
 
@@ -224,7 +226,7 @@ def _fate(row: Document, sequence: Document, training: Document) -> str:
     return f"{tokens}, {sequence['learned_tokens']:,} learned"
 
 
-def _show_first_step(arranged: Document, training: Document, output: Output) -> None:
+def _show_first_step(arranged: Document, training: Document, unit: str, output: Output) -> None:
     if not arranged["first_step"]:
         return
     output.line()
@@ -232,7 +234,7 @@ def _show_first_step(arranged: Document, training: Document, output: Output) -> 
     output.line(f"The first step, {size}, {training['micro_batch_size']} computed at once", "bold")
     for number, together in enumerate(arranged["first_step"][:_MICRO_BATCHES], 1):
         output.line(f"  micro-batch {number}: {together['tokens']:,} tokens")
-        for text in row_view.micro_batch_lines(together):
+        for text in row_view.micro_batch_lines(together, unit):
             output.paragraph(text, "    ")
     more = len(arranged["first_step"]) - _MICRO_BATCHES
     if more > 0:

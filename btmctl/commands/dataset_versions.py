@@ -11,7 +11,7 @@ from btmctl.parser import Noun
 from btmctl.session import Session
 
 SHOWN_LINES = 5
-_MADE = {"add": "added", "update": "updated", "clean": "cleaned", "anonymise": "anonymised"}
+_WORK = {"clean": "cleaned", "anonymise": "anonymised"}
 
 
 def add_verbs(noun: Noun) -> None:
@@ -58,6 +58,8 @@ def erase_one(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def update_one(arguments: argparse.Namespace, session: Session) -> int:
+    from btmctl.commands.datasets import show_not_taken
+
     output = session.output
     before = session.client.get(f"/datasets/{arguments.dataset}")
     path = arguments.path or before["source_path"]
@@ -77,16 +79,35 @@ def update_one(arguments: argparse.Namespace, session: Session) -> int:
         output.say(f"{path} has not changed: {before['dataset_id']} stays at version {before['version_id']}.")
     else:
         found = answer["dataset"]
-        output.say(f"{found['dataset_id']} is at version {found['version_id']} now, {found['rows']} rows.", "green")
-        output.fields(_difference(answer["changes"]))
+        output.say(f"{found['dataset_id']} is at version {found['version_id']} now, {found['rows']:,} rows.", "green")
+        output.fields([*_difference(answer["changes"]), ("broken rows", found["facts"]["rows_broken"] or "")])
+        show_not_taken(found["facts"], output)
+        _tell_of_lost_work(before, output)
     return DONE
+
+
+def _tell_of_lost_work(before: Document, output: Output) -> None:
+    """The file knows nothing of what was done to the rows since it was read: say what has to be done again."""
+    done = []
+    for one in before["versions"]:
+        if one["made"] not in _WORK:
+            break
+        done.append(one["made"])
+    name = before["dataset_id"]
+    for verb in dict.fromkeys(reversed(done)):
+        again = " --drop KINDS" if verb == "clean" else ""
+        output.say(
+            f"The version before was {_WORK[verb]}; this one is as the file is. "
+            f"btmctl datasets {verb} {name}{again} does it again.",
+            "yellow",
+        )
 
 
 def _difference(changes: Document) -> list[tuple[str, object]]:
     return [
         ("rows added", _with_lines(changes["rows_added"], changes["added_lines"], "now")),
         ("rows removed", _with_lines(changes["rows_removed"], changes["removed_lines"], "before")),
-        ("rows unchanged", words.count(changes["rows_unchanged"])),
+        ("rows unchanged", words.exactly(changes["rows_unchanged"])),
     ]
 
 
@@ -94,7 +115,7 @@ def _with_lines(count: int, lines: list[int], when: str) -> str:
     if not count:
         return "none"
     shown = ", ".join(map(str, lines[:SHOWN_LINES]))
-    return f"{words.count(count)} ({when} at line {shown}{', ...' if count > SHOWN_LINES else ''})"
+    return f"{words.exactly(count)} ({when} at line {shown}{', ...' if count > SHOWN_LINES else ''})"
 
 
 def show_versions(arguments: argparse.Namespace, session: Session) -> int:
@@ -108,11 +129,11 @@ def show_versions(arguments: argparse.Namespace, session: Session) -> int:
         [
             (
                 one["version_id"],
-                _MADE.get(one["made"], one["made"]),
+                words.MADE.get(one["made"], one["made"]),
                 words.moment(one["added_at"]),
-                one["rows"],
+                words.exactly(one["rows"]),
                 one["parent"] or one["source_path"],
-                in_short(one["changes"]),
+                in_short(one["made"], one["changes"]),
             )
             for one in found
         ],
@@ -120,15 +141,18 @@ def show_versions(arguments: argparse.Namespace, session: Session) -> int:
     return DONE
 
 
-def in_short(changes: Document) -> str:
-    """The counts of a difference in a few words."""
-    counts = [(name, value) for name, value in changes.items() if isinstance(value, int) and value]
-    return ", ".join(f"{words.count(value)} {name.removeprefix('rows_').replace('_', ' ')}" for name, value in counts)
+def in_short(made: str, changes: Document) -> str:
+    """A difference in a few words: how many rows of which kind, or how many came, went and were changed."""
+    if made == "clean":
+        dropped = [(kind.replace("_", " "), rows["count"]) for kind, rows in changes.get("dropped", {}).items()]
+        return ", ".join(f"{kind} dropped: {count:,}" for kind, count in dropped if count)
+    counts = [(name.removeprefix("rows_"), value) for name, value in changes.items() if name.startswith("rows_")]
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts if value)
 
 
 def remove_one(arguments: argparse.Namespace, session: Session) -> int:
     found = session.client.get(f"/datasets/{arguments.dataset}")
-    question = f"Remove the dataset {found['name']}, {found['rows']} rows?"
+    question = f"Remove the dataset {found['name']}, {found['rows']:,} rows?"
     if not session.confirm(question, otherwise="--yes removes it."):
         raise Refused("The dataset was not removed.", "", "", code="declined")
     answer = session.client.delete(f"/datasets/{found['dataset_id']}")

@@ -12,6 +12,8 @@ from btmctl.session import Session
 
 SHOWN_ROWS = 5
 SHOWN_FILES = 20
+_WITHOUT_ENCODING = ("folder", "parquet", "docx", "odt", "pdf")
+_PUT_TOGETHER = "grouped_messages"
 
 
 def command() -> Noun:
@@ -42,7 +44,7 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
         [
             (
                 one["dataset_id"],
-                one["rows"],
+                words.exactly(one["rows"]),
                 words.size(one["size_bytes"]),
                 words.moment(one["added_at"]),
                 ", ".join(one["consent"]) or "no",
@@ -71,33 +73,47 @@ def show_fields(dataset: Document, output: Output) -> None:
             ("dataset", dataset["dataset_id"]),
             ("file", dataset["source_name"]),
             ("version", dataset["version_id"]),
-            ("made", dataset["made"] if dataset["made"] != "add" else ""),
+            ("made", words.MADE.get(dataset["made"], dataset["made"]) if dataset["made"] != "add" else ""),
             ("size", f"{words.size(dataset['size_bytes'])}, {words.size(dataset['stored_bytes'])} kept"),
-            ("file", dataset["source_path"]),
+            ("from", dataset["source_path"]),
             ("consent", ", ".join(dataset["consent"]) or "no"),
             ("purpose", dataset["purpose"]),
             *_facts(dataset["facts"]),
         ]
     )
-    _broken(dataset["facts"], output)
-    _left_out(dataset["facts"], output)
+    show_not_taken(dataset["facts"], output)
+
+
+def show_not_taken(facts: Document, output: Output) -> None:
+    """The rows that could not be read, and the files of a folder that were left out, with the reasons."""
+    _broken(facts, output)
+    _left_out(facts, output)
 
 
 def _facts(facts: Document) -> list[tuple[str, object]]:
     columns = f" ({', '.join(facts['columns_used'])})" if facts["columns_used"] else ""
     return [
-        (
-            "format",
-            f"{facts['format']}, {facts['encoding']}" + (" with its mark" if facts.get("byte_order_mark") else ""),
-        ),
+        ("format", _format(facts)),
         ("layout", facts["layout"] + columns),
-        ("rows", facts["rows_kept"]),
+        ("rows", _rows(facts)),
         ("held out by the file", facts["rows_held_out"] if facts["has_split"] else ""),
         ("exact duplicates", facts["duplicates"] or ""),
         ("empty rows", _lines(facts["rows_empty"], facts["empty_lines"])),
         ("broken rows", facts["rows_broken"] or ""),
         ("files left out", facts.get("skipped_total") or ""),
     ]
+
+
+def _format(facts: Document) -> str:
+    if facts["format"] in _WITHOUT_ENCODING:
+        return str(facts["format"])
+    return f"{facts['format']}, {facts['encoding']}" + (" with its mark" if facts.get("byte_order_mark") else "")
+
+
+def _rows(facts: Document) -> str:
+    """How many; where messages were put together also of how many, or a person would look for those that are gone."""
+    rows = words.exactly(facts["rows_kept"])
+    return f"{rows}, of {facts['turns_total']:,} messages" if facts["layout"] == _PUT_TOGETHER else rows
 
 
 def _broken(facts: Document, output: Output) -> None:

@@ -76,7 +76,13 @@ def _show_gpus(gpus: list[Document], output: Output) -> None:
     if users:
         output.line()
         each = [
-            (index, one["pid"], _user(one["uid"]), one["name"], _gb(one["used_bytes"]) if one["used_bytes"] else "")
+            (
+                index,
+                one["pid"],
+                words.user(one["uid"]),
+                one["name"],
+                _gb(one["used_bytes"]) if one["used_bytes"] else "",
+            )
             for index, one in users
         ]
         output.table(("GPU", "process", "of", "called", "memory"), each)
@@ -85,14 +91,3 @@ def _show_gpus(gpus: list[Document], output: Output) -> None:
 def _gb(size_bytes: int) -> str:
     """Powers of 1024, as memory is sold, and as the sentences above have it."""
     return f"{size_bytes / 1024**3:.1f} GB"
-
-
-def _user(uid: int | None) -> str:
-    if uid is None:
-        return ""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

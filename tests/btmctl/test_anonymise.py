@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from btmctl.__main__ import main
+from btmctl.output import Output
 from tests.fixtures.daemon import ThreadedDaemon, config_of
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
@@ -46,7 +47,7 @@ def test_a_preview_shows_and_a_run_makes_a_version(run: Run, tmp_path: Path) -> 
     assert code == 0
     assert "Mail an >>e.gabler@example.org<<?" in out
     assert "[PHONE_1]" in out
-    assert "Names of people are not found" in err
+    assert "Names of people are not found" in out
     names = tmp_path / "names.txt"
     names.write_text("Frau Gabler\n\n")
     options = ("--pattern", r"CUSTOMER=K-\d{6}", "--list", str(names), "--column", "customer=NAME")
@@ -58,6 +59,20 @@ def test_a_preview_shows_and_a_run_makes_a_version(run: Run, tmp_path: Path) -> 
     assert [one["made"] for one in versions] == ["anonymise", "add"]
     code, _, err = run("datasets", "anonymise", "tickets")
     assert (code, "Nothing was found" in err) == (0, True)
+
+
+def test_a_preview_of_a_folder_names_its_files(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Output, "width", 60)
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    for number in (1, 2):
+        text = f"Letter {number} has come. Whoever has a question writes to office{number}@example.org at any time."
+        (folder / f"letter{number}.txt").write_text(text + "\n")
+    assert run("datasets", "add", str(folder), "--consent")[0] == 0
+    _, out, _ = run("datasets", "anonymise", "letters", "--preview")
+    assert "e-mail addresses  in 2 rows (letter1.txt, " in out
+    assert "\nletter2.txt, " in out
+    assert all(len(line) <= 60 for line in out.splitlines()), out
 
 
 def test_what_cannot_be_done_is_refused_with_the_way_on(run: Run, tmp_path: Path) -> None:

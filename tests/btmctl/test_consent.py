@@ -1,10 +1,14 @@
 """btmctl consent against a real daemon."""
 
 import json
+import os
+import pwd
 
 import pytest
 
 from btmctl.__main__ import main
+from tests.btmctl.conftest import Btmctl
+from tests.btmctl.small_server import SmallServer
 from tests.fixtures.daemon import ThreadedDaemon, config_of, rows
 from tests.fixtures.short_folder import short_folder
 
@@ -28,3 +32,12 @@ def test_consent_is_granted_listed_and_revoked(capsys: pytest.CaptureFixture[str
         assert json.loads(run("consent", "list", "--json")[1])[0]["scopes"] == []
         assert run("consent", "grant", "letters", "--scope", "sell")[0] == 2
         assert run("consent", "grant", "none")[0] == 5
+
+
+def test_a_list_names_who_allowed_it(btmctl: Btmctl, server: SmallServer) -> None:
+    shared = {"dataset_id": "rows", "name": "rows", "purpose": "", "at": "2026-11-22T14:00:00Z"}
+    found = [{**shared, "scopes": ["train"], "by_uid": os.getuid()}, {**shared, "scopes": [], "by_uid": None}]
+    server.answers("GET", "/consents", found)
+    _, out, _ = btmctl("consent", "list")
+    assert pwd.getpwuid(os.getuid()).pw_name in out
+    assert "None" not in out

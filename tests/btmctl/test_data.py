@@ -299,7 +299,8 @@ def test_a_changed_file_is_told_where_its_dataset_is_used(btmctl: Btmctl, server
 
 def test_an_update_shows_the_difference(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
     path = rows_file(tmp_path)
-    server.answers("GET", "/datasets/rows", {**DATASET, "source_path": str(path)})
+    before = {**DATASET, "source_path": str(path), "versions": [{"made": "add"}]}
+    server.answers("GET", "/datasets/rows", before)
     bodies: list[dict[str, object]] = []
 
     def update(request: Request) -> None:
@@ -313,6 +314,50 @@ def test_an_update_shows_the_difference(btmctl: Btmctl, server: SmallServer, tmp
     assert (code, bodies[0]["source_path"]) == (0, str(path))
     assert "version 1b" in err
     assert "1 (now at line 3)" in out
+    assert "line 10: not JSON" in out
+    assert "The version before" not in err
+    done_since = [{"made": made} for made in ("anonymise", "clean", "update", "clean", "add")]
+    server.answers("GET", "/datasets/rows", {**before, "versions": done_since})
+    _, _, err = btmctl("datasets", "update", "rows")
+    assert "The version before was cleaned" in err
+    assert "btmctl datasets clean rows --drop KINDS" in err
+    assert err.count("The version before was anonymised") == err.count("The version before was cleaned") == 1
+
+
+def test_versions_tell_what_is_different_in_words_and_whole_numbers(btmctl: Btmctl, server: SmallServer) -> None:
+    shared = {"added_at": "2026-11-22T14:00:00Z", "parent": "0a1b2c3d4e5f6071", "source_path": "/data/rows.csv"}
+    dropped = {"duplicates": {"count": 8, "lines": [5]}, "cut_off_answers": {"count": 1, "lines": [9]}}
+    made = [
+        ("update", {"rows_added": 1066, "rows_removed": 2, "rows_unchanged": 0}, "1,066 added, 2 removed"),
+        ("anonymise", {"rows_changed": 1133, "kinds": {}}, "1,133 changed"),
+        ("clean", {"rows_before": 1141, "rows": 1132, "dropped": dropped}, "duplicates dropped: 8, cut off answers"),
+    ]
+    found = [
+        {**shared, "version_id": f"{at}", "made": kind, "rows": 1132, "changes": changes}
+        for at, (kind, changes, _) in enumerate(made)
+    ]
+    server.answers("GET", "/datasets/rows/versions", found)
+    _, out, _ = btmctl("datasets", "versions", "rows")
+    assert all(words in out for _, _, words in made), out
+    assert "1,132" in out
+
+
+def test_a_dataset_put_together_from_messages_says_of_how_many(btmctl: Btmctl, server: SmallServer) -> None:
+    facts = {
+        **FACTS,
+        "layout": "grouped_messages",
+        "rows_kept": 1141,
+        "turns_total": 3000,
+        "rows_broken": 0,
+        "broken": [],
+    }
+    server.answers("GET", "/datasets/rows", {**DATASET, "source_path": "/data/rows.csv", "facts": facts})
+    _, out, _ = btmctl("datasets", "show", "rows")
+    assert "1,141, of 3,000 messages" in out
+    names = [line.split("  ")[0] for line in out.splitlines()]
+    assert len(names) == len(set(names))
+    server.answers("GET", "/datasets/rows", {**DATASET, "facts": {**FACTS, "format": "parquet"}})
+    assert "parquet, utf-8" not in btmctl("datasets", "show", "rows")[1]
 
 
 def test_an_update_of_what_came_from_nowhere_needs_a_path(btmctl: Btmctl, server: SmallServer) -> None:

@@ -3,6 +3,11 @@
 import json
 from typing import Any
 
+import pytest
+
+from btmctl.commands import dataset_check
+from btmctl.output import Output
+from btmd.inspection.findings import DROPPABLE
 from tests.btmctl.conftest import Btmctl
 from tests.btmctl.small_server import Request, SmallServer, reply
 from tests.btmctl.test_data import DATASET, MODEL
@@ -99,6 +104,20 @@ def test_a_cleaning_with_nothing_to_drop_says_so(btmctl: Btmctl, server: SmallSe
     assert code == 0
     assert "broken: 1 (line 7)" in out
     assert "stays at version" in out
+
+
+def test_the_help_of_a_cleaning_names_all_that_can_be_dropped() -> None:
+    assert dataset_check.DROPPABLE == DROPPABLE
+
+
+def test_a_check_keeps_to_the_width_of_the_terminal(
+    btmctl: Btmctl, server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Output, "width", 80)
+    long = {**FOUND["findings"][0], "text": "21 rows repeat an earlier row " * 5, "lines": list(range(100000, 100008))}
+    server.answers("POST", "/datasets/rows/check", {**FOUND, "findings": [long]})
+    _, out, _ = btmctl("datasets", "check", "rows")
+    assert all(len(line) <= 80 for line in out.splitlines()), out
 
 
 def test_rows_of_a_folder_are_named_by_file_and_page(btmctl: Btmctl, server: SmallServer) -> None:

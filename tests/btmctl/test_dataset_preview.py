@@ -214,6 +214,16 @@ def test_a_row_of_a_folder_is_named_by_its_file(btmctl: Btmctl, server: SmallSer
     assert "row 1, page 2 of storms/\\x1b[2Jfirst.pdf\n" in out
 
 
+def test_rows_of_documents_are_named_by_number_where_they_are_computed_together(
+    btmctl: Btmctl, server: SmallServer
+) -> None:
+    asked(server, {**FOUND, **TRAINING, "unit": "page"})
+    _, out, _ = btmctl("datasets", "preview", "faq", "--tokens", "--model", "tiny")
+    assert "134 longer than 512 tokens (--line 3, 5, 8, 13, 21, ...)" in out
+    assert "    row " in out
+    assert "    line " not in out
+
+
 def test_tokens_need_a_model(btmctl: Btmctl) -> None:
     code, _, err = btmctl("datasets", "preview", "faq", "--tokens")
     assert code == 2
