@@ -10,6 +10,7 @@ from btmctl.parser import Noun
 from btmctl.session import Session
 
 ROWS = 3
+MOST_ROWS = 100
 SHORT_CHARS = 600
 """Of a turn, where several rows are shown."""
 _LISTED = 5
@@ -38,7 +39,9 @@ def add_verbs(noun: Noun) -> None:
     where = verb.add_mutually_exclusive_group()
     where.add_argument("--row", type=int, metavar="N", help="begin with this row, counted from 1")
     where.add_argument("--line", type=int, metavar="N", help="begin with the row at this line of the file")
-    verb.add_argument("--rows", type=int, default=ROWS, metavar="K", help=f"how many (default: {ROWS}; at most 100)")
+    verb.add_argument(
+        "--rows", type=int, default=ROWS, metavar="K", help=f"how many (default: {ROWS}; at most {MOST_ROWS})"
+    )
     verb.add_argument("--tokens", action="store_true", help="token by token, as --model sees them")
     verb.add_argument("--model", metavar="M", help="id, name or path of a model")
     verb.add_argument("--preset", metavar="P", help="a preset's key or name, for how long rows may be")
@@ -60,6 +63,12 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def _request(arguments: argparse.Namespace, session: Session) -> Document:
+    if not 1 <= arguments.rows <= MOST_ROWS:
+        raise UsageError(
+            f"--rows cannot be {arguments.rows}.",
+            f"A preview shows 1 to {MOST_ROWS} rows.",
+            f"--row N --rows {MOST_ROWS} begins with another one.",
+        )
     body: Document = {"rows": arguments.rows}
     for name in ("row", "line"):
         if getattr(arguments, name) is not None:

@@ -224,6 +224,12 @@ def test_rows_of_documents_are_named_by_number_where_they_are_computed_together(
     assert "    line " not in out
 
 
+def test_too_many_rows_are_refused_with_how_many_there_can_be(btmctl: Btmctl) -> None:
+    code, _, err = btmctl("datasets", "preview", "faq", "--rows", "101")
+    assert code == 2
+    assert "1 to 100 rows" in err
+
+
 def test_tokens_need_a_model(btmctl: Btmctl) -> None:
     code, _, err = btmctl("datasets", "preview", "faq", "--tokens")
     assert code == 2
