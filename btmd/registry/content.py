@@ -127,12 +127,10 @@ class ContentStore:
     def adopt(self, path: Path, sha256: str) -> Path:
         """Move a finished file of our own making in; returns where it stands."""
         target = self.path(sha256)
-        if target.is_file():
-            path.unlink()
-        else:
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-            _place(path, target)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        # In place of one that is there: that may be damaged.
+        _place(path, target)
         return target
 
     def adopt_rows(self, path: Path, sha256: str) -> None:
@@ -166,6 +164,19 @@ class ContentStore:
             return self.has(sha256) and all(self.has(one) for one in self.chunks(sha256))
         except Damaged:
             return False
+
+    def remove_damaged(self, sha256: str) -> None:
+        """Remove the chunks of rows that are not what their names say, so that they can be made anew.
+
+        Raises Damaged for a list that cannot be read.
+        """
+        for chunk in self.chunks(sha256):
+            path = self.path(chunk)
+            with path.open("rb") as file:
+                is_damaged = hashlib.file_digest(file, "sha256").hexdigest() != chunk
+            if is_damaged:
+                log.error("a chunk of the rows %s is damaged, and removed", sha256)
+                path.unlink(missing_ok=True)
 
     def stored_bytes(self, named: Iterable[str]) -> int:
         """What these contents and their chunks take on the disk, each counted once."""

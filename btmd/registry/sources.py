@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import anyio.to_thread
 import msgspec
 
 from btmd.data.row_chunks import clear_rows
@@ -63,6 +64,8 @@ class SourceReading:
         known = await self._known(source, actor)
         if known is not None:
             held |= self._contents.with_chunks([known.rows_sha256])
+            # Added again, perhaps since it turned out to be damaged.
+            await anyio.to_thread.run_sync(self._contents.remove_damaged, known.rows_sha256)
             if self._contents.whole(known.rows_sha256):
                 return known
         await self.require(source, actor)
