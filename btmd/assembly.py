@@ -2,7 +2,7 @@
 
 import base64
 import secrets
-import time
+from collections.abc import Callable
 
 import anyio
 
@@ -43,10 +43,6 @@ from btmd.settings.watcher import SettingsWatcher
 from btmd.store.event_log import Store
 
 
-def clock_us() -> int:
-    return time.time_ns() // 1000
-
-
 def new_event_id() -> str:
     return secrets.token_hex(16)
 
@@ -67,17 +63,19 @@ class Assembly:
         handler: CommandHandler,
         actor: Actor,
         boot_id: str,
+        clock: Callable[[], int],
         stopping: anyio.Event,
         troubles: dict[str, str],
     ) -> None:
+        self._clock = clock
         self._config, self._store, self._handler, self._actor = config, store, handler, actor
         self._troubles = troubles
         self._contents = ContentStore(config.content_dir)
         self._contents.create()
         self._presets = PresetCatalogue(store, load_builtin_presets())
-        self._history = History(store, clock_us)
+        self._history = History(store, self._clock)
         self._restoring = Restoring(store, handler, self._history, self._contents, new_event_id)
-        self._child = BackupChild(config, store.store_id, clock_us, handler)
+        self._child = BackupChild(config, store.store_id, self._clock, handler)
         self._backups = self._make_backups()
         self.supervisor = self._make_supervisor(boot_id)
         self.scheduler = Scheduler(
@@ -88,7 +86,7 @@ class Assembly:
             busy=lambda: self.supervisor.busy,
         )
         self.supervisor.on_freed = self.scheduler.wake
-        self.confirmations = Confirmations(store, handler, clock_us, new_event_id, actor)
+        self.confirmations = Confirmations(store, handler, self._clock, new_event_id, actor)
         self.settings_watcher = self._make_settings_watcher()
         self.presets_watcher = self._make_presets_watcher()
         self.falling_back = FallingBack(
@@ -101,11 +99,11 @@ class Assembly:
             marker=config.failed_start_path,
         )
         self.parts = self._make_parts(stopping)
-        self.parts.activity.last_us = clock_us()
+        self.parts.activity.last_us = self._clock()
         self.condensing = Condensing(
             store=store,
             handler=handler,
-            clock=clock_us,
+            clock=self._clock,
             busy=lambda: self.supervisor.busy,
             asked=lambda: self.parts.activity.under_way > 0,
             troubles=troubles,
@@ -115,7 +113,7 @@ class Assembly:
             handler=handler,
             backups=self._backups,
             busy=lambda: self.supervisor.busy,
-            clock=clock_us,
+            clock=self._clock,
             daemon=actor,
             activity=self.parts.activity,
             troubles=troubles,
@@ -206,7 +204,7 @@ class Assembly:
             chats=Chats(),
             presets=self._presets,
             daemon=self._actor,
-            clock=clock_us,
+            clock=self._clock,
             new_id=new_event_id,
             stopping=stopping,
             waiting_for=self.scheduler.waiting_for,
@@ -223,7 +221,7 @@ class Assembly:
             presets=self._presets,
             state_dir=self._config.state_dir,
             new_job_id=new_job_id,
-            clock=clock_us,
+            clock=self._clock,
         )
 
     def _make_factory_reset(self) -> FactoryReset:

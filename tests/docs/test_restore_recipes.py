@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import btmd.assembly
 import btmd.daemon
 from btmd.config import Config
 from tests.docs.place import Place, recipes
@@ -22,9 +21,8 @@ TWO_DAYS_US = 2 * 24 * 3600 * 1_000_000
 def made() -> Iterator[Path]:
     """A home in which somebody has worked with btmd two days ago."""
     with short_folder() as home, pytest.MonkeyPatch.context() as patched:
-        now_us = btmd.assembly.clock_us
-        for module in (btmd.assembly, btmd.daemon):
-            patched.setattr(module, "clock_us", lambda: now_us() - TWO_DAYS_US)
+        now_us = btmd.daemon.clock_us
+        patched.setattr(btmd.daemon, "clock_us", lambda: now_us() - TWO_DAYS_US)
         place = Place(home)
         place.socket.parent.mkdir(parents=True, mode=0o700)
         config = Config(state_dir=place.state, config_dir=place.config, socket_path=place.socket, log_level="warning")
