@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from btmd.errors import Damaged, PartMissing, Tampered
+from btmd.files.durable import write_atomically
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -66,19 +67,7 @@ def _key_to_seal_with(keys: Path) -> tuple[str, bytes]:
     key = os.urandom(KEY_BYTES)
     key_id = hashlib.sha256(b"btmd answers key\n" + key).hexdigest()[:16]
     keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = keys / f".{key_id}.new"
-    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(file, key)
-        os.fsync(file)
-    finally:
-        os.close(file)
-    os.replace(aside, keys / key_id)
-    folder = os.open(keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomically(keys / key_id, key)
     return key_id, key
 
 

@@ -10,7 +10,6 @@ before this one wrote them, is read the same way.
 """
 
 import hashlib
-import os
 import shutil
 import zlib
 from bisect import bisect_right
@@ -25,6 +24,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from btmd.errors import Damaged, FileMissing
+from btmd.files.durable import sync_folder, write_synced
 
 USUAL_CHUNK_BYTES: Final = 1024 * 1024
 """Of rows, before compression: the mean."""
@@ -142,8 +142,8 @@ class RowsWriter:
         head = _Head(1, self.rows, self.size_bytes, len(self._made))
         text = b"".join(_ENCODE(one) + b"\n" for one in (head, *self._made))
         beside = _beside(self._path)
-        _write(beside, text)
-        _sync_folder(self._folder)
+        write_synced(beside, text)
+        sync_folder(self._folder)
         beside.replace(self._path)
         self._finished = True
         different = {chunk.sha256: chunk.stored_bytes for chunk in self._made}
@@ -163,7 +163,7 @@ class RowsWriter:
         sha256 = hashlib.sha256(stored).hexdigest()
         path = self._folder / sha256
         if not path.exists():
-            _write(path, stored)
+            write_synced(path, stored)
         return Chunk(sha256, line, rows, len(text), len(stored))
 
 
@@ -282,25 +282,6 @@ def read_list(path: Path) -> tuple[Chunk, ...]:
     if len(chunks) != told.chunks:
         raise _damaged()
     return chunks
-
-
-def _write(path: Path, data: bytes) -> None:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        done = 0
-        while done < len(data):
-            done += os.write(file, data[done:])
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _damaged() -> Damaged:
