@@ -176,10 +176,29 @@ class Finished(Frame, frozen=True, tag="finished"):
     """Of held-out pairs, in the result: the share in which it did."""
     folder_bytes: int = 0
     """What the job's folder holds; 0: not told."""
+    held_out_low: float | None = None
+    """Improvement of the held-out loss in percent: nine times in ten it lies from here to ``held_out_high`` (bootstrap
+    over the rows)."""
+    held_out_high: float | None = None
+    held_out_rows: int = 0
+    """Rows, measured before and after, that the range rests on."""
+    general_before: float | None = None
+    """Mean loss per token (nats) of answers to everyday questions, before training."""
+    general_after: float | None = None
+    """The same of the result; clearly higher: the model has forgotten."""
+    general_questions: int = 0
+    overlap_before: float | None = None
+    """Mean F1 of the words in generated answers and in the data's, over held-out prompts with short answers, 0 to 1."""
+    overlap_after: float | None = None
+    exact_before: float | None = None
+    """Share of these prompts whose answer has exactly the data's words, 0 to 1."""
+    exact_after: float | None = None
+    scored_answers: int = 0
+    """Prompts that the last four are means over."""
 
 
 class Stopped(Frame, frozen=True, tag="stopped"):
-    """The attempt ended on request. ``reason``: ``pause`` (checkpoint saved) or ``cancel``."""
+    """The attempt ended on request. ``reason``: ``pause`` (checkpoint saved), ``cancel`` or ``leave``."""
 
     reason: str
     step: int
@@ -192,6 +211,10 @@ class Failed(Frame, frozen=True, tag="failed"):
     reason: str
     text: str
     step: int = 0
+    """The last whole step; of ``not_a_number`` the one that could not be computed, counted from 1."""
+    rows: tuple[int, ...] = ()
+    """Of ``not_a_number``: the rows, by the number that findings give them, that were computed together when a loss or
+    a gradient was not finite. Empty where it was not one micro-batch's doing."""
 
 
 AnyFrame = (

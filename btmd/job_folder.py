@@ -12,7 +12,7 @@ import msgspec
 
 from btmd.files.durable import write_atomically
 
-CONTROLS = ("pause", "stop", "cancel")
+CONTROLS = ("pause", "stop", "cancel", "leave")
 
 
 class LoraPlan(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class TrainerPlan(msgspec.Struct, frozen=True):
     held_out_limit: int = 0
     """At most this many held-out rows are evaluated; 0: all."""
     time_limit_s: float = 0
-    """Training time over all attempts after which the best so far is the result; 0: none."""
+    """Wall time of all attempts together, from the first one's start, within which the result stands; 0: no limit."""
     dpo_beta: float = 0.1
     """Of preference tuning: how closely the model stays to the one it was."""
     submitted_us: int = 0
@@ -114,6 +114,16 @@ class TrainerPlan(msgspec.Struct, frozen=True):
     """Of the model when it was registered (btmd.model_fingerprint); empty: it is not compared."""
     answers_keys: str = ""
     """The folder with the keys of sample answers of this dataset (btmd.data.answers_file); empty: they stay plain."""
+    quarantined_rows: tuple[int, ...] = ()
+    """Rows of the dataset, by the number that findings give them, that take no part any more. The order of the others
+    stays as it was; a step that has none left passes without changing anything."""
+    resume_before_step: int | None = None
+    """Only checkpoints from before this step (counted from 1) began are used; later ones are set aside, once: those
+    made since then with the same value count."""
+    general_questions: int = 0
+    """Everyday questions by which forgetting is noticed, measured before and after; 0: none."""
+    scored_answers: int = 0
+    """Held-out prompts with short answers whose generated answers are compared with the data's; 0: none."""
 
 
 class TrainerProcess(msgspec.Struct, frozen=True):
@@ -161,7 +171,7 @@ class JobFolder:
         return msgspec.json.decode(self.plan_path.read_bytes(), type=TrainerPlan)
 
     def write_control(self, control: str) -> None:
-        """Say what the next SIGTERM means: one of CONTROLS."""
+        """Say what the next SIGTERM means: one of CONTROLS. ``leave``: to end at once, without a checkpoint."""
         if control not in CONTROLS:
             raise ValueError(f"unknown control {control!r}")
         write_atomically(self.control_path, control.encode())

@@ -6,11 +6,11 @@ from typing import Literal, Protocol, cast
 
 from btmd.job_folder import JobFolder
 
-Control = Literal["pause", "stop", "cancel"]
+Control = Literal["pause", "stop", "cancel", "leave"]
 
 
 class StopRequested(BaseException):
-    """Leave what is under way: ``pause`` (with a checkpoint) or ``cancel``.
+    """Leave what is under way: ``pause`` (with a checkpoint), ``cancel`` or ``leave``.
 
     Not an Exception, so that no library swallows it.
     """
@@ -27,7 +27,7 @@ class Stop(Protocol):
         """What was asked for, None for nothing yet."""
 
     def leave_if_asked(self) -> None:
-        """Raise StopRequested on a pause or a cancel; ``stop`` lets the piece of work under way finish."""
+        """Raise StopRequested on all but ``stop``, which lets the piece of work under way finish."""
 
 
 class SignalStop:

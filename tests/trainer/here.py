@@ -51,7 +51,7 @@ class At:
                 if self._control is None:
                     raise Crash
                 self._asked = self._control
-        if self._asked in ("pause", "cancel"):
+        if self._asked not in (None, "stop"):
             raise StopRequested(self._asked)
 
 
