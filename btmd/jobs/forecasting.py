@@ -9,7 +9,7 @@ from btmd.job_folder import TrialPlan
 from btmd.planning import Plan, TokenFacts
 from btmd.planning.calibration import History, factors
 from btmd.planning.forecast import forecast_plan, row_bytes, trial_seconds
-from btmd.planning.time_estimate import CPU_LAYER_S, GPU_LAYER_S, MachineRates
+from btmd.planning.time_estimate import sustained_rates
 from btmd.projections.forecast import machine_rate, outcomes
 from btmd.store.event_log import Store
 
@@ -29,8 +29,7 @@ async def foretell(store: Store, plan: Plan, model: ModelFacts, tokens: TokenFac
     async with store.session() as session:
         rate = await machine_rate(session, kind, plan.text("precision"), plan.integer("threads"))
         history = await outcomes(session, kind)
-    layer_s = CPU_LAYER_S if kind == "cpu" else GPU_LAYER_S
-    rates = None if rate is None else MachineRates(rate.flops, rate.copied_bytes_s, measured=True, layer_s=layer_s)
+    rates = None if rate is None else sustained_rates(rate.flops, rate.copied_bytes_s, device=kind)
     forecast = forecast_plan(plan, model, tokens, hardware, rates=rates, history=history)
     most_s = trial_seconds(forecast)
     if not most_s:

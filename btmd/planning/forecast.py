@@ -11,10 +11,16 @@ from btmd.planning.calibration import Factors, History, factors, standard_quanti
 from btmd.planning.memory import CPU_PROCESS_BYTES, MemoryEstimate, Shape, estimate_memory
 from btmd.planning.plan import Plan
 from btmd.planning.request import TokenFacts
-from btmd.planning.time_estimate import MachineRates, StepWork, Work, step_seconds, total_seconds, usual_rates
+from btmd.planning.time_estimate import (
+    TRIAL_FROM_S,
+    MachineRates,
+    StepWork,
+    Work,
+    step_seconds,
+    total_seconds,
+    usual_rates,
+)
 
-TRIAL_FROM_S = 20.0
-"""A training that is expected to take less than this is over before a trial would have told anything."""
 TRIAL_LEAST_S = 30.0
 TRIAL_SHARE = 0.05
 """Beyond a visit to every length, which is never left out: memory grows with each new one."""
@@ -150,6 +156,7 @@ def work_of(plan: Plan, model: ModelFacts, tokens: TokenFacts) -> Work:
         checkpoint_bytes=12 * trained + MIB,
         result_bytes=plan.disk.result_bytes,
         generated_tokens=2 * plan.integer("sample_answers") * plan.integer("sample_tokens") if measured else 0,
+        longest_row=min(tokens.longest_row, plan.integer("max_length")),
     )
 
 

@@ -10,8 +10,8 @@ import pytest
 from btmd.domain.forecast import MEMORY, TIME, Forecast, Range, said_and_took, score
 from btmd.planning import make_plan
 from btmd.planning.calibration import factors
-from btmd.planning.forecast import forecast_plan, trial_seconds
-from btmd.planning.time_estimate import MachineRates
+from btmd.planning.forecast import forecast_plan, trial_seconds, work_of
+from btmd.planning.time_estimate import MachineRates, sustained_rates, total_seconds
 from tests.planning.given import ROWS, SEVEN_BILLION, SMALL, cpu_machine, gpu, gpu_machine, request
 
 RATES = MachineRates(400e9, 8e9, measured=True)
@@ -39,6 +39,25 @@ def test_time_goes_with_the_work() -> None:
     assert slow.step_s.middle == pytest.approx(4 * short.step_s.middle)
     twice = forecast(max_steps=20, gradient_checkpointing=True)
     assert 1.1 < twice.step_s.middle / short.step_s.middle < 1.5
+
+
+def test_a_training_long_enough_for_a_trial_is_forecast_with_it() -> None:
+    asked = request(max_steps=400)
+    plan = make_plan(asked)
+    work = work_of(plan, SMALL, ROWS)
+    with_trial, without = total_seconds(work, RATES), total_seconds(replace(work, longest_row=0), RATES)
+    # A visit to every length and six seconds of timing, but not as much as the training itself.
+    assert 6 < with_trial - without < 0.2 * without
+    brief = replace(work, total_steps=1, saves=0, evaluations=0, generated_tokens=0)
+    assert total_seconds(brief, RATES) == total_seconds(replace(brief, longest_row=0), RATES)
+
+
+def test_a_training_keeps_up_less_than_the_best_that_was_measured() -> None:
+    kept_up = sustained_rates(RATES.flops, RATES.copied_bytes_s, device="cpu")
+    assert kept_up.measured
+    assert kept_up.layer_s > 0
+    assert kept_up.flops < RATES.flops
+    assert kept_up.copied_bytes_s < RATES.copied_bytes_s
 
 
 def test_few_steps_meet_shorter_rows_than_many() -> None:
