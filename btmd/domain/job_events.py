@@ -1,5 +1,6 @@
 """Everything that can have happened to a training job."""
 
+from dataclasses import field
 from typing import Any
 
 from btmd.domain.event import Event, event
@@ -35,7 +36,7 @@ class AttemptStarted(Event):
     attempt: int
     boot_id: str
     why: str
-    """``first``, ``resumed``, ``crash``, ``reboot`` or ``stop``."""
+    """``first``, ``resumed``, ``stop``, or the reason why the attempt before it failed."""
 
 
 @event("TrainingStageEntered")
@@ -177,12 +178,78 @@ class JobCancelled(Event):
 
 @event("AttemptLost")
 class AttemptLost(Event):
-    """A trainer ended without a word. ``cause`` is ``crash`` or ``reboot``."""
+    """A trainer ended without a word. ``cause`` is ``crash`` or ``reboot``. Only in older logs: AttemptFailed since."""
 
     job_id: str
     attempt: int
     cause: str
     text: str
+
+
+@event("AttemptFailed")
+class AttemptFailed(Event):
+    """A trainer ended otherwise than it should, or was ended. What is done about it is decided next.
+
+    ``reason`` is one of frames.Failed, or ``killed``, ``reboot``, ``interrupted``, or the kind of the finding for which
+    it was ended (``hung``, ``diverging``, ...). ``step`` is the one that could not be done, counted from 1, or the last
+    one known; ``rows`` are those that did it. ``evidence`` holds figures and fixed words, never anything of the data.
+    """
+
+    job_id: str
+    attempt: int
+    reason: str
+    text: str
+    step: int = 0
+    rows: tuple[int, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@event("RecoveryPlanned")
+class RecoveryPlanned(Event):
+    """The next attempt: ``changes`` go over the frozen trainer plan, and over earlier changes, for good.
+
+    ``not_before_us``: it waits till then at least, and until what it waits for is there; 0: it does not wait.
+    """
+
+    job_id: str
+    attempt: int
+    action: str
+    changes: dict[str, Any]
+    text: str
+    not_before_us: int = 0
+
+
+@event("RecoveryDue")
+class RecoveryDue(Event):
+    """What a planned attempt waited for is there."""
+
+    job_id: str
+    attempt: int
+
+
+@event("AnswerAsked")
+class AnswerAsked(Event):
+    """Only a change of what was asked for can help: a person has to permit it. No answer by ``deadline_us`` is a no."""
+
+    job_id: str
+    attempt: int
+    question: str
+    action: str
+    changes: dict[str, Any]
+    deadline_us: int
+
+
+@event("JobAnswered")
+class JobAnswered(Event):
+    job_id: str
+    yes: bool
+
+
+@event("JobUnanswered")
+class JobUnanswered(Event):
+    """Nobody answered in time: what was learned until then is kept."""
+
+    job_id: str
 
 
 @event("JobFailed")
