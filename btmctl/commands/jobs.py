@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import words
 from btmctl.client import Document
-from btmctl.errors import DONE
+from btmctl.errors import DONE, ServerRefused
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
@@ -38,7 +38,7 @@ def command() -> Noun:
         verb = noun.verb(name, run, text, [example])
         verb.add_argument("job", metavar="J", help=WHICH)
         if name == "result":
-            verb.add_argument("--answers", action="store_true", help="also the sample answers before and after")
+            verb.add_argument("--answers", action="store_true", help="all sample answers before and after, in full")
     return noun
 
 
@@ -157,23 +157,46 @@ def result(arguments: argparse.Namespace, session: Session) -> int:
 
     job = job_id(arguments.job, session)
     document = session.client.get(f"/result/{job}")
-    answers = session.client.get(f"/jobs/{job}/answers") if arguments.answers else None
     if session.output.as_json:
+        answers = session.client.get(f"/jobs/{job}/answers") if arguments.answers else None
         session.output.document({**document, "answers": answers} if arguments.answers else document)
         return DONE
     show_result(document, session.output)
-    for sample in (answers or {}).get("samples") or []:
-        show_sample(sample, session.output)
+    samples = _answers(job, session, asked=arguments.answers)
+    for sample in samples if arguments.answers else samples[:FIRST_ANSWERS]:
+        show_sample(sample, session.output, longest=None if arguments.answers else FIRST_LETTERS)
+    if not arguments.answers and samples:
+        session.output.line()
+        session.output.say(f"btmctl jobs result {job} --answers shows all {len(samples)} answers, in full.")
     return DONE
 
 
-def show_sample(sample: Document, output: Output) -> None:
-    """A held-out question with what the model said before and after."""
+FIRST_ANSWERS = 3
+FIRST_LETTERS = 240
+"""So much of an answer is shown before somebody asks for all of it."""
+
+
+def _answers(job: str, session: Session, *, asked: bool) -> list[Document]:
+    """Answers before and after; where nobody asked for them, none is no problem."""
+    try:
+        return list(session.client.get(f"/jobs/{job}/answers").get("samples") or [])
+    except ServerRefused:
+        if asked:
+            raise
+        return []
+
+
+def show_sample(sample: Document, output: Output, longest: int | None = None) -> None:
+    """A held-out question with what the model said before and after, ``longest`` letters of each."""
     output.line()
-    output.paragraph(str(sample["prompt_text"]))
+    output.paragraph(_first(str(sample["prompt_text"]), longest))
     for label, key in (("data", "expected"), ("before", "base"), ("after", "tuned")):
         if sample.get(key) is not None:
-            output.paragraph(f"{label}: {sample[key]}", indent="  ")
+            output.paragraph(f"{label}: {_first(str(sample[key]), longest)}", indent="  ")
+
+
+def _first(text: str, longest: int | None) -> str:
+    return text if longest is None or len(text) <= longest else text[:longest].rstrip() + "…"
 
 
 def logs(arguments: argparse.Namespace, session: Session) -> int:

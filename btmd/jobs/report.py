@@ -1,6 +1,7 @@
 """Progress and result of a job, put together from its views and its last ticks."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from btmd.domain.job_events import TrainingProgressed
 from btmd.errors import NotFound
 from btmd.job_folder import JobFolder
 from btmd.monitoring import AttemptSpan, JobOutcome, JobProgress, Progress, Result, TickPoint, progress, result
+from btmd.monitoring.verdict import Evidence, Measurement
 from btmd.projections import job as view
 from btmd.projections.forecast import forecast_of
 from btmd.projections.job import AttemptRow, EvaluationRow, JobRow, NoticeRow
@@ -33,6 +35,7 @@ class JobReport:
     row: JobRow
     plan: dict[str, Any]
     trainer_plan: dict[str, Any]
+    overrides: dict[str, Any]
     attempts: tuple[AttemptRow, ...]
     evaluations: tuple[EvaluationRow, ...]
     notices: tuple[NoticeRow, ...]
@@ -51,6 +54,7 @@ async def read_report(store: Store, row: JobRow) -> JobReport:
         row,
         msgspec.json.decode(frozen.plan_json),
         msgspec.json.decode(frozen.trainer_plan_json),
+        msgspec.json.decode(frozen.overrides_json),
         attempts,
         evaluations,
         notices,
@@ -135,6 +139,7 @@ async def job_result(store: Store, row: JobRow, jobs_dir: Path) -> Result:
     report = await read_report(store, row)
     async with store.session() as session:
         foretold = await forecast_of(session, row.job_id)
+    losses = last_losses(await recent_ticks(store, row))
     outcome, plan = row.outcome, report.trainer_plan
     folder = result_folder(row, jobs_dir)
     spent_us = sum((one.ended_us or row.updated_us) - one.started_us for one in report.attempts)
@@ -149,21 +154,63 @@ async def job_result(store: Store, row: JobRow, jobs_dir: Path) -> Result:
             total_steps=row.total_steps,
             best_step=row.best_step,
             final_loss=outcome.get("final_loss", row.loss),
-            held_out_before=outcome.get("held_out_before", row.held_out_before),
-            held_out_after=outcome.get("held_out_after", row.held_out_after),
+            evidence=_evidence(report, losses),
             margin=outcome.get("margin"),
             accuracy=outcome.get("accuracy"),
             result_path=None if folder is None else str(folder),
             training_type=str(plan["training_type"]),
             learning_rate=float(plan["learning_rate"]),
             num_epochs=int(plan["num_epochs"]),
+            eval_every=int(plan["eval_every"]),
+            held_out_fraction=float(plan["held_out_fraction"]),
             train_rows=row.shape.get("train_rows"),
+            dataset_id=row.dataset_id,
+            preset=row.preset,
+            overrides=report.overrides,
             reason=row.reason,
             text=row.text,
             hint=row.hint,
             warnings=_warnings(report),
             forecast=said_and_took(foretold.scores) if foretold is not None else "",
         )
+    )
+
+
+LAST_STEPS = 20
+"""Single steps differ by their rows; so many together tell what the loss has come to."""
+
+
+def last_losses(ticks: Sequence[Recorded]) -> list[float]:
+    """The training losses of the last steps in ``ticks``, which are oldest first."""
+    found: list[float] = []
+    for recorded in reversed(ticks):
+        if isinstance(recorded.event, TrainingProgressed):
+            found = [*recorded.event.losses, *found]
+        if len(found) >= LAST_STEPS:
+            break
+    return found[-LAST_STEPS:]
+
+
+def _evidence(report: JobReport, losses: Sequence[float]) -> Evidence:
+    """What was measured. Jobs of earlier versions know only the losses before and after."""
+    row, outcome = report.row, report.row.outcome
+    # Where an attempt was taken up again before its end, the later one tells of the same steps anew.
+    history = {one.step: one.loss for one in report.evaluations if one.moment == "during"}
+    return Evidence(
+        before=outcome.get("held_out_before", row.held_out_before),
+        after=outcome.get("held_out_after", row.held_out_after),
+        low=outcome.get("held_out_low"),
+        high=outcome.get("held_out_high"),
+        rows=outcome.get("held_out_rows") or row.shape.get("held_out_rows"),
+        history=tuple(Measurement(step, history[step]) for step in sorted(history)),
+        train_loss=sum(losses) / len(losses) if losses else None,
+        general_before=outcome.get("general_before"),
+        general_after=outcome.get("general_after"),
+        answers=int(outcome.get("scored_answers") or 0),
+        overlap_before=outcome.get("overlap_before"),
+        overlap_after=outcome.get("overlap_after"),
+        exact_before=outcome.get("exact_before"),
+        exact_after=outcome.get("exact_after"),
     )
 
 

@@ -1,6 +1,9 @@
 """What progress and results are told from. Times in microseconds UTC, losses in nats per learned token."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from btmd.monitoring.verdict import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,7 @@ class JobOutcome:
     total_steps: int
     best_step: int | None = None
     final_loss: float | None = None
-    held_out_before: float | None = None
-    held_out_after: float | None = None
+    evidence: Evidence = field(default_factory=Evidence)
     result_path: str | None = None
     margin: float | None = None
     """Of held-out pairs: by how much the chosen answer gained on the rejected one, on average."""
@@ -82,7 +84,15 @@ class JobOutcome:
     training_type: str = ""
     learning_rate: float = 0.0
     num_epochs: int = 0
+    eval_every: int = 0
+    held_out_fraction: float = 0.1
     train_rows: int | None = None
+    dataset_id: str = ""
+    preset: str = ""
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    """What was asked for beside the preset."""
+    from_job: str = ""
+    """Whose adapter it began with."""
     reason: str = ""
     text: str = ""
     hint: str = ""

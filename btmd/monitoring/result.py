@@ -4,15 +4,12 @@ import math
 from dataclasses import dataclass
 
 from btmd.domain.units import format_duration
+from btmd.monitoring.advice import advice, next_steps
 from btmd.monitoring.facts import JobOutcome
 from btmd.monitoring.progress import model_name
 from btmd.monitoring.texts import text
+from btmd.monitoring.verdict import CLEAR_PERCENT, UNCHANGED_PERCENT, Verdict, judge
 
-UNCHANGED_PERCENT = 1.0
-CLEAR_PERCENT = 5.0
-STILL_IMPROVING_SHARE = 0.9
-BEST_EARLY_SHARE = 0.5
-FEW_ROWS = 100
 HIGHEST_TOLD_LOSS = 20.0
 """A perplexity of half a billion: beyond it the figure says nothing to anybody."""
 
@@ -32,45 +29,45 @@ class Result:
     recommendations: tuple[str, ...]
     warnings: tuple[str, ...]
     next_steps: tuple[str, ...]
+    verdict: Verdict | None = None
+    """None for a job that did not complete."""
 
 
 def result(outcome: JobOutcome) -> Result:
     """The result of an ended job, good or bad, said as it is."""
-    improvement = improvement_percent(outcome.held_out_before, outcome.held_out_after)
+    verdict = judge(outcome.evidence)
     success = outcome.state == "completed"
+    found = advice(outcome, verdict)
     return Result(
         job_id=outcome.job_id,
         model_name=model_name(outcome.model_id),
         success=success,
         training_time=format_duration(outcome.training_s),
         final_loss=outcome.final_loss,
-        improvement_percentage=None if improvement is None else round(improvement, 2),
+        improvement_percentage=verdict.improvement_percentage,
         model_path=outcome.result_path,
-        performance_summary=_summary(outcome, improvement),
-        recommendations=_recommendations(outcome, improvement) if success else (),
+        performance_summary=_summary(outcome, verdict),
+        recommendations=tuple(found.sentences) if success else (),
         warnings=outcome.warnings,
-        next_steps=_next_steps(outcome, improvement),
+        next_steps=next_steps(outcome, verdict, found),
+        verdict=verdict if success else None,
     )
 
 
-def improvement_percent(before: float | None, after: float | None) -> float | None:
-    """By how much the held-out loss fell, in percent; None when it was not measured or makes no sense."""
-    if before is None or after is None or not before > 0:
-        return None
-    return 100 * (before - after) / before
-
-
-def _summary(outcome: JobOutcome, improvement: float | None) -> str:
+def _summary(outcome: JobOutcome, verdict: Verdict) -> str:
     steps, total = outcome.steps, outcome.total_steps
     if outcome.state == "cancelled":
         key = "cancelled_consent" if outcome.reason == "consent" else "cancelled_summary"
         return text(key, steps=steps, total=total)
     if outcome.state != "completed":
         return text("failed_summary", text=outcome.text).strip()
-    sentences = [_judgement(outcome, improvement), *_in_other_words(outcome)]
+    sentences = [_judgement(outcome, verdict), *_in_other_words(outcome), *_about_answers(outcome, verdict)]
+    sentences += _about_general_knowledge(outcome, verdict)
+    if verdict.overfitted_after_step is not None:
+        sentences.append(text("rose_again", step=verdict.overfitted_after_step))
     if outcome.ended_by in ("early_stopping", "stopped", "time"):
         sentences.append(text(f"ended_{outcome.ended_by}", steps=steps, total=total))
-    if outcome.best_step and outcome.best_step < steps and improvement is not None:
+    if outcome.best_step and outcome.best_step < steps and verdict.improvement_percentage is not None:
         sentences.append(text("best_kept", best=outcome.best_step))
     sentences.append(text("took", duration=format_duration(outcome.training_s)))
     if outcome.forecast:
@@ -78,21 +75,48 @@ def _summary(outcome: JobOutcome, improvement: float | None) -> str:
     return " ".join(sentences)
 
 
-def _judgement(outcome: JobOutcome, improvement: float | None) -> str:
+def _judgement(outcome: JobOutcome, verdict: Verdict) -> str:
+    """What the held-out rows say, and how far chance goes."""
+    seen, improvement = outcome.evidence, verdict.improvement_percentage
     if improvement is None:
         return text("unmeasured")
-    if improvement >= CLEAR_PERCENT:
-        key = "better"
-    elif improvement >= UNCHANGED_PERCENT:
-        key = "slightly_better"
-    else:
-        key = "unchanged" if improvement > -UNCHANGED_PERCENT else "worse"
-    return text(key, percent=abs(improvement), before=outcome.held_out_before, after=outcome.held_out_after)
+    said = text(
+        _judgement_key(verdict, improvement),
+        percent=abs(improvement),
+        before=seen.before,
+        after=seen.after,
+        train=seen.train_loss,
+    )
+    return " ".join([said, *_range(verdict)])
+
+
+def _judgement_key(verdict: Verdict, improvement: float) -> str:
+    if verdict.kind == "forgot":
+        # What it forgot is told after what it learned.
+        if not verdict.sure:
+            return "unclear"
+        if improvement >= CLEAR_PERCENT:
+            return "better"
+        return "slightly_better" if improvement >= UNCHANGED_PERCENT else "unchanged"
+    if verdict.kind == "overfitted":
+        return "overfitted" if improvement <= -UNCHANGED_PERCENT else "overfitted_no_gain"
+    return "unclear" if verdict.kind == "unchanged" and not verdict.sure else verdict.kind
+
+
+def _range(verdict: Verdict) -> list[str]:
+    low, high = verdict.low_percentage, verdict.high_percentage
+    if low is None or high is None:
+        return []
+    if low > 0:
+        return [text("range_better", low=low, high=high)]
+    if high < 0:
+        return [text("range_worse", low=-high, high=-low)]
+    return [text("range_either", low=-low, high=high)]
 
 
 def _in_other_words(outcome: JobOutcome) -> list[str]:
     """What the loss means for texts and for pairs; nothing for answers, nor where nothing was measured."""
-    before, after = outcome.held_out_before, outcome.held_out_after
+    before, after = outcome.evidence.before, outcome.evidence.after
     if outcome.training_type == "preference_tuning" and outcome.accuracy is not None and outcome.margin is not None:
         return [text("pairs_won", percent=100 * outcome.accuracy, margin=outcome.margin)]
     if outcome.training_type == "continued_pretraining" and before is not None and after is not None:
@@ -102,35 +126,23 @@ def _in_other_words(outcome: JobOutcome) -> list[str]:
     return []
 
 
-def _recommendations(outcome: JobOutcome, improvement: float | None) -> tuple[str, ...]:
-    if improvement is None:
-        return (text("advise_hold_out"),)
-    advice = []
-    best, steps, epochs = outcome.best_step or 0, outcome.steps, outcome.num_epochs
-    rate = float(f"{outcome.learning_rate:.2g}")
-    if improvement <= -UNCHANGED_PERCENT:
-        advice += [text("advise_lower_rate", rate=float(f"{rate / 3:.1g}")), text("advise_check_data")]
-    elif improvement < UNCHANGED_PERCENT:
-        higher, more = float(f"{rate * 3:.1g}"), max(epochs + 1, epochs * 2)
-        advice += [text("advise_higher_rate", rate=higher, epochs=more), text("advise_check_data")]
-    elif outcome.ended_by == "finished" and best >= STILL_IMPROVING_SHARE * steps:
-        advice.append(text("advise_more_epochs", epochs=max(epochs + 1, epochs * 2)))
-    elif epochs > 1 and 0 < best <= BEST_EARLY_SHARE * steps:
-        enough = max(1, -(-epochs * best // steps))
-        if enough < epochs:
-            advice.append(text("advise_fewer_epochs", best=best, steps=steps, epochs=enough))
-    if outcome.train_rows is not None and outcome.train_rows < FEW_ROWS:
-        advice.append(text("advise_more_rows", rows=outcome.train_rows))
-    return tuple(advice)
+def _about_answers(outcome: JobOutcome, verdict: Verdict) -> list[str]:
+    """What the short answers that it generated say: how many are right, and else how much of their words."""
+    seen = outcome.evidence
+    if seen.exact_before is None or seen.exact_after is None or not seen.answers:
+        return []
+    shares = {"before": 100 * seen.exact_before, "after": 100 * seen.exact_after}
+    if verdict.hardly_right:
+        return [text("hardly_right", rows=seen.answers, **shares)]
+    said = [text("exact_answers", rows=seen.answers, **shares)] if max(shares.values()) > 0 else []
+    if seen.overlap_before is not None and seen.overlap_after is not None:
+        said.append(text("overlap_answers", before=100 * seen.overlap_before, after=100 * seen.overlap_after))
+    return said
 
 
-def _next_steps(outcome: JobOutcome, improvement: float | None) -> tuple[str, ...]:
-    job = outcome.job_id
-    if outcome.state == "failed":
-        return tuple(step for step in (outcome.hint, text("next_logs", job=job)) if step)
-    if outcome.state == "cancelled":
-        return ()
-    steps = [text("next_chat", job=job)] if outcome.result_path else []
-    if improvement is not None and improvement < UNCHANGED_PERCENT:
-        steps.append(text("next_again"))
-    return tuple(steps)
+def _about_general_knowledge(outcome: JobOutcome, verdict: Verdict) -> list[str]:
+    seen, change = outcome.evidence, verdict.general_change_percentage
+    if change is None:
+        return []
+    key = "forgot" if verdict.forgot else "general_kept"
+    return [text(key, percent=change, before=seen.general_before, after=seen.general_after)]

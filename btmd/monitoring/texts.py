@@ -79,8 +79,27 @@ TEXTS: dict[str, str] = {
     "by {percent:.1f} % (from {before:.2f} to {after:.2f}).",
     "unchanged": "It made no real difference: on held-out rows, which it never learned from, the model's loss is "
     "{after:.2f}; it was {before:.2f}.",
+    "unclear": "Whether it got better cannot be told: on held-out rows, which it never learned from, the model's loss "
+    "went from {before:.2f} to {after:.2f}, and chance alone could do that.",
     "worse": "It made the model worse: on held-out rows, which it never learned from, the model's loss rose by "
     "{percent:.1f} % (from {before:.2f} to {after:.2f}). Better keep using the base model.",
+    "overfitted": "It learned the rows by heart and became worse: on those it learned from the loss ended at "
+    "{train:.2f}, on held-out rows, which it never learned from, it went from {before:.2f} to {after:.2f}. Better keep "
+    "using the base model.",
+    "overfitted_no_gain": "It learned the rows by heart and nothing beyond them: on those it learned from the loss "
+    "ended at {train:.2f}, on held-out rows, which it never learned from, it is {after:.2f}; it was {before:.2f}.",
+    "range_better": "With other rows like these the loss would fall by {low:.0f} to {high:.0f} % in nine cases of ten.",
+    "range_worse": "With other rows like these the loss would rise by {low:.0f} to {high:.0f} % in nine cases of ten.",
+    "range_either": "With other rows like these anything from {low:.0f} % worse to {high:.0f} % better could come out.",
+    "hardly_right": "But no more of its short answers are right word for word ({after:.0f} % of {rows}, before "
+    "{before:.0f} %): it learned the form of the answers rather than what is in them.",
+    "exact_answers": "Of {rows} short answers {after:.0f} % are right word for word now; before, {before:.0f} % were.",
+    "overlap_answers": "They share {after:.0f} % of their words with the answers in the data (before: {before:.0f} %).",
+    "forgot": "It forgot other things meanwhile: on questions of general knowledge, which your data has nothing to do "
+    "with, its loss rose by {percent:.0f} % (from {before:.2f} to {after:.2f}).",
+    "general_kept": "What it knew before is still there: on questions of general knowledge its loss went from "
+    "{before:.2f} to {after:.2f}.",
+    "rose_again": "After step {step} it only learned the rows by heart: on held-out rows the loss rose again.",
     "pairs_won": "In {percent:.0f} % of the held-out pairs the chosen answer has gained on the rejected one "
     "(on average by {margin:.2f}).",
     "perplexity": "Before each next piece of text it hesitated between about {before:,.1f} possibilities on average, "
@@ -97,15 +116,25 @@ TEXTS: dict[str, str] = {
     # --- what to do next --------------------------------------------------------------------------
     "next_chat": "Ask the model before and after the training the same thing: `btmctl chat {job} --both`",
     "next_logs": "See what the training wrote last: `btmctl jobs logs {job}`",
-    "next_again": "Start again with the changes recommended above: `btmctl train MODEL DATASET --set KEY=VALUE`",
+    "next_plot": "See the course of the loss: `btmctl jobs plot {job}`",
+    "next_again": "Train again with what is recommended above: `{command}`",
     "advise_more_epochs": "It was still getting better at the end: more passes may help (--set num_epochs={epochs}).",
     "advise_fewer_epochs": "The best state came early, at step {best} of {steps}: fewer passes are enough "
     "(--set num_epochs={epochs}).",
     "advise_higher_rate": "Hardly anything was learned: try a higher learning rate (--set learning_rate={rate:g}) or "
     "more passes (--set num_epochs={epochs}).",
     "advise_lower_rate": "Try a lower learning rate (--set learning_rate={rate:g}).",
-    "advise_check_data": "Look over the data for wrong or contradicting answers (`btmctl datasets check DATASET`).",
+    "advise_check_data": "Look over the data for wrong or contradicting answers (`btmctl datasets check {dataset}`).",
     "advise_more_rows": "There were only {rows} rows to learn from: more rows help most.",
+    "advise_more_held_out": "Only {rows} rows were held out, too few to tell: hold more out "
+    "(--set held_out_fraction={fraction:g}).",
+    "advise_measure": "Measure during the training, so that the best state is kept and not the last "
+    "(--set eval_every={steps}).",
+    "advise_keep_general": "To keep what it knew before: a lower learning rate (--set learning_rate={rate:g}), and "
+    "some general questions and answers among your rows.",
+    "advise_adapter": "To keep what it knew before: train an adapter instead of all weights "
+    "(--set training_type=lora_adaptation).",
+    "advise_check_answers": "Look whether the answers belong to their questions (`btmctl datasets preview {dataset}`).",
     "advise_hold_out": "Hold some rows out next time (--set held_out_fraction=0.1).",
 }
 
