@@ -63,6 +63,8 @@ TEXTS: dict[str, str] = {
     "`btmctl jobs result {job}` shows what came of it.",
     "completed_stopped": "The training was ended early, as asked, and its best state was kept. "
     "`btmctl jobs result {job}` shows what came of it.",
+    "completed_unanswered": "The training had a question that nobody answered in time; the best state until then was "
+    "kept. `btmctl jobs result {job}` shows what came of it.",
     "failed": "The training could not be finished.",
     "cancelled": "The training was cancelled.",
     # --- when it will be done --------------------------------------------------------------------
@@ -107,6 +109,8 @@ TEXTS: dict[str, str] = {
     "unmeasured": "No rows were held out, so nobody can tell whether the model got better.",
     "ended_early_stopping": "The training ended early at step {steps} of {total}, because it no longer got better.",
     "ended_stopped": "You ended the training at step {steps} of {total}.",
+    "ended_unanswered": "It had a question that nobody answered in time, so the training ended at step {steps} of "
+    "{total}.",
     "ended_time": "The time ran out at step {steps} of {total}.",
     "best_kept": "The state after step {best} was the best and is the one that was kept.",
     "took": "It took {duration}.",
@@ -136,6 +140,84 @@ TEXTS: dict[str, str] = {
     "(--set training_type=lora_adaptation).",
     "advise_check_answers": "Look whether the answers belong to their questions (`btmctl datasets preview {dataset}`).",
     "advise_hold_out": "Hold some rows out next time (--set held_out_fraction=0.1).",
+    # --- why an attempt ended that could not say so itself -----------------------------------------
+    "cause_group_memory": "The training process was killed by the system, because it took more memory than its control "
+    "group may have{limit}.",
+    "cause_machine_memory": "The training process was killed by the system, because the machine ran out of memory.",
+    "cause_memory_pressure": "The training process was killed when {percent:.0f} % of the memory was in use, most "
+    "likely to make room.",
+    "cause_refused_memory": "The training process asked for memory that it was not given{limit}, and ended.",
+    "cause_disk_full": "The training process ended because the disk is full.",
+    "cause_killed": "The training process was killed (signal 9), by a person or another program: memory was not short.",
+    "cause_fault": "The training process crashed (signal {signal}, {name}).",
+    "cause_signal": "The training process was ended by signal {signal}, which another program sent.",
+    "cause_exit": "The training process ended with code {code} without a word.",
+    "cause_unseen": "The training process ended without a word.",
+    "cause_stopped": "Before that it was stopped by a signal (it stood still, and nothing resumed it).",
+    "found_hung": "The training process stood still, so it was ended.",
+    "found_stopped": "The training process was stopped by a signal and nothing resumed it, so it was ended.",
+    "found_diverging": "The loss ran away at step {step}, so the training was ended there.",
+    "found_spike": "The loss jumped at step {step} and did not come back, so the training was ended there.",
+    "found_not_a_number": "The loss was not a number any more at step {step}, so the training was ended there.",
+    "found_other": "The training was ended because something was wrong with it ({kind}).",
+    # --- what is done about a failure -----------------------------------------------------------------
+    "recovery_again": "It is taken up again from its last checkpoint.",
+    "recovery_again_later": "It is taken up again from its last checkpoint, after a wait of {wait} (time {times} "
+    "that it failed like this).",
+    "recovery_smaller_micro_batch": "It computes {now} rows at once instead of {before} from now on; a step still "
+    "learns from {batch} rows, so the result is the same.",
+    "recovery_checkpointing": "It keeps fewer intermediate results and computes them twice from now on: slower, with "
+    "less memory and the same result.",
+    "recovery_skip_rows": "It goes back to the checkpoint before step {step} and leaves out what made the numbers "
+    "run away: {rows}.",
+    "recovery_lower_rate": "It goes back to a checkpoint from before and learns more gently from now on: the learning "
+    "rate is {now:g} instead of {before:g}.",
+    "recovery_exact_precision": "It goes back to a checkpoint from before and computes with full precision (fp32) "
+    "instead of {before} from now on.",
+    "recovery_fewer_checkpoints": "Only the best and the newest checkpoint are kept from now on, and it goes on from "
+    "the newest.",
+    "recovery_again_with_room": "There is room on the disk ({free} free), so it goes on from its last checkpoint.",
+    "recovery_wait_for_room": "It waits for room on the disk: {free} are free, about {needed} are needed. It "
+    "goes on by itself once they are there.",
+    "recovery_wait_for_device": "It waits until the GPU can be used again, and then goes on by itself.",
+    "recovery_shorter": "It learns from shorter rows from now on, as you allowed: {now} tokens instead of {before}; "
+    "longer ones are left out.",
+    "recovery_lora": "It trains a small adapter instead of all weights from now on, as you allowed, with the learning "
+    "rate of an adapter ({rate:g}); it begins anew.",
+    "recovery_qlora": "It trains a small adapter on a base of four bits from now on, as you allowed, with a learning "
+    "rate of {rate:g}; it begins anew.",
+    "recovery_cpu": "It goes on with the CPU instead of the GPU, as you allowed. That is much slower.",
+    "recovery_simpler": "It goes on with the simpler preset {preset}, as you allowed; it begins anew.",
+    "recovery_permitted": "You permitted it, so it goes on: {change}.",
+    # --- what a person is asked ------------------------------------------------------------------------
+    "change_shorter": "rows of at most {now} tokens instead of {before} (longer ones are left out)",
+    "change_lora": "a small adapter instead of all weights (learning rate {rate:g}); it begins anew",
+    "change_qlora": "a small adapter on a base of four bits (learning rate {rate:g}); it begins anew",
+    "change_cpu": "the CPU instead of the GPU, which is much slower",
+    "change_simpler": "the simpler preset {preset}; it begins anew",
+    "change_try_again": "the same once more",
+    "question": "It cannot go on as you asked. May it go on with {change}?",
+    "question_try_again": "That has happened {times} times without getting any further. Shall it be tried again?",
+    "question_deadline": "Without an answer within {wait} it ends and keeps its best checkpoint.",
+    "question_deadline_empty": "Without an answer within {wait} it ends; there is no checkpoint yet.",
+    # --- when nothing is left --------------------------------------------------------------------------
+    "gave_up_crash_limit": "The training process ended unexpectedly {times} times; it is not tried again by itself.",
+    "gave_up_out_of_memory": "The memory is not enough, whatever is computed in smaller parts.",
+    "gave_up_numbers": "The numbers ran away {times} times, with rows left out and a lower learning rate too.",
+    "gave_up_tried": "It was tried {times} times without getting any further.",
+    "gave_up_disk_full": "The disk was full {times} times.",
+    "hint_logs": "`btmctl jobs logs {job}` shows what the training wrote last.",
+    "hint_resume": "Its last checkpoint is kept: `btmctl jobs resume {job}` goes on from step {step}.",
+    "hint_model": "`btmctl models add` with that folder takes the model as it is now; then train again.",
+    "hint_less": "Closing other programs makes room; shorter rows (--set max_length=...) or a smaller model take less.",
+    "hint_data": "`btmctl datasets check DATASET` looks for rows that are out of the ordinary; a lower learning rate "
+    "(--set learning_rate=...) is gentler.",
+    # --- an account of it ------------------------------------------------------------------------------
+    "account_planned": "{name} was {before} in the plan and is {now}.",
+    "account_rows": "Left out of the training: {rows}.",
+    "account_from_start": "No checkpoint was left at attempt {attempt}, so it began anew there.",
+    "account_unanswered": "Nobody answered the question in time, so it ended at step {steps} of {total} and kept its "
+    "best state.",
 }
 
 
