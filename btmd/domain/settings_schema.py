@@ -1,10 +1,11 @@
 """What can be set: each setting's name, type, default, unit, range and meaning."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from btmd.domain.quiet_hours import parse_quiet_hours
 from btmd.errors import InvalidValue, UnknownKey
 
 Value = int | float | bool | str
@@ -22,6 +23,8 @@ class Setting:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     needs_restart: bool = False
+    check: Callable[[str], object] | None = None
+    """Raises InvalidValue for a text that says nothing."""
 
     @property
     def type_name(self) -> str:
@@ -71,6 +74,8 @@ class Setting:
             raise wrong
         if kind is str:
             if isinstance(given, str) and "\0" not in given and len(given) <= 10_000:
+                if self.check is not None:
+                    self.check(given)
                 return given
             raise wrong
         if isinstance(given, bool) or not isinstance(given, (int, float, str)):
@@ -166,6 +171,31 @@ SCHEMA: tuple[Setting, ...] = (
         "seconds",
         0.0,
         9.0,
+    ),
+    Setting(
+        "queue.quiet_hours",
+        "",
+        "When no training starts, in local time, such as 22:00-07:00 Mon-Fri; several are parted by semicolons.",
+        check=parse_quiet_hours,
+    ),
+    Setting(
+        "queue.pause_in_quiet_hours",
+        False,
+        "Whether running trainings give the device up during quiet hours, and go on after them.",
+    ),
+    Setting("queue.only_on_mains", False, "Whether trainings start only on mains power."),
+    Setting(
+        "queue.pause_on_battery",
+        False,
+        "Whether running trainings give the device up on battery power, and go on once mains power is back.",
+    ),
+    Setting(
+        "queue.pass_after_minutes",
+        10.0,
+        "How long a training that waits for memory, disk or another program keeps later ones from starting before it.",
+        "minutes",
+        0,
+        100_000,
     ),
     Setting("disk.reserve_gb", 1.0, "Room on the disk that a training must leave free.", "GB", 0, 10_000),
     Setting("uploads.max_gb", 20.0, "Largest file that can be added as a dataset.", "GB", 0.001, 10_000),
