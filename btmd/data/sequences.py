@@ -4,7 +4,7 @@ The trainer learns from what stands here, and the preview shows it. No torch her
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +50,10 @@ class Rows:
     """Learned tokens of each row."""
     places_of_sequences: NDArray[np.int64]
     """Where the row of the file that each sequence comes from is found again."""
+    lines_of_sequences: NDArray[np.int64]
+    """The line of that row, as findings name it."""
+    quarantined: NDArray[np.bool_] | None = None
+    """Rows that take no part any more, though the order is made as if they did; None: there are none."""
     references: NDArray[np.float32] | None = None
     """Loss of each sequence under the model that it is compared with, where that was computed beforehand."""
 
@@ -65,6 +69,22 @@ class Rows:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row, all its sequences together."""
         return np.diff(self.offsets[self.firsts])
+
+    def lines(self, indices: Iterable[int]) -> tuple[int, ...]:
+        """The lines of the file that these rows come from, in order."""
+        numbers = [number for index in indices for number in self.sequences(int(index))]
+        return tuple(sorted({int(line) for line in self.lines_of_sequences[numbers]}))
+
+    def without_lines(self, lines: Collection[int]) -> "Rows":
+        """The same rows, those with anything from these lines in quarantine."""
+        if not lines:
+            return self
+        out = np.isin(self.lines_of_sequences, np.array(sorted(lines), np.int64))
+        return replace(self, quarantined=_sums(out.astype(np.int64), self.firsts) > 0)
+
+    def taking_part(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows that are not in quarantine."""
+        return indices if self.quarantined is None else indices[~self.quarantined[indices]]
 
     def row(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Tokens and marks of all sequences of a row, end to end."""
@@ -170,6 +190,7 @@ class Collector:
         self._counts = array("q")
         """Sequences of each row; 0 for one that is left out."""
         self._places = array("q")
+        self._lines = array("q")
 
     def take(self, row: Row, sequences: Sequences, place: int) -> Use:
         """Enter the next row of the file; ``place`` is how the caller finds it again."""
@@ -180,6 +201,7 @@ class Collector:
         self._keys.append(row_key(row))
         self._sides.append(row.get("split"))
         self._places.append(place)
+        self._lines.append(row["line"])
         if isinstance(sequences, TemplateMismatch) or use != "used":
             self.left_out[use] += 1
             self._counts.append(0)
@@ -241,7 +263,8 @@ class Collector:
         firsts = _bounds(counts[rows])
         learned_counts = np.array(self._learned_counts, np.int64)[chosen_sequences]
         places = np.repeat(np.array(self._places, np.int64)[rows], counts[rows])
-        return Rows(tokens, learned, offsets, firsts, learned_counts, _sums(learned_counts, firsts), places)
+        lines = np.repeat(np.array(self._lines, np.int64)[rows], counts[rows])
+        return Rows(tokens, learned, offsets, firsts, learned_counts, _sums(learned_counts, firsts), places, lines)
 
 
 def packed(texts: Rows, longest: int) -> Rows:
@@ -287,11 +310,13 @@ def rows_of_step(rows: Rows, *, step: int, batch_size: int, seed: int) -> NDArra
     """Indices of the rows of optimizer step ``step`` (counted from 0 over all epochs), the longest first.
 
     The set is given by (seed, step, batch_size); only the order inside it goes by length, so that rows of like length
-    share a micro-batch and the one that needs the most memory comes first. The last batch of an epoch may be smaller.
+    share a micro-batch and the one that needs the most memory comes first. The last batch of an epoch may be smaller,
+    and so is one with rows in quarantine: nothing moves up in their place.
     """
     steps = count_steps(len(rows), batch_size)
     epoch, within = divmod(step, steps)
     members = order_of_epoch(len(rows), seed, epoch)[within * batch_size : (within + 1) * batch_size]
+    members = rows.taking_part(members)
     return members[np.lexsort((members, -rows.lengths[members]))]
 
 

@@ -21,6 +21,7 @@ from btmd.files.durable import sync_folder
 from btmd.trainer.state import TensorFiles
 
 _ASIDE = ".tmp-"
+_PASSED_OVER = "passed-over-"
 _FACTS = "facts.json"
 _MANIFEST = "manifest.json"
 _DTYPE_NAMES = {
@@ -112,6 +113,18 @@ class Checkpoints:
             raise Damaged(f"The checkpoint {name} cannot be read: {error}") from error
         return tensors, (folder / _FACTS).read_bytes()
 
+    def facts(self, name: str) -> bytes:
+        """The part that is not tensors, without a look at those; raises Damaged."""
+        folder = self._root / name
+        _check(folder / _FACTS, _read_manifest(folder, name).files[_FACTS])
+        return (folder / _FACTS).read_bytes()
+
+    def set_aside(self, name: str) -> None:
+        """Let a checkpoint be used no more; it goes when the next one has been saved."""
+        doomed = self._root / f"{_PASSED_OVER}{name}"
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(self._root / name, doomed)
+
     def remove(self, name: str) -> None:
         """Take a checkpoint away in one rename, so that no half of it is ever taken for one."""
         doomed = self._root / f"{_ASIDE}doomed-{name}"
@@ -122,7 +135,11 @@ class Checkpoints:
         shutil.rmtree(doomed)
 
     def prune(self, *, keep_newest: int, keep: str | None) -> list[str]:
-        """Remove all but the newest ``keep_newest`` (at least 1) and ``keep``; returns what went."""
+        """Remove all but the newest ``keep_newest`` (at least 1) and ``keep``, and all that was set aside; returns
+        what went of the former.
+        """
+        for path in self._root.glob(f"{_PASSED_OVER}*"):
+            shutil.rmtree(path)
         names = self.names()
         doomed = [name for name in names[: -max(1, keep_newest)] if name != keep]
         for name in doomed:

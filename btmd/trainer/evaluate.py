@@ -32,7 +32,7 @@ def held_out_loss(
     objective: Objective = NEXT_TOKEN,
 ) -> Evaluation:
     """Evaluate all ``rows``; raises TrainingFailed(not_a_number), and whatever ``before_each`` raises."""
-    members = np.lexsort((np.arange(len(rows)), -rows.lengths))
+    members = rows.taking_part(np.lexsort((np.arange(len(rows)), -rows.lengths)))
     total, count, tokens, margin, preferred = 0.0, 0, 0, 0.0, 0.0
     for batch in cut(rows, members, done=0, micro_batch_size=micro_batch_size):
         before_each()

@@ -16,17 +16,22 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class TrainingFailed(Exception):
-    """The run cannot go on; ``text`` is the sentence for the person."""
+    """The run cannot go on; ``text`` is the sentence for the person. The other two as in frames.Failed."""
 
-    def __init__(self, reason: Reason, text: str) -> None:
+    def __init__(self, reason: Reason, text: str, *, step: int | None = None, rows: tuple[int, ...] = ()) -> None:
         super().__init__(text)
         self.reason = reason
         self.text = text
+        self.step = step
+        self.rows = rows
 
 
 class Failure(NamedTuple):
     reason: Reason
     text: str
+    step: int | None = None
+    """None: the last whole one."""
+    rows: tuple[int, ...] = ()
 
 
 @contextmanager
@@ -59,7 +64,7 @@ def classify(error: BaseException) -> Failure:
 
 def _classify_one(error: BaseException) -> Failure | None:
     if isinstance(error, TrainingFailed):
-        return Failure(error.reason, error.text)
+        return Failure(error.reason, error.text, error.step, error.rows)
     if isinstance(error, DatasetRefused):
         return Failure("data", error.detail)
     if isinstance(error, BtmdError):

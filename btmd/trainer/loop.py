@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from btmd.data.sequences import rows_of_step
 from btmd.job_folder import JobFolder, TrainerPlan
+from btmd.trainer.culprits import blamed
 from btmd.trainer.finish import answer_before, finish
 from btmd.trainer.opening import open_run
 from btmd.trainer.preparation import Material
@@ -12,7 +13,7 @@ from btmd.trainer.process import resident_bytes
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.run import EndedBy, Run
 from btmd.trainer.schedule import count_warmup_steps, learning_rate_factor
-from btmd.trainer.step import Accumulation, GradientOverflow, StepResult, cut, optimizer_step
+from btmd.trainer.step import Accumulation, GradientOverflow, NotANumber, StepResult, cut, optimizer_step
 from btmd.trainer.stop import Stop, StopRequested
 from btmd.trainer.trial import settled, try_out
 
@@ -100,6 +101,9 @@ def _step(run: Run) -> None:
     plan, state, progress = run.plan, run.state, run.state.progress
     rows = run.material.dataset.train
     members = rows_of_step(rows, step=progress.step, batch_size=plan.batch_size, seed=plan.seed)
+    if len(members) == 0:
+        _pass_step(run)
+        return
     warmup_steps = count_warmup_steps(plan.warmup_ratio, run.total_steps)
     rate = plan.learning_rate * learning_rate_factor(
         plan.lr_scheduler, step=progress.step, warmup_steps=warmup_steps, total_steps=run.total_steps
@@ -118,6 +122,8 @@ def _step(run: Run) -> None:
             loss_scale=progress.loss_scale,
             before_each=_asker(run.stop),
         )
+    except NotANumber as failure:
+        raise blamed(run, failure, members) from failure
     except GradientOverflow:
         _drop_accumulation(run)
         progress.loss_scale /= 2
@@ -127,6 +133,14 @@ def _step(run: Run) -> None:
         _drop_accumulation(run)
         return
     _note_step(run, taken, rate, time.monotonic() - started_s)
+
+
+def _pass_step(run: Run) -> None:
+    """Nothing to learn from in this one: all its rows are in quarantine."""
+    run.state.progress.step += 1
+    run.state.progress.accumulation = Accumulation()
+    run.saved_name = None
+    run.reporter.step_passed(run.state.progress.step)
 
 
 def _asker(stop: Stop) -> Callable[[], None]:

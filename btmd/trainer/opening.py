@@ -9,7 +9,6 @@ import torch
 from accelerate import PartialState
 
 from btmd.data.sequences import count_steps
-from btmd.errors import Damaged
 from btmd.frames import TrainingShape
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.trainer import result
@@ -21,11 +20,10 @@ from btmd.trainer.optimizer import AdamW
 from btmd.trainer.preparation import Material, tell_left_out
 from btmd.trainer.references import with_references
 from btmd.trainer.reporter import Reporter
+from btmd.trainer.resuming import conditions_of, resume
 from btmd.trainer.run import Run
-from btmd.trainer.state import Conditions, TrainingState, seed_everything
+from btmd.trainer.state import TrainingState, seed_everything
 from btmd.trainer.stop import Stop
-
-_FIRST_FP16_LOSS_SCALE = 2.0**16
 
 
 def open_run(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporter, material: Material) -> Run:
@@ -34,9 +32,7 @@ def open_run(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporte
     stop.leave_if_asked()
     model = _load_model(plan)
     optimizer = AdamW(model.trainable_parameters(), weight_decay=plan.weight_decay)
-    state = TrainingState(model, optimizer, _conditions(plan, model))
-    if plan.precision == "fp16":
-        state.progress.loss_scale = _FIRST_FP16_LOSS_SCALE
+    state = TrainingState(model, optimizer, conditions_of(plan, model.implementation))
     seed_everything(plan.seed)
     checkpoints = Checkpoints(folder.checkpoints)
     checkpoints.remove_left_overs()
@@ -50,7 +46,7 @@ def open_run(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporte
         dataset = with_references(folder.path, plan, model, material.dataset, stop.leave_if_asked)
         material = replace(material, dataset=dataset)
     run = Run(folder, plan, stop, reporter, material, objective, state, checkpoints, total_steps, per_epoch)
-    _resume(run)
+    resume(run)
     if torch.cuda.is_available() and model.device.type == "cuda":
         reporter.gpu_memory = lambda: int(torch.cuda.memory_reserved(model.device))
     _tell_shape(run)
@@ -82,50 +78,10 @@ def _load_model(plan: TrainerPlan) -> TrainableModel:
         )
 
 
-def _conditions(plan: TrainerPlan, model: TrainableModel) -> Conditions:
-    return Conditions(
-        threads=plan.threads,
-        precision=plan.precision,
-        device=plan.device,
-        compile=plan.compile,
-        micro_batch_size=plan.micro_batch_size,
-        gradient_checkpointing=plan.gradient_checkpointing,
-        implementation=model.implementation,
-        torch=str(torch.__version__),
-    )
-
-
-def _resume(run: Run) -> None:
-    """Take up the newest checkpoint that is whole; tell of each that is not."""
-    names = run.checkpoints.names()[::-1]
-    rejected: list[tuple[str, str]] = []
-    for name in names:
-        try:
-            before = run.state.restore(*run.checkpoints.load(name))
-        except Damaged as error:
-            rejected.append((name, error.detail))
-            continue
-        run.saved_name = name
-        run.reporter.step = run.state.progress.step
-        if different := run.state.conditions.differences(before):
-            run.reporter.notice(
-                "resume_not_exact",
-                "Training goes on, but not with exactly the numbers of an undisturbed run, since these have changed: "
-                + ", ".join(different)
-                + ".",
-            )
-        break
-    for name, reason in rejected:
-        run.reporter.checkpoint_rejected(name=name, reason=reason, used_instead=run.saved_name)
-        run.checkpoints.remove(name)
-    if rejected and run.saved_name is None:
-        run.reporter.notice("resume_from_start", "No whole checkpoint was left, so the training begins anew.")
-
-
 def _tell_shape(run: Run) -> None:
     plan, dataset, model = run.plan, run.material.dataset, run.state.model
     trainable, total = model.count_parameters()
-    tell_left_out(dataset, plan.max_length, run.reporter)
+    tell_left_out(dataset, plan, run.reporter)
     run.reporter.shape(
         lambda at_us: TrainingShape(
             at_us,

@@ -1,8 +1,10 @@
 """From a plan to a model, data and state that are ready for the first step."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from btmd.data.encoding import Encoder
 from btmd.data.sequences import Dataset
@@ -12,6 +14,8 @@ from btmd.trainer.data import load_dataset, prompt_date
 from btmd.trainer.failures import TrainingFailed, blamed_on
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.stop import Stop
+
+_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,15 @@ def load_material(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
             split_rule=plan.split_rule,
             between_rows=stop.leave_if_asked,
         )
+        dataset = _without_quarantined(dataset, plan.quarantined_rows)
     return Material(encoder, dataset)
+
+
+def _without_quarantined(dataset: Dataset, lines: tuple[int, ...]) -> Dataset:
+    train, held_out = dataset.train.without_lines(lines), dataset.held_out.without_lines(lines)
+    if len(train.taking_part(np.arange(len(train)))) == 0:
+        raise TrainingFailed("data", "No row is left to train on: all of them are in quarantine.")
+    return replace(dataset, train=train, held_out=held_out)
 
 
 def _require_same_model(plan: TrainerPlan) -> None:
@@ -68,8 +80,13 @@ def load_material_beside_imports(folder: JobFolder, plan: TrainerPlan, stop: Sto
         return material.result()
 
 
-def tell_left_out(dataset: Dataset, max_length: int, reporter: Reporter) -> None:
+def tell_left_out(dataset: Dataset, plan: TrainerPlan, reporter: Reporter) -> None:
     """Say which rows take no part: never silently."""
+    max_length, quarantined = plan.max_length, plan.quarantined_rows
+    if quarantined:
+        listed = ", ".join(map(str, quarantined[:_LISTED])) + (", ..." if len(quarantined) > _LISTED else "")
+        text = f"Rows in quarantine, which take no part any more: {listed}."
+        reporter.notice("rows_quarantined", text)
     if dataset.over_long_rows:
         text = f"{dataset.over_long_rows} rows are longer than {max_length} tokens and are left out whole."
         reporter.notice("rows_over_long", text)

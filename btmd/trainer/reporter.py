@@ -87,6 +87,10 @@ class Reporter:
         if time.monotonic() - self._last_tick_at_s >= self._tick_every_s:
             self.flush()
 
+    def step_passed(self, step: int) -> None:
+        """Note a step in which there was nothing to learn."""
+        self.step = step
+
     def flush(self, *, sync: bool = False) -> None:
         """Tell of every step not told of yet; with ``sync`` all frames are on the disk when this returns."""
         if self._pending is not None:
@@ -127,7 +131,8 @@ class Reporter:
         self.append(Stopped(_now_us(), reason, self.step), sync=True)
 
     def failed(self, failure: Failure) -> None:
-        self.append(Failed(_now_us(), failure.reason, failure.text, self.step), sync=True)
+        step = self.step if failure.step is None else failure.step
+        self.append(Failed(_now_us(), failure.reason, failure.text, step, failure.rows), sync=True)
 
     def append(self, frame: AnyFrame, *, sync: bool = False) -> None:
         """Append after the steps that came before it, so that the spool's order is the order of events."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.trainer.checkpoint import Checkpoints
@@ -88,4 +89,5 @@ class Run:
 
     @property
     def has_held_out(self) -> bool:
-        return len(self.material.dataset.held_out) > 0
+        held_out = self.material.dataset.held_out
+        return len(held_out.taking_part(np.arange(len(held_out)))) > 0

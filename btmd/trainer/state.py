@@ -16,6 +16,9 @@ from btmd.trainer.model import TrainableModel
 from btmd.trainer.optimizer import AdamW
 from btmd.trainer.step import Accumulation
 
+_MAYBE_UNTOLD = ("learning_rate", "max_length")
+_NOT_COMPARED = ("quarantined_rows", "training_type", "adapter")
+
 TensorFiles = dict[str, dict[str, Tensor]]
 """Tensors by name, by the name of the file they are kept in."""
 
@@ -50,6 +53,8 @@ class Progress(msgspec.Struct):
     evaluations_without_gain: int = 0
     loss_scale: float = 1.0
     steps_at_loss_scale: int = 0
+    rewind: str = ""
+    """The going back to an earlier step since which this was made; see resuming.rewind_of."""
 
     @property
     def name(self) -> str:
@@ -82,14 +87,29 @@ class Conditions(msgspec.Struct, frozen=True):
     gradient_checkpointing: bool
     implementation: str
     torch: str
+    learning_rate: float = 0.0
+    """This one and those below: not told by an earlier release."""
+    max_length: int = 0
+    quarantined_rows: tuple[int, ...] = ()
+    training_type: str = ""
+    adapter: str = ""
+    """What decides on its tensors, in words."""
+
+    def fits(self, other: "Conditions") -> bool:
+        """Whether a state saved under the other ones can be gone on with."""
+        return (other.training_type, other.adapter) in (("", ""), (self.training_type, self.adapter))
 
     def differences(self, other: "Conditions") -> list[str]:
-        """Each difference as ``name: before -> now``."""
-        return [
+        """Each difference as ``name: before -> now``; of rows in quarantine, their number."""
+        found = [
             f"{name}: {getattr(other, name)} -> {getattr(self, name)}"
             for name in self.__struct_fields__
-            if getattr(self, name) != getattr(other, name)
+            if name not in _NOT_COMPARED and getattr(self, name) != getattr(other, name)
+            if getattr(other, name) != 0 or name not in _MAYBE_UNTOLD
         ]
+        if self.quarantined_rows != other.quarantined_rows:
+            found.append(f"rows in quarantine: {len(other.quarantined_rows)} -> {len(self.quarantined_rows)}")
+        return found
 
 
 class RandomStates(msgspec.Struct, frozen=True):
@@ -108,6 +128,14 @@ class Facts(msgspec.Struct, frozen=True):
     progress: Progress
     conditions: Conditions
     random: RandomStates
+
+
+def read_facts(facts: bytes) -> Facts:
+    """The facts of a checkpoint; raises Damaged."""
+    try:
+        return msgspec.json.decode(facts, type=Facts)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"The saved state cannot be read: {error}") from error
 
 
 class TrainingState:
@@ -148,10 +176,7 @@ class TrainingState:
 
     def restore(self, files: TensorFiles, facts: bytes) -> Conditions:
         """Take everything back and return the conditions it was saved under; raises Damaged when it does not fit."""
-        try:
-            found = msgspec.json.decode(facts, type=Facts)
-        except msgspec.DecodeError as error:
-            raise Damaged(f"The saved state cannot be read: {error}") from error
+        found = read_facts(facts)
         self.optimizer.load_state_tensors(files["optimizer"])
         self.model.load_state_tensors(files["weights"])
         gradients = files.get("gradients", {})

@@ -36,6 +36,16 @@ class StepResult(msgspec.Struct, frozen=True):
     tokens: int
 
 
+class NotANumber(TrainingFailed):
+    """A loss or a gradient is not finite. It came from ``count`` rows of the step, behind the first ``first`` of them;
+    0: from nobody knows which.
+    """
+
+    def __init__(self, what: str, first: int = 0, count: int = 0) -> None:
+        super().__init__("not_a_number", f"{what} is not a number any more: the training has diverged.")
+        self.first, self.count = first, count
+
+
 class GradientOverflow(Exception):
     """fp16 gradients passed the largest number of the format: repeat the step with a smaller loss scale."""
 
@@ -57,19 +67,23 @@ def optimizer_step(
 
     ``divisor`` is the objective's count over the *whole* step: learned tokens, say, or pairs. Every micro-batch's
     gradient is divided by it, so cutting the step differently changes nothing but the order of a sum. ``before_each``
-    may raise to leave in between; ``accumulation`` and the gradients are then whole. Raises
-    TrainingFailed(not_a_number) before any weight has changed.
+    may raise to leave in between; ``accumulation`` and the gradients are then whole. Raises NotANumber as soon as a
+    micro-batch has given a loss or a gradient that is none, before any weight has changed.
     """
     done = accumulation if accumulation is not None else Accumulation()
     for batch in batches:
         before_each()
         loss_sum = objective.loss_sum(model, batch)
         (loss_sum * (loss_scale / divisor)).backward()  # type: ignore[no-untyped-call]
-        done.loss_sum += float(loss_sum.detach())
+        loss = float(loss_sum.detach())
+        if not math.isfinite(loss):
+            raise NotANumber("The loss", done.rows_done, batch.count_rows())
+        # Under a loss scale a gradient may pass the format's largest number; at the end of the step that is looked at.
+        if loss_scale <= 1.0 and not optimizer.looks_finite():
+            raise NotANumber("A gradient", done.rows_done, batch.count_rows())
+        done.loss_sum += loss
         done.rows_done += batch.count_rows()
         done.tokens += batch.count_tokens()
-        if not math.isfinite(done.loss_sum):
-            raise TrainingFailed("not_a_number", "The loss is not a number any more: the training has diverged.")
     gradient_norm = _clip(optimizer.gradients(), max_gradient_norm, loss_scale)
     optimizer.step(learning_rate)
     optimizer.drop_gradients()
@@ -82,7 +96,7 @@ def _clip(gradients: list[Tensor], max_norm: float, loss_scale: float) -> float:
     if not math.isfinite(norm):
         if loss_scale > 1.0:
             raise GradientOverflow
-        raise TrainingFailed("not_a_number", "A gradient is not a number any more: the training has diverged.")
+        raise NotANumber("A gradient")
     factor = min(1.0, max_norm / (norm + 1e-6)) / loss_scale if max_norm > 0 else 1.0 / loss_scale
     if factor != 1.0:
         torch._foreach_mul_(gradients, factor)

@@ -9,7 +9,7 @@ import torch
 
 from btmd.frames import Failed, Tick
 from btmd.job_folder import LoraPlan
-from btmd.trainer import opening
+from btmd.trainer import resuming
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import Batch
 from btmd.trainer.optimizer import AdamW
@@ -103,7 +103,7 @@ def test_fp16_finds_a_loss_scale_that_fits_and_repeats_the_step(
 ) -> None:
     usual = make_job(tmp_path, "usual", **NO_DROPOUT, precision="fp16", save_every=0, sample_answers=0)
     train_here(usual)
-    monkeypatch.setattr(opening, "_FIRST_FP16_LOSS_SCALE", 2.0**100)
+    monkeypatch.setattr(resuming, "FIRST_FP16_LOSS_SCALE", 2.0**100)
     far_off = make_job(tmp_path, "far-off", **NO_DROPOUT, precision="fp16", save_every=0, sample_answers=0)
     train_here(far_off)
     assert losses_of(far_off) == pytest.approx(losses_of(usual), rel=1e-3)
