@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from btmd.trainer.model.llama_layer import Context, run_layer
 from btmd.trainer.model.llama_shape import LlamaShape
 from btmd.trainer.model.masters import Masters
 from btmd.trainer.model.rotary import RotaryTable
-from btmd.trainer.model.sampling import generate_tokens
+from btmd.trainer.model.sampling import generate_tokens, likeliest_answers
 from btmd.trainer.model.workspace import Workspace
 
 
@@ -136,7 +136,7 @@ class FusedModel:
 
         def next_logits(ids: list[int]) -> Tensor:
             self._masters.follow()
-            return cache.next_logits(ids)
+            return cache.next_logits([ids])[0]
 
         return generate_tokens(
             next_logits,
@@ -145,6 +145,24 @@ class FusedModel:
             eos_ids=eos_ids,
             temperature=temperature,
             seed=seed,
+        )
+
+    def answer_all(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: Sequence[int],
+        eos_ids: set[int],
+        base: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> list[list[int]]:
+        if base and self._lora is None:
+            raise Conflict(NO_ADAPTER)
+        self._masters.follow()
+        capacity = max(len(prompt) for prompt in prompts) + max(max_new_tokens)
+        cache = LlamaCache(self._weights, self._rotary, capacity, base=base, conversations=len(prompts))
+        return likeliest_answers(
+            cache.next_logits, prompts, max_new_tokens=max_new_tokens, eos_ids=eos_ids, between=between
         )
 
     def state_tensors(self) -> dict[str, Tensor]:

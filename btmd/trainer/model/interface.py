@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -121,6 +121,21 @@ class TrainableModel(Protocol):
 
         ``temperature`` 0 takes the likeliest token; otherwise draws come from ``seed`` alone. ``base`` answers
         without the adapter and raises Conflict where there is none. Training may go on between two tokens.
+        """
+
+    def answer_all(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: Sequence[int],
+        eos_ids: set[int],
+        base: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> list[list[int]]:
+        """The likeliest continuation of each prompt, up to its own number of tokens, the end mark left out.
+
+        Prompts given together are answered together where that is faster, and then need memory together. ``between``
+        is called before each token and may raise to leave.
         """
 
     def state_tensors(self) -> dict[str, Tensor]:

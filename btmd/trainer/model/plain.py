@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,25 @@ class PlainModel:
             temperature=temperature,
             seed=seed,
         )
+
+    def answer_all(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: Sequence[int],
+        eos_ids: set[int],
+        base: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> list[list[int]]:
+        # One by one: not every architecture can be padded on the left.
+        answers: list[list[int]] = []
+        for prompt, limit in zip(prompts, max_new_tokens, strict=True):
+            ids: list[int] = []
+            for token in self.generate(list(prompt), max_new_tokens=limit, eos_ids=eos_ids, base=base):
+                between()
+                ids.append(token)
+            answers.append(ids)
+        return answers
 
     def state_tensors(self) -> dict[str, Tensor]:
         return self._masters.tensors()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -37,3 +37,32 @@ def generate_tokens(
             return
         yield token
         given = [token]
+
+
+def likeliest_answers(
+    next_logits: Callable[[list[list[int]]], Tensor],
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: Sequence[int],
+    eos_ids: set[int],
+    between: Callable[[], None],
+) -> list[list[int]]:
+    """The likeliest token each time, for all prompts at once; each ends before an end mark or after its own limit.
+
+    What has ended goes on with the others unheard: a batch that shrank would be another shape each time.
+    """
+    answers: list[list[int]] = [[] for _ in prompts]
+    open_ones = {place for place, limit in enumerate(max_new_tokens) if limit > 0}
+    given = [list(prompt) for prompt in prompts]
+    while open_ones:
+        between()
+        tokens = next_logits(given).argmax(dim=-1).tolist()
+        for place in tuple(open_ones):
+            if tokens[place] in eos_ids:
+                open_ones.discard(place)
+                continue
+            answers[place].append(tokens[place])
+            if len(answers[place]) >= max_new_tokens[place]:
+                open_ones.discard(place)
+        given = [[token] for token in tokens]
+    return answers

@@ -71,3 +71,35 @@ def _batch() -> Any:
     from tests.trainer.model.models import rows
 
     return rows(30)
+
+
+PROMPTS = [PROMPT, PROMPT[3:6], [7], PROMPT * 3, PROMPT[::-1]]
+
+
+@pytest.mark.parametrize("make", [fused, plain])
+@pytest.mark.parametrize("base", [False, True])
+def test_prompts_answered_together_get_the_answers_they_get_alone(tmp_path: Path, make: Any, base: bool) -> None:
+    model = make(make_tiny_llama(tmp_path / "model"))
+    scatter(model)
+    limits = [24, 3, 40, 9, 1]
+    alone = [
+        list(model.generate(prompt, max_new_tokens=limit, eos_ids=set(), base=base))
+        for prompt, limit in zip(PROMPTS, limits, strict=True)
+    ]
+    together = model.answer_all(PROMPTS, max_new_tokens=limits, eos_ids=set(), base=base)
+    assert together == alone
+    end = alone[0][5]
+    ended = model.answer_all(PROMPTS, max_new_tokens=limits, eos_ids={end}, base=base)
+    assert ended == [ids[: ids.index(end)] if end in ids else ids for ids in alone]
+
+
+def test_whoever_waits_for_answers_may_leave_between_two_tokens(tmp_path: Path) -> None:
+    model = fused(make_tiny_llama(tmp_path / "model"))
+    looks = iter([None, None, KeyboardInterrupt()])
+
+    def leave() -> None:
+        if (error := next(looks)) is not None:
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        model.answer_all(PROMPTS, max_new_tokens=[9] * 5, eos_ids=set(), between=leave)
