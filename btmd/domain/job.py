@@ -2,175 +2,105 @@
 
 A job waits (``queued``), is worked on by one trainer process at a time (an *attempt*), and ends. What a person asks
 is recorded at once (``PauseRequested``) and again when it is done (``JobPaused``), so that a daemon that dies
-between the two knows what was asked.
+between the two knows what was asked. An attempt that fails is recorded (``AttemptFailed``) before it is decided what is
+done about it (``RecoveryPlanned``, ``AnswerAsked`` or ``JobFailed``), for the same reason.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from btmd.domain import queue
 from btmd.domain.event import Event
-from btmd.domain.forecast import Forecast, ForecastMade, ForecastRevised, ForecastScored, score
+from btmd.domain.forecast import ForecastMade, ForecastRevised, ForecastScored, score
+from btmd.domain.job_commands import (
+    AnswerJob,
+    AskPerson,
+    CancelJob,
+    ExpireQuestion,
+    FailJob,
+    GiveUpJob,
+    JobCommand,
+    MarkDue,
+    PauseJob,
+    PlanRecovery,
+    RecordEnd,
+    RecordFrames,
+    RecordIntervention,
+    RecordTrainerGone,
+    ResumeJob,
+    StartAttempt,
+    StopJob,
+    SubmitJob,
+    WithdrawConsent,
+)
 from btmd.domain.job_events import (
+    AnswerAsked,
+    AttemptFailed,
     AttemptLost,
     AttemptStarted,
     CancelRequested,
     CheckpointSaved,
+    JobAnswered,
     JobCancelled,
     JobCompleted,
     JobConsentWithdrawn,
     JobFailed,
     JobPaused,
     JobSubmitted,
+    JobUnanswered,
     PauseRequested,
+    RecoveryDue,
+    RecoveryPlanned,
     ResumeRequested,
     StopRequested,
     TrainingStageEntered,
 )
+from btmd.domain.job_recovery import (
+    ask_person,
+    failed,
+    gone,
+    intervened,
+    mark_due,
+    plan_recovery,
+    take_answer,
+    undecided,
+)
+from btmd.domain.job_state import CRASHES, ENDED, STAGES, STATES, WORKING, JobState, Question, Trouble
 from btmd.errors import Conflict, JobEnded, JobNotFound
 
-STAGES = ("validating", "preparing", "training", "evaluating")
-WORKING = (*STAGES, "recovering")
-ENDED = ("completed", "failed", "cancelled")
-STATES = ("queued", *STAGES, "paused", "recovering", "needs_attention", *ENDED)
-
-
-# --- commands ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SubmitJob:
-    submitted: JobSubmitted
-    forecast: Forecast | None = None
-
-    @property
-    def job_id(self) -> str:
-        return self.submitted.job_id
-
-
-@dataclass(frozen=True, slots=True)
-class StartAttempt:
-    """A trainer is about to be started in this boot of the machine."""
-
-    job_id: str
-    boot_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFrames:
-    """What a trainer reported: observed events in the order of their frames, ticks among them."""
-
-    job_id: str
-    attempt: int
-    observed: tuple[Event, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordEnd:
-    """The last word of a trainer: it ``finished``, ``stopped`` or ``failed``; ``end`` is the frame as values."""
-
-    job_id: str
-    attempt: int
-    kind: str
-    end: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordTrainerGone:
-    """A trainer ended without a last word. ``boot_id`` is the machine's present boot."""
-
-    job_id: str
-    attempt: int
-    boot_id: str
-    crash_resumes: int
-    """How many crashes are put right by themselves."""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FailJob:
-    """A job cannot go on for a reason found outside the trainer (its data is gone, say)."""
-
-    job_id: str
-    reason: str
-    text: str
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PauseJob:
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeJob:
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopJob:
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class CancelJob:
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class WithdrawConsent:
-    """The job's data may not be used any more; what was made until now stays, and nothing goes on."""
-
-    job_id: str
-
-
-JobCommand = (
-    SubmitJob
-    | StartAttempt
-    | RecordFrames
-    | RecordEnd
-    | RecordTrainerGone
-    | FailJob
-    | PauseJob
-    | ResumeJob
-    | StopJob
-    | CancelJob
-    | WithdrawConsent
-)
-
-
-# --- state ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class JobState:
-    """``asked`` is what was asked of the running attempt and is not done yet: pause, stop, cancel, consent or nothing.
-
-    ``consent``: that it ends with a checkpoint, as its data may not be used any more.
-    """
-
-    job_id: str
-    state: str
-    attempt: int = 0
-    boot_id: str = ""
-    crashes: int = 0
-    """Trainers lost by a crash since the last checkpoint that went further than the one before."""
-    asked: str = ""
-    next_why: str = "first"
-    best_step: int | None = None
-    """Step of the newest whole checkpoint; None while there is none."""
-    last_number: int = 0
-    """Number of the newest frame of this attempt in this stream (ticks are counted elsewhere)."""
-    forecasts: tuple[Forecast, ...] = ()
-    """The one by formula, and the one after real steps."""
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
-    @property
-    def running(self) -> bool:
-        """Whether a trainer process belongs to it."""
-        return self.state in STAGES
+__all__ = [
+    "CRASHES",
+    "ENDED",
+    "STAGES",
+    "STATES",
+    "WORKING",
+    "AnswerJob",
+    "AskPerson",
+    "CancelJob",
+    "ExpireQuestion",
+    "FailJob",
+    "GiveUpJob",
+    "JobCommand",
+    "JobState",
+    "MarkDue",
+    "PauseJob",
+    "PlanRecovery",
+    "Question",
+    "RecordEnd",
+    "RecordFrames",
+    "RecordIntervention",
+    "RecordTrainerGone",
+    "ResumeJob",
+    "StartAttempt",
+    "StopJob",
+    "SubmitJob",
+    "Trouble",
+    "WithdrawConsent",
+    "decide",
+    "evolve",
+    "stream",
+    "stream_name",
+]
 
 
 def stream_name(job_id: str) -> str:
@@ -194,6 +124,8 @@ def decide(command: JobCommand, state: JobState | None) -> list[Event]:
         return [command.submitted, ForecastMade(command.job_id, command.forecast)]
     if state is None:
         raise JobNotFound(f"There is no job {command.job_id}.", hint="`btmctl jobs list` shows those there are.")
+    if isinstance(command, queue.QueueCommand):
+        return queue.decide(command, state)
     match command:
         case StartAttempt():
             return _start(command, state)
@@ -202,7 +134,19 @@ def decide(command: JobCommand, state: JobState | None) -> list[Event]:
         case RecordEnd():
             return _end(command, state)
         case RecordTrainerGone():
-            return _gone(command, state)
+            return gone(command, state)
+        case RecordIntervention():
+            return intervened(command, state)
+        case PlanRecovery():
+            return plan_recovery(command, state)
+        case MarkDue():
+            return mark_due(command, state)
+        case AskPerson():
+            return ask_person(command, state)
+        case GiveUpJob():
+            return [] if not undecided(state, command.attempt) else _fail(command, state)
+        case AnswerJob() | ExpireQuestion():
+            return take_answer(command, state)
         case FailJob():
             return _fail(command, state)
         case WithdrawConsent():
@@ -213,7 +157,13 @@ def decide(command: JobCommand, state: JobState | None) -> list[Event]:
 def _start(command: StartAttempt, state: JobState) -> list[Event]:
     if state.state not in ("queued", "recovering"):
         raise Conflict(f"Job {state.job_id} is {state.state}; a training cannot be started for it.")
-    return [AttemptStarted(state.job_id, state.attempt + 1, command.boot_id, state.next_why)]
+    if state.undecided or state.not_before_us:
+        raise Conflict(f"Job {state.job_id} waits before it is tried again.")
+    if state.held:
+        raise Conflict(
+            f"Job {state.job_id} is held back.", hint=f"`btmctl queue release {state.job_id}` lets it go on."
+        )
+    return [AttemptStarted(state.job_id, state.attempt + 1, command.boot_id, state.next_why, command.device)]
 
 
 def _observe(command: RecordFrames, state: JobState) -> list[Event]:
@@ -227,23 +177,28 @@ def _end(command: RecordEnd, state: JobState) -> list[Event]:
         return []
     job_id, end = state.job_id, command.end
     if command.kind == "finished":
-        completed = JobCompleted(job_id, state.attempt, str(end["ended_by"]), dict(end))
+        ended_by = "unanswered" if state.unanswered else str(end["ended_by"])
+        completed = JobCompleted(job_id, state.attempt, ended_by, dict(end))
         return [completed, *_scored(state, end)]
     if state.asked == "consent":
         return [JobCancelled(job_id, "consent")]
     if state.asked == "cancel" or (command.kind == "stopped" and end["reason"] == "cancel"):
         return [JobCancelled(job_id)]
+    if command.kind == "stopped" and end["reason"] == "leave":
+        # Whoever ended it is gone, and with it what it had found: it is found again if it still holds.
+        text = "The training was ended because something was wrong with it."
+        return failed(state, AttemptFailed(job_id, state.attempt, "interrupted", text, int(end["step"])))
+    if command.kind == "stopped" and state.asked == "yield":
+        return [queue.JobYielded(job_id, int(end["step"]))]
     if command.kind == "stopped":
         paused = JobPaused(job_id, int(end["step"]))
         # Stop-and-keep was asked after the pause had reached the trainer: it has to be started once more to finish.
         return [paused, StopRequested(job_id)] if state.asked == "stop" else [paused]
-    if end["reason"] == "model_changed":
-        hint = "`btmctl models add` with that folder takes the model as it is now; then train again."
-        return [JobFailed(job_id, state.attempt, "model_changed", str(end["text"]), hint)]
-    hint = f"`btmctl jobs logs {job_id}` shows what the training wrote last."
-    if state.best_step is not None:
-        hint += f" Its last checkpoint is kept: `btmctl jobs resume {job_id}` goes on from step {state.best_step}."
-    return [JobFailed(job_id, state.attempt, str(end["reason"]), str(end["text"]), hint)]
+    reason, text, step = str(end["reason"]), str(end["text"]), int(end.get("step") or 0)
+    rows = tuple(int(row) for row in end.get("rows") or ())
+    return failed(
+        state, AttemptFailed(job_id, state.attempt, reason, text, step, rows, dict(end.get("evidence") or {}))
+    )
 
 
 def _scored(state: JobState, end: dict[str, Any]) -> list[Event]:
@@ -256,37 +211,7 @@ def _scored(state: JobState, end: dict[str, Any]) -> list[Event]:
     return [ForecastScored(state.job_id, device, scores)]
 
 
-def _gone(command: RecordTrainerGone, state: JobState) -> list[Event]:
-    if state.ended or command.attempt != state.attempt or not state.running:
-        return []
-    if state.asked in ("cancel", "consent"):
-        return [JobCancelled(state.job_id, "consent" if state.asked == "consent" else "asked")]
-    rebooted = bool(state.boot_id) and command.boot_id != state.boot_id
-    cause = "reboot" if rebooted else "crash"
-    text = command.text or (
-        "The machine was restarted while this job was training."
-        if rebooted
-        else "The training process ended without a word."
-    )
-    lost = AttemptLost(state.job_id, state.attempt, cause, text)
-    if state.asked == "pause":
-        return [lost, JobPaused(state.job_id, state.best_step or 0)]
-    if cause == "crash" and state.crashes >= command.crash_resumes:
-        return [
-            lost,
-            JobFailed(
-                state.job_id,
-                state.attempt,
-                "crash_limit",
-                f"The training process ended unexpectedly {state.crashes + 1} times; it is not tried again by itself.",
-                f"`btmctl jobs logs {state.job_id}` shows what it wrote last; "
-                f"`btmctl jobs resume {state.job_id}` tries again from the last checkpoint.",
-            ),
-        ]
-    return [lost]
-
-
-def _fail(command: FailJob, state: JobState) -> list[Event]:
+def _fail(command: FailJob | GiveUpJob, state: JobState) -> list[Event]:
     if state.ended:
         return []
     if state.asked in ("cancel", "consent"):
@@ -310,6 +235,8 @@ def _ask(command: JobCommand, state: JobState) -> list[Event]:
             raise JobEnded(f"Job {job_id} was {state.state}; only a paused or failed one can be resumed.", hint=shown)
         if state.asked == "pause":
             raise Conflict(f"Job {job_id} is being paused.", hint="Wait a moment, then resume it.")
+        if state.question is not None:
+            raise Conflict(f"Job {job_id} waits for an answer.", hint=f"`btmctl jobs answer {job_id} yes` or `no`.")
         raise Conflict(f"Job {job_id} is not paused: it is {state.state}.", hint=shown)
     if state.ended:
         raise JobEnded(f"Job {job_id} has ended already: it is {state.state}.", hint=shown)
@@ -343,12 +270,14 @@ def _ask(command: JobCommand, state: JobState) -> list[Event]:
 
 def evolve(state: JobState | None, happened: Event) -> JobState | None:
     if isinstance(happened, JobSubmitted):
-        return JobState(happened.job_id, "queued")
+        return JobState(happened.job_id, "queued", allow=happened.allow, priority=happened.priority)
     if state is None:
         return None
     number = getattr(happened, "number", None)
     if number is not None:
         state = replace(state, last_number=number)
+    if isinstance(happened, queue.QUEUE_EVENTS):
+        return queue.evolve(state, happened)
     match happened:
         case AttemptStarted():
             return replace(
@@ -366,28 +295,76 @@ def evolve(state: JobState | None, happened: Event) -> JobState | None:
         case TrainingStageEntered():
             return replace(state, state=happened.stage)
         case CheckpointSaved():
-            further = state.best_step is None or happened.step > state.best_step
-            return replace(state, best_step=happened.step, crashes=0 if further else state.crashes)
+            state = replace(state, best_step=happened.step)
+            if happened.step <= state.furthest_step:
+                return state
+            return replace(state, furthest_step=happened.step, crashes=0, troubles=())
         case PauseRequested():
             return replace(state, asked="pause")
         case StopRequested():
-            waiting = not state.running
-            return replace(state, asked="stop", state="queued" if waiting else state.state, next_why="stop")
+            if state.running:
+                return replace(state, asked="stop", next_why="stop")
+            return replace(_settled(state), asked="stop", state="queued", next_why="stop")
         case CancelRequested():
             return replace(state, asked="cancel")
         case JobConsentWithdrawn():
             return replace(state, asked="consent")
         case ResumeRequested():
-            return replace(state, state="queued", asked="", next_why="resumed", crashes=0)
+            return replace(
+                state, state="queued", asked="", next_why="resumed", crashes=0, troubles=(), unanswered=False
+            )
         case JobPaused():
-            return replace(state, state="paused", asked="")
+            return replace(_settled(state), state="paused", asked="")
         case AttemptLost():
             crashes = state.crashes + (happened.cause == "crash")
             return replace(state, state="recovering", crashes=crashes, next_why=happened.cause)
+        case AttemptFailed():
+            return replace(
+                state,
+                state="recovering",
+                crashes=state.crashes + (happened.reason in CRASHES),
+                next_why=happened.reason,
+                troubles=(*state.troubles, _trouble(happened)),
+                undecided=True,
+            )
+        case RecoveryPlanned():
+            return replace(
+                _settled(state),
+                state="recovering",
+                changes={**state.changes, **happened.changes},
+                troubles=_treated(state.troubles, happened),
+                not_before_us=happened.not_before_us,
+            )
+        case RecoveryDue():
+            return replace(state, not_before_us=0)
+        case AnswerAsked():
+            question = Question(happened.question, happened.action, happened.changes, happened.deadline_us)
+            return replace(state, state="needs_attention", question=question, undecided=False)
+        case JobAnswered():
+            return replace(state, question=None)
+        case JobUnanswered():
+            return replace(state, question=None, unanswered=True)
         case JobCancelled():
-            return replace(state, state="cancelled", asked="")
+            return replace(_settled(state), state="cancelled", asked="")
         case JobFailed():
-            return replace(state, state="failed", asked="")
+            return replace(_settled(state), state="failed", asked="")
         case JobCompleted():
-            return replace(state, state="completed", asked="")
+            return replace(_settled(state), state="completed", asked="")
     return state
+
+
+def _trouble(failed: AttemptFailed) -> Trouble:
+    return Trouble(
+        failed.attempt, failed.reason, failed.step, text=failed.text, rows=failed.rows, evidence=failed.evidence
+    )
+
+
+def _settled(state: JobState) -> JobState:
+    """Nothing about its last failure is open any more."""
+    return replace(state, undecided=False, not_before_us=0, question=None)
+
+
+def _treated(troubles: tuple[Trouble, ...], planned: RecoveryPlanned) -> tuple[Trouble, ...]:
+    if not troubles:
+        return troubles
+    return (*troubles[:-1], replace(troubles[-1], action=planned.action, changes=planned.changes))

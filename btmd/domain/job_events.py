@@ -37,6 +37,8 @@ class AttemptStarted(Event):
     boot_id: str
     why: str
     """``first``, ``resumed``, ``stop``, or the reason why the attempt before it failed."""
+    device: str = ""
+    """``cpu`` or ``cuda:N``; empty in older logs, where it is the planned one."""
 
 
 @event("TrainingStageEntered")
@@ -191,8 +193,8 @@ class AttemptFailed(Event):
     """A trainer ended otherwise than it should, or was ended. What is done about it is decided next.
 
     ``reason`` is one of frames.Failed, or ``killed``, ``reboot``, ``interrupted``, or the kind of the finding for which
-    it was ended (``hung``, ``diverging``, ...). ``step`` is the one that could not be done, counted from 1, or the last
-    one known; ``rows`` are those that did it. ``evidence`` holds figures and fixed words, never anything of the data.
+    it was ended (``hung``, ``loss_diverging``, ...). ``step`` is the one that could not be done, counted from 1, or the
+    last one known; ``rows`` did it. ``evidence`` holds figures and fixed words, never anything of the data.
     """
 
     job_id: str

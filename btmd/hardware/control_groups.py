@@ -40,11 +40,11 @@ def read_text(path: Path) -> str:
         return ""
 
 
-def control_groups(controller: str, root: Path = Path("/")) -> list[ControlGroup]:
-    """The groups that may limit ``controller`` (``cpu`` or ``memory``), this process's own first."""
+def control_groups(controller: str, root: Path = Path("/"), process: str = "self") -> list[ControlGroup]:
+    """The groups that may limit ``controller`` (``cpu`` or ``memory``), the process's own first."""
     mounts = _mounts(root)
     groups: list[ControlGroup] = []
-    for line in read_text(root / "proc/self/cgroup").splitlines():
+    for line in read_text(root / "proc" / process / "cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:

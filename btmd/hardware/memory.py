@@ -6,13 +6,13 @@ from btmd.domain.hardware import Memory
 from btmd.hardware.control_groups import ControlGroup, control_groups, read_text
 
 
-def read_memory(root: Path = Path("/")) -> Memory:
-    """Memory that this process could use now, in bytes."""
+def read_memory(root: Path = Path("/"), process: str = "self") -> Memory:
+    """Memory that the process could use now, in bytes."""
     table = _meminfo(read_text(root / "proc/meminfo"))
     total = table.get("MemTotal", 0)
     available = table.get("MemAvailable", table.get("MemFree", 0))
     limits: list[int] = []
-    for group in control_groups("memory", root):
+    for group in control_groups("memory", root, process):
         limit = _limit(group)
         if limit is None or limit >= total:
             continue

@@ -1,9 +1,10 @@
 """One attempt of a job, from start or adoption to its end: frames into the log, requests to the trainer."""
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -11,14 +12,17 @@ from btmd.command_handler import CommandHandler
 from btmd.domain import settings
 from btmd.domain.commands import JOBS
 from btmd.domain.event import Actor, Event
-from btmd.domain.job import RecordEnd, RecordFrames, RecordTrainerGone, stream_name
+from btmd.domain.job import RecordEnd, RecordFrames, RecordIntervention, RecordTrainerGone, stream_name
 from btmd.errors import StoreFailed, StoreFull
 from btmd.files.folder_watch import FolderWatch
 from btmd.frames import FoundFrame, SpoolDamaged, read_frames
 from btmd.job_folder import JobFolder
 from btmd.jobs.observations import LastWord, event_id, observe
+from btmd.jobs.recovery_words import cause_text, finding_text
 from btmd.jobs.running_trainer import RunningTrainer
+from btmd.jobs.trainer_end import TrainerEnd
 from btmd.projections.spool import spool_position
+from btmd.recovery import cause_of
 from btmd.store.batch import StreamAppend
 from btmd.store.errors import DuplicateEvent, VersionConflict
 from btmd.store.event_log import Store
@@ -33,8 +37,20 @@ LOOK_SOON_S = 1.0
 FULL_DISK_S = 2.0
 LEAVE_S = 20.0
 """How long a trainer may take to leave after its last word."""
+INTERVENTION_S = 10.0
+"""How long a trainer that is ended for something found about it may take to end by itself."""
 
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """Why a trainer is ended: the finding's kind, in words, the step it is about and what it rests on."""
+
+    kind: str
+    text: str
+    step: int
+    evidence: dict[str, Any]
 
 
 class Attempt:
@@ -63,6 +79,8 @@ class Attempt:
         self._offset = 0
         self._sent = ""
         self._kill_at: float | None = None
+        self._intervention: Intervention | None = None
+        self._end = TrainerEnd(folder, attempt)
         self._damaged = ""
         self._is_watched = False
         self._news = anyio.Event()
@@ -71,11 +89,22 @@ class Attempt:
         """There is something to look at."""
         self._news.set()
 
+    def intervene(self, kind: str, step: int, evidence: Mapping[str, Any], text: str = "") -> None:
+        """End the trainer without a checkpoint, since something is wrong that it cannot see itself.
+
+        The attempt then fails with ``kind`` as its reason, and what is done about it is decided as about any failure.
+        ``evidence`` holds figures and fixed words. What a person has asked comes first; of several the first counts.
+        """
+        if self._intervention is None and self.asked not in ("cancel", "consent"):
+            self._intervention = Intervention(kind, text, step, dict(evidence))
+            self.wake()
+
     async def follow(self) -> None:
         """Return when the attempt has ended and its end is in the log."""
         async with self._store.session() as session:
             self._position = await spool_position(session, self.job_id, self.number)
         watch = self._watch()
+        self._begin_looking()
         try:
             async with anyio.create_task_group() as tasks:
                 if watch is not None:
@@ -89,6 +118,15 @@ class Attempt:
             if watch is not None:
                 watch.close()
         await self._leave(last)
+
+    def _begin_looking(self) -> None:
+        if self._process is None:
+            return
+        try:
+            self._end.begin(self._process.pid, adopted=self._process.is_found_again)
+        except OSError as problem:
+            # Without it only less can be told of its end.
+            log.warning("job %s: %s", self.job_id, problem)
 
     def _watch(self) -> FolderWatch | None:
         try:
@@ -113,8 +151,10 @@ class Attempt:
                 return None
             if self._process is None and (found := RunningTrainer.find(self._folder)) is not None:
                 self._process = found
+                self._begin_looking()
                 tasks.start_soon(self._wake_on_end, found)
             await self._pass_on_request()
+            self._end.look()
             with anyio.move_on_after(self._patience_s()):
                 await self._news.wait()
 
@@ -148,8 +188,9 @@ class Attempt:
             await self._persist(lambda: self._append(events))
         if found:
             self._offset, self._position = found[-1].end, max(self._position, found[-1].number)
-        if last is not None:
-            command = RecordEnd(self.job_id, self.number, last.kind, last.end)
+        if last is not None and not self._was_ended(last):
+            end = last.end if last.kind != "failed" else {**last.end, "evidence": self._end.evidence()}
+            command = RecordEnd(self.job_id, self.number, last.kind, end)
             await self._persist(lambda: self._handler.handle(command, actor=self._actor))
         return last
 
@@ -197,19 +238,32 @@ class Attempt:
             self._troubles.pop("log", None)
             return recorded
 
+    def _was_ended(self, last: LastWord) -> bool:
+        """Whether it left because it was told to, for what was found about it."""
+        return self._intervention is not None and last.kind == "stopped" and last.end["reason"] == "leave"
+
+    def _request(self) -> str:
+        """What the trainer is to do now; empty for nothing but to go on."""
+        if self.asked != "cancel" and self._intervention is not None:
+            return "leave"
+        # A job that may not go on ends as one that pauses: with a checkpoint.
+        return "pause" if self.asked in ("consent", "yield") else self.asked
+
     async def _pass_on_request(self) -> None:
-        """Tell the trainer what was asked; end one that does not follow a cancel in time."""
+        """Tell the trainer what is asked of it; end one that does not follow in time where that matters."""
         if self._process is None:
             return
-        if self.asked and self.asked != self._sent:
-            # A job that may not go on ends as one that pauses: with a checkpoint.
-            self._folder.write_control("pause" if self.asked == "consent" else self.asked)
+        request = self._request()
+        if request and request != self._sent:
+            self._folder.write_control(request)
             self._process.terminate()
-            self._sent = self.asked
-            if self.asked == "cancel":
+            self._sent = request
+            if request == "cancel":
                 state, _ = await self._handler.state(settings.STREAM)
                 grace_s = float((state or settings.SettingsState()).get("jobs.cancel_grace_s"))
                 self._kill_at = anyio.current_time() + grace_s
+            elif request == "leave":
+                self._kill_at = anyio.current_time() + INTERVENTION_S
         if self._kill_at is not None and anyio.current_time() >= self._kill_at:
             log.info("job %s: the trainer did not end by itself and is killed", self.job_id)
             self._process.kill_group()
@@ -227,14 +281,36 @@ class Attempt:
                 await process.gone()
             process.kill_group()
             await process.gone()
-        if last is None:
-            text = self._damaged or (process.exit_text if process is not None else "")
-            state, _ = await self._handler.state(settings.STREAM)
-            resumes = int((state or settings.SettingsState()).get("jobs.crash_resumes"))
-            command = RecordTrainerGone(self.job_id, self.number, self._boot_id, resumes, text)
+        if last is None or self._was_ended(last):
+            command = self._end_as_seen()
             await self._persist(lambda: self._handler.handle(command, actor=self._actor))
         if process is not None:
             process.close()
+
+    def _end_as_seen(self) -> RecordTrainerGone | RecordIntervention:
+        """What is recorded of an end that the trainer did not tell."""
+        found = self._intervention
+        if found is not None:
+            text = found.text or finding_text(found.kind, found.step, found.evidence)
+            return RecordIntervention(
+                self.job_id,
+                self.number,
+                found.kind,
+                text,
+                found.step,
+                evidence={**self._end.evidence(), **found.evidence},
+            )
+        if self._damaged:
+            return RecordTrainerGone(self.job_id, self.number, self._boot_id, text=self._damaged)
+        process = self._process
+        death = self._end.death(
+            signal=None if process is None else process.ended_by_signal,
+            exit_code=None if process is None else process.exit_code,
+        )
+        cause = cause_of(death)
+        return RecordTrainerGone(
+            self.job_id, self.number, self._boot_id, cause.reason, cause_text(cause), evidence=cause.evidence
+        )
 
     async def _wake_on_frames(self, watch: FolderWatch) -> None:
         while True:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
@@ -27,8 +28,8 @@ class RunningTrainer:
         self._gone = False
 
     @classmethod
-    def spawn(cls, folder: JobFolder, attempt: int, *, lock: int, log: int) -> "RunningTrainer":
-        """Start a trainer that inherits ``lock`` and writes to ``log``. Raises OSError."""
+    def spawn(cls, folder: JobFolder, attempt: int, *, locks: Sequence[int], log: int) -> "RunningTrainer":
+        """Start a trainer that inherits ``locks`` and writes to ``log``. Raises OSError."""
         command = own_command("btmd.trainer", str(folder.path), "--attempt", str(attempt))
         # The trainer starts with SIGTERM blocked and takes it once it can handle it, so that a pause asked in its
         # first milliseconds is a pause and not a death.
@@ -41,7 +42,7 @@ class RunningTrainer:
                 stderr=log,
                 cwd=folder.path,
                 env=own_environment(),
-                pass_fds=(lock,),
+                pass_fds=tuple(locks),
                 start_new_session=True,
             )
         finally:
@@ -64,6 +65,11 @@ class RunningTrainer:
             return None
         return cls(written.pid, pidfd)
 
+    @property
+    def is_found_again(self) -> bool:
+        """Whether another daemon started it."""
+        return self._child is None
+
     async def gone(self) -> None:
         """Return once the process has ended; a child is reaped."""
         if not self._gone:
@@ -73,21 +79,25 @@ class RunningTrainer:
                 self._child.wait()
 
     @property
-    def exit_text(self) -> str:
-        """How it ended, in words; empty for a process that was not our child."""
-        code = None if self._child is None else self._child.poll()
-        if code is None:
-            return ""
-        if code == -signal.SIGKILL:
-            return "The training process was killed (signal 9), as the system does when memory runs out."
-        if code < 0:
-            return f"The training process was ended by signal {-code}."
-        return f"The training process ended with code {code} without a word."
+    def ended_by_signal(self) -> int | None:
+        """The signal that ended it; None for none, and for a process that was not our child."""
+        code = self._exit()
+        return -code if code is not None and code < 0 else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with by itself; None when a signal ended it, and for a process that was not our child."""
+        code = self._exit()
+        return code if code is not None and code >= 0 else None
+
+    def _exit(self) -> int | None:
+        return None if self._child is None else self._child.poll()
 
     def terminate(self) -> None:
-        """Ask it to do what the control file says."""
+        """Ask it to do what the control file says; one that was stopped goes on for that."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
 
     def kill_group(self) -> None:
         """End it and everything it started."""

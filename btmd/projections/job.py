@@ -8,6 +8,7 @@ from sqlmodel import Field, SQLModel, col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from btmd.domain.job import ENDED, STAGES
+from btmd.projections.dataset import ErasureRow
 
 
 class JobRow(SQLModel, table=True):
@@ -64,6 +65,21 @@ class JobRow(SQLModel, table=True):
     reason: str = ""
     text: str = ""
     hint: str = ""
+    undecided: bool = False
+    """Whether it is still open what is done about its last failure."""
+    not_before_us: int = 0
+    """Until when it waits before it is tried again; 0: it does not wait."""
+    question: str = ""
+    """What a person is asked; empty while nothing is."""
+    question_action: str = ""
+    deadline_us: int | None = None
+    """By when it has to be answered."""
+    changes_json: str = "{}"
+    """What recoveries have changed of the trainer plan."""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.changes_json)  # type: ignore[no-any-return]
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -98,6 +114,28 @@ class AttemptRow(SQLModel, table=True):
     ended_us: int | None = None
     ended: str = ""
     text: str = ""
+
+
+class RecoveryRow(SQLModel, table=True):
+    """A failure, what was done about it, a question or its answer, in the order in which they came."""
+
+    __tablename__ = "view_job_recoveries"
+
+    job_id: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    attempt: int
+    kind: str
+    """failed, planned, asked, answered or unanswered."""
+    action: str
+    """The reason of a failure, the action planned or asked about, the answer."""
+    text: str
+    details_json: str = "{}"
+    """The evidence of a failure; the changes of the plan."""
+    at_us: int
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.details_json)  # type: ignore[no-any-return]
 
 
 class CheckpointRow(SQLModel, table=True):
@@ -146,7 +184,15 @@ class NoticeRow(SQLModel, table=True):
     at_us: int
 
 
-JOB_TABLES: tuple[type[SQLModel], ...] = (JobRow, JobPlanRow, AttemptRow, CheckpointRow, EvaluationRow, NoticeRow)
+JOB_TABLES: tuple[type[SQLModel], ...] = (
+    JobRow,
+    JobPlanRow,
+    AttemptRow,
+    RecoveryRow,
+    CheckpointRow,
+    EvaluationRow,
+    NoticeRow,
+)
 
 
 async def jobs(session: AsyncSession, *, state: str | None = None, limit: int = 100) -> Sequence[JobRow]:
@@ -177,20 +223,6 @@ async def jobs_named(session: AsyncSession, text: str) -> Sequence[JobRow]:
 
 async def job_plan(session: AsyncSession, job_id: str) -> JobPlanRow | None:
     return await session.get(JobPlanRow, job_id)
-
-
-async def waiting_jobs(session: AsyncSession) -> Sequence[JobRow]:
-    """Jobs that wait for their turn: those to be taken up again first, then by priority and in order of submission."""
-    found = (
-        select(JobRow)
-        .where(col(JobRow.state).in_(("queued", "recovering")))
-        .order_by(
-            (col(JobRow.state) == "recovering").desc(),
-            col(JobRow.priority).desc(),
-            col(JobRow.submitted_seq),
-        )
-    )
-    return (await session.exec(found)).all()
 
 
 async def running_jobs(session: AsyncSession) -> Sequence[JobRow]:
@@ -235,17 +267,35 @@ async def evaluations(session: AsyncSession, job_id: str) -> Sequence[Evaluation
     return (await session.exec(found)).all()
 
 
+async def recoveries(session: AsyncSession, job_id: str) -> Sequence[RecoveryRow]:
+    found = select(RecoveryRow).where(RecoveryRow.job_id == job_id).order_by(col(RecoveryRow.seq))
+    return (await session.exec(found)).all()
+
+
+async def troubled_jobs(session: AsyncSession) -> Sequence[JobRow]:
+    """Jobs after a failure: undecided ones, those that wait before they are tried again, and those with a question."""
+    waiting = (col(JobRow.state) == "recovering") & (col(JobRow.undecided) | (col(JobRow.not_before_us) > 0))
+    asking = col(JobRow.state) == "needs_attention"
+    return (await session.exec(select(JobRow).where(waiting | asking).order_by(col(JobRow.submitted_seq)))).all()
+
+
 async def notices(session: AsyncSession, job_id: str) -> Sequence[NoticeRow]:
     found = select(NoticeRow).where(NoticeRow.job_id == job_id).order_by(col(NoticeRow.seq))
     return (await session.exec(found)).all()
 
 
-async def unfinished_contents(session: AsyncSession, *, but_of_dataset: str = "") -> set[str]:
-    """The SHA-256 of the rows of every job that may still train: those not ended, and failed ones, to be resumed."""
+async def unfinished_contents(session: AsyncSession) -> set[str]:
+    """The SHA-256 of the rows of every job that may still train: those not ended, and failed ones, to be resumed.
+
+    Not of jobs whose dataset was erased since they were submitted.
+    """
+    erased = select(ErasureRow.erased_seq).where(
+        col(ErasureRow.dataset_id) == col(JobRow.dataset_id), col(ErasureRow.erased_seq) > col(JobRow.submitted_seq)
+    )
     found = (
         select(JobPlanRow.trainer_plan_json)
         .join(JobRow, col(JobRow.job_id) == col(JobPlanRow.job_id))
         .where(col(JobRow.state).not_in(("completed", "cancelled")))
-        .where(JobRow.dataset_id != but_of_dataset)
+        .where(~erased.exists())
     )
     return {str(msgspec.json.decode(text)["rows_sha256"]) for text in (await session.exec(found)).all()}

@@ -4,8 +4,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from btmd.domain.job_events import (
     AttemptLost,
     AttemptStarted,
@@ -36,25 +34,13 @@ from btmd.projections.job import (
     JobRow,
     NoticeRow,
 )
-from btmd.projections.view import View, insert, update
+from btmd.projections.job_changes import SETTLED, as_json, change_job, end_attempt
+from btmd.projections.job_queue_view import QUEUE_HANDLERS
+from btmd.projections.job_recovery_view import RECOVERY_HANDLERS
+from btmd.projections.view import View, insert
 from btmd.store.recorded import Recorded
 
-JOBS, ATTEMPTS, CHECKPOINTS = JobRow.__tablename__, AttemptRow.__tablename__, CheckpointRow.__tablename__
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-def _job(connection: sqlite3.Connection, recorded: Recorded, job_id: str, **values: Any) -> None:
-    update(connection, JobRow, "job_id", job_id, updated_us=recorded.recorded_at_us, **values)
-
-
-def _end_attempt(connection: sqlite3.Connection, recorded: Recorded, job_id: str, ended: str, text: str = "") -> None:
-    connection.execute(
-        f"UPDATE {ATTEMPTS} SET ended_us = ?, ended = ?, text = ? WHERE job_id = ? AND ended_us IS NULL",
-        (recorded.recorded_at_us, ended, text, job_id),
-    )
+JOBS, CHECKPOINTS = JobRow.__tablename__, CheckpointRow.__tablename__
 
 
 def _submitted(connection: sqlite3.Connection, recorded: Recorded, happened: JobSubmitted) -> None:
@@ -80,10 +66,10 @@ def _submitted(connection: sqlite3.Connection, recorded: Recorded, happened: Job
         connection,
         JobPlanRow,
         job_id=happened.job_id,
-        plan_json=_json(happened.plan),
-        trainer_plan_json=_json(happened.trainer_plan),
-        overrides_json=_json(happened.overrides),
-        allow_json=_json(happened.allow),
+        plan_json=as_json(happened.plan),
+        trainer_plan_json=as_json(happened.trainer_plan),
+        overrides_json=as_json(happened.overrides),
+        allow_json=as_json(happened.allow),
     )
 
 
@@ -109,16 +95,16 @@ def _attempt_started(connection: sqlite3.Connection, recorded: Recorded, happene
 
 
 def _stage(connection: sqlite3.Connection, recorded: Recorded, happened: TrainingStageEntered) -> None:
-    _job(connection, recorded, happened.job_id, state=happened.stage, stage_text=happened.text)
+    change_job(connection, recorded, happened.job_id, state=happened.stage, stage_text=happened.text)
 
 
 def _shape(connection: sqlite3.Connection, recorded: Recorded, happened: TrainingShapeKnown) -> None:
     shape = happened.shape
-    _job(
+    change_job(
         connection,
         recorded,
         happened.job_id,
-        shape_json=_json(shape),
+        shape_json=as_json(shape),
         total_steps=int(shape["total_steps"]),
         total_epochs=int(shape["total_epochs"]),
         resumed_from_step=int(shape.get("resumed_from_step", 0)),
@@ -182,7 +168,7 @@ def _measured(connection: sqlite3.Connection, recorded: Recorded, happened: Held
     values: dict[str, Any] = {"held_out_loss": happened.loss}
     if happened.when in ("before", "after"):
         values[f"held_out_{happened.when}"] = happened.loss
-    _job(connection, recorded, happened.job_id, **values)
+    change_job(connection, recorded, happened.job_id, **values)
     connection.execute(
         f"UPDATE {JOBS} SET held_out_best = min(coalesce(held_out_best, ?1), ?1) WHERE job_id = ?2",
         (happened.loss, happened.job_id),
@@ -207,7 +193,7 @@ def _checkpoint(connection: sqlite3.Connection, recorded: Recorded, happened: Ch
     for name in happened.pruned:
         connection.execute(f"DELETE FROM {CHECKPOINTS} WHERE job_id = ? AND name = ?", (happened.job_id, name))
     if happened.best:
-        _job(connection, recorded, happened.job_id, best_step=happened.step)
+        change_job(connection, recorded, happened.job_id, best_step=happened.step)
 
 
 def _rejected(connection: sqlite3.Connection, recorded: Recorded, happened: CheckpointRejected) -> None:
@@ -237,51 +223,55 @@ def _notice(
 
 
 def _pause_asked(connection: sqlite3.Connection, recorded: Recorded, happened: PauseRequested) -> None:
-    _job(connection, recorded, happened.job_id, asked="pause")
+    change_job(connection, recorded, happened.job_id, asked="pause")
 
 
 def _stop_asked(connection: sqlite3.Connection, recorded: Recorded, happened: StopRequested) -> None:
-    _job(connection, recorded, happened.job_id, asked="stop")
+    change_job(connection, recorded, happened.job_id, asked="stop")
     # A paused job has to run once more to make its result, so it waits for its turn again.
     connection.execute(
-        f"UPDATE {JOBS} SET state = 'queued' WHERE job_id = ? AND state IN ('paused', 'recovering', 'needs_attention')",
+        f"UPDATE {JOBS} SET state = 'queued', undecided = 0, not_before_us = 0, question = '', question_action = '',"
+        " deadline_us = NULL WHERE job_id = ? AND state IN ('paused', 'recovering', 'needs_attention')",
         (happened.job_id,),
     )
 
 
 def _cancel_asked(connection: sqlite3.Connection, recorded: Recorded, happened: CancelRequested) -> None:
-    _job(connection, recorded, happened.job_id, asked="cancel")
+    change_job(connection, recorded, happened.job_id, asked="cancel")
 
 
 def _consent_withdrawn(connection: sqlite3.Connection, recorded: Recorded, happened: JobConsentWithdrawn) -> None:
-    _job(connection, recorded, happened.job_id, asked="consent")
+    change_job(connection, recorded, happened.job_id, asked="consent")
 
 
 def _resume_asked(connection: sqlite3.Connection, recorded: Recorded, happened: ResumeRequested) -> None:
-    _job(connection, recorded, happened.job_id, state="queued", asked="", ended_us=None, reason="", text="", hint="")
+    change_job(
+        connection, recorded, happened.job_id, state="queued", asked="", ended_us=None, reason="", text="", hint=""
+    )
 
 
 def _lost(connection: sqlite3.Connection, recorded: Recorded, happened: AttemptLost) -> None:
-    _job(connection, recorded, happened.job_id, state="recovering", text=happened.text)
-    _end_attempt(connection, recorded, happened.job_id, happened.cause, happened.text)
+    change_job(connection, recorded, happened.job_id, state="recovering", text=happened.text)
+    end_attempt(connection, recorded, happened.job_id, happened.cause, happened.text)
 
 
 def _paused(connection: sqlite3.Connection, recorded: Recorded, happened: JobPaused) -> None:
-    _job(connection, recorded, happened.job_id, state="paused", asked="")
-    _end_attempt(connection, recorded, happened.job_id, "paused")
+    change_job(connection, recorded, happened.job_id, **SETTLED, state="paused", asked="")
+    end_attempt(connection, recorded, happened.job_id, "paused")
 
 
 def _cancelled(connection: sqlite3.Connection, recorded: Recorded, happened: JobCancelled) -> None:
-    values: dict[str, Any] = {"state": "cancelled", "asked": "", "ended_us": recorded.recorded_at_us}
-    _job(connection, recorded, happened.job_id, reason=happened.reason, ended_by="cancelled", **values)
-    _end_attempt(connection, recorded, happened.job_id, "cancelled")
+    values = SETTLED | {"state": "cancelled", "asked": "", "ended_us": recorded.recorded_at_us}
+    change_job(connection, recorded, happened.job_id, reason=happened.reason, ended_by="cancelled", **values)
+    end_attempt(connection, recorded, happened.job_id, "cancelled")
 
 
 def _failed(connection: sqlite3.Connection, recorded: Recorded, happened: JobFailed) -> None:
-    _job(
+    change_job(
         connection,
         recorded,
         happened.job_id,
+        **SETTLED,
         state="failed",
         asked="",
         ended_us=recorded.recorded_at_us,
@@ -290,28 +280,29 @@ def _failed(connection: sqlite3.Connection, recorded: Recorded, happened: JobFai
         text=happened.text,
         hint=happened.hint,
     )
-    _end_attempt(connection, recorded, happened.job_id, happened.reason, happened.text)
+    end_attempt(connection, recorded, happened.job_id, happened.reason, happened.text)
 
 
 def _completed(connection: sqlite3.Connection, recorded: Recorded, happened: JobCompleted) -> None:
     outcome = happened.outcome
-    _job(
+    change_job(
         connection,
         recorded,
         happened.job_id,
+        **SETTLED,
         state="completed",
         asked="",
         ended_us=recorded.recorded_at_us,
         ended_by=happened.ended_by,
-        outcome_json=_json(outcome),
+        outcome_json=as_json(outcome),
         best_step=outcome.get("best_step"),
     )
-    _end_attempt(connection, recorded, happened.job_id, happened.ended_by)
+    end_attempt(connection, recorded, happened.job_id, happened.ended_by)
 
 
 JOBS_VIEW = View(
     "jobs",
-    2,
+    3,
     JOB_TABLES,
     {
         JobSubmitted: _submitted,
@@ -329,6 +320,8 @@ JOBS_VIEW = View(
         JobConsentWithdrawn: _consent_withdrawn,
         ResumeRequested: _resume_asked,
         AttemptLost: _lost,
+        **RECOVERY_HANDLERS,
+        **QUEUE_HANDLERS,
         JobPaused: _paused,
         JobCancelled: _cancelled,
         JobFailed: _failed,

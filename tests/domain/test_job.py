@@ -10,17 +10,23 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from btmd.domain import job
 from btmd.domain.event import Event
 from btmd.domain.job_events import (
+    AnswerAsked,
+    AttemptFailed,
     AttemptLost,
     AttemptStarted,
     CancelRequested,
     CheckpointSaved,
+    JobAnswered,
     JobCancelled,
     JobCompleted,
     JobConsentWithdrawn,
     JobFailed,
     JobPaused,
     JobSubmitted,
+    JobUnanswered,
     PauseRequested,
+    RecoveryDue,
+    RecoveryPlanned,
     ResumeRequested,
     StopRequested,
     TrainerNoticed,
@@ -40,8 +46,12 @@ def checkpoint(step: int, number: int = 2, attempt: int = 1) -> CheckpointSaved:
     return CheckpointSaved("j", attempt, number, step, f"step-{step}", 10, None, False)
 
 
-def gone(attempt: int = 1, boot: str = "boot", resumes: int = 3) -> job.RecordTrainerGone:
-    return job.RecordTrainerGone("j", attempt, boot, resumes)
+def gone(attempt: int = 1, boot: str = "boot") -> job.RecordTrainerGone:
+    return job.RecordTrainerGone("j", attempt, boot)
+
+
+def again(attempt: int) -> AttemptStarted:
+    return AttemptStarted("j", attempt, "boot", "crash")
 
 
 def test_a_job_that_is_not_there() -> None:
@@ -98,40 +108,43 @@ def test_the_last_word_completes_the_job() -> None:
     )
 
 
-def test_a_typed_failure_keeps_the_reason_and_says_how_to_go_on() -> None:
-    events = job.decide(
-        job.RecordEnd("j", 1, "failed", {"reason": "disk_full", "text": "The disk is full."}),
-        given(SUBMITTED, STARTED, TRAINING, checkpoint(8)).state(job.CancelJob),
+def test_a_failure_is_recorded_with_what_it_rests_on_before_it_is_decided_what_follows() -> None:
+    end = {"reason": "not_a_number", "text": "NaN.", "step": 9, "rows": [3, 4], "evidence": {"resident_bytes": 5}}
+    failed = AttemptFailed("j", 1, "not_a_number", "NaN.", 9, (3, 4), {"resident_bytes": 5})
+    running = (SUBMITTED, STARTED, TRAINING, checkpoint(8))
+    given(*running).when(job.RecordEnd("j", 1, "failed", end)).then(failed)
+    state = given(*running, failed).state(job.CancelJob)
+    assert (state.state, state.undecided, state.troubles[-1].rows) == ("recovering", True, (3, 4))
+    given(*running, failed).when(job.StartAttempt("j", "boot")).then_refused(Conflict, "")
+
+
+def test_an_older_log_s_lost_attempt_is_taken_up_again_at_once() -> None:
+    given(SUBMITTED, STARTED, AttemptLost("j", 1, "crash", "x")).when(job.StartAttempt("j", "boot")).then(
+        AttemptStarted("j", 2, "boot", "crash")
     )
-    [failed] = events
-    assert isinstance(failed, JobFailed)
-    assert failed.reason == "disk_full"
-    assert "jobs resume j" in failed.hint
-    assert "step 8" in failed.hint
 
 
-def test_a_crash_is_taken_up_again_three_times() -> None:
-    history: list[Event] = [SUBMITTED]
-    for attempt in (1, 2, 3):
-        history += [AttemptStarted("j", attempt, "boot", "crash"), AttemptLost("j", attempt, "crash", "x")]
-    history.append(AttemptStarted("j", 4, "boot", "crash"))
-    *_, last = job.decide(gone(4), given(*history).state(job.CancelJob))
-    assert isinstance(last, JobFailed)
-    assert last.reason == "crash_limit"
-    assert given(*history[:-1]).state(job.CancelJob).state == "recovering"
+def test_a_checkpoint_further_on_forgets_earlier_failures() -> None:
+    failed = AttemptFailed("j", 1, "crash", "x")
+    history = [SUBMITTED, STARTED, failed, RecoveryPlanned("j", 1, "again", {}, ""), again(2)]
+    assert given(*history, checkpoint(4, attempt=2)).state(job.CancelJob).troubles == ()
+    stuck = given(SUBMITTED, STARTED, checkpoint(4), *history[2:], checkpoint(4, attempt=2)).state(job.CancelJob)
+    assert [one.action for one in stuck.troubles] == ["again"]
+    assert stuck.crashes == 1
 
 
-def test_a_checkpoint_further_on_forgets_earlier_crashes() -> None:
-    history = [SUBMITTED, STARTED, AttemptLost("j", 1, "crash", "x"), AttemptStarted("j", 2, "boot", "crash")]
-    assert given(*history, checkpoint(4, attempt=2)).state(job.CancelJob).crashes == 0
-    stuck = [SUBMITTED, STARTED, checkpoint(4), *history[2:], checkpoint(4, attempt=2)]
-    assert given(*stuck).state(job.CancelJob).crashes == 1
+def test_a_checkpoint_after_going_back_is_no_progress_until_it_is_further_than_ever() -> None:
+    failed = AttemptFailed("j", 1, "loss_diverging", "x", 9)
+    back = RecoveryPlanned("j", 1, "lower_rate", {"resume_before_step": 1}, "")
+    history = (SUBMITTED, STARTED, checkpoint(8), failed, back, again(2))
+    assert len(given(*history, checkpoint(5, attempt=2)).state(job.CancelJob).troubles) == 1
+    assert given(*history, checkpoint(9, attempt=2)).state(job.CancelJob).troubles == ()
 
 
 def test_a_reboot_is_no_crash() -> None:
     [lost] = job.decide(gone(boot="another"), given(SUBMITTED, STARTED, TRAINING).state(job.CancelJob))
-    assert isinstance(lost, AttemptLost)
-    assert lost.cause == "reboot"
+    assert isinstance(lost, AttemptFailed)
+    assert lost.reason == "reboot"
     assert given(SUBMITTED, STARTED, lost).state(job.CancelJob).crashes == 0
 
 
@@ -272,7 +285,38 @@ class AnyLife(RuleBasedStateMachine):
 
     @rule(boot=st.sampled_from(["a", "b"]))
     def die(self, boot: str) -> None:
-        self.ask(job.RecordTrainerGone("j", self.now.attempt, boot, 2))
+        self.ask(job.RecordTrainerGone("j", self.now.attempt, boot))
+
+    @rule()
+    def is_ended(self) -> None:
+        self.ask(job.RecordIntervention("j", self.now.attempt, "hung", "x"))
+
+    @rule(stale=st.booleans(), waits=st.booleans())
+    def plan(self, stale: bool, waits: bool) -> None:
+        before, attempt = self.state, self.now.attempt - stale
+        self.ask(job.PlanRecovery("j", attempt, "smaller", {"micro_batch_size": 1}, "x", 5 if waits else 0))
+        if stale:
+            assert self.state == before
+
+    @rule()
+    def due(self) -> None:
+        self.ask(job.MarkDue("j", self.now.attempt))
+
+    @rule()
+    def ask_person(self) -> None:
+        self.ask(job.AskPerson("j", self.now.attempt, "May it?", "lora", {"lora": None}, 9))
+
+    @rule()
+    def give_up(self) -> None:
+        self.ask(job.GiveUpJob("j", self.now.attempt, "crash_limit", "x"))
+
+    @rule(yes=st.booleans())
+    def answer(self, yes: bool) -> None:
+        self.ask(job.AnswerJob("j", yes))
+
+    @rule(now_us=st.sampled_from([8, 9]))
+    def expire(self, now_us: int) -> None:
+        self.ask(job.ExpireQuestion("j", now_us))
 
     @rule()
     def cannot_go_on(self) -> None:
@@ -286,7 +330,9 @@ class AnyLife(RuleBasedStateMachine):
     def consistent(self) -> None:
         now = self.now
         assert now.state in job.STATES
-        assert now.crashes <= 3
+        assert (now.question is not None) == (now.state == "needs_attention")
+        assert not now.undecided or now.state == "recovering"
+        assert now.not_before_us == 0 or now.state == "recovering"
         if self.ended_as in ("completed", "cancelled"):
             assert now.state == self.ended_as
         if now.ended:
@@ -302,9 +348,77 @@ TestAnyLife = AnyLife.TestCase
 TestAnyLife.settings = settings(max_examples=150, stateful_step_count=40)
 
 
-def test_a_changed_model_fails_with_the_command_that_takes_it_as_it_is() -> None:
-    text = "The model in /m is not the one that was added."
-    hint = "`btmctl models add` with that folder takes the model as it is now; then train again."
-    given(SUBMITTED, STARTED).when(
-        job.RecordEnd("j", 1, "failed", {"reason": "model_changed", "text": text, "step": 0})
-    ).then(JobFailed("j", 1, "model_changed", text, hint))
+FAILED = AttemptFailed("j", 1, "out_of_memory", "x")
+ASKED = AnswerAsked("j", 1, "May it?", "lora", {"training_type": "lora_adaptation"}, 100)
+PLAN = job.PlanRecovery("j", 1, "checkpointing", {"gradient_checkpointing": True}, "So.")
+
+
+def test_what_was_planned_is_done_once_and_changes_add_up() -> None:
+    troubled = (SUBMITTED, STARTED, TRAINING, FAILED)
+    planned = RecoveryPlanned("j", 1, "checkpointing", {"gradient_checkpointing": True}, "So.")
+    given(*troubled).when(PLAN).then(planned)
+    given(*troubled, planned).when(PLAN).then_nothing()
+    given(*troubled, planned, again(2)).when(PLAN).then_nothing()
+    smaller = RecoveryPlanned("j", 2, "smaller_micro_batch", {"micro_batch_size": 1}, "")
+    second = (again(2), AttemptFailed("j", 2, "out_of_memory", "x"), smaller)
+    state = given(*troubled, planned, *second).state(job.CancelJob)
+    assert state.changes == {"gradient_checkpointing": True, "micro_batch_size": 1}
+
+
+def test_a_planned_attempt_that_waits_starts_once_it_is_due() -> None:
+    waits = (SUBMITTED, STARTED, FAILED, RecoveryPlanned("j", 1, "again_later", {}, "", 50))
+    given(*waits).when(job.StartAttempt("j", "boot")).then_refused(Conflict, "")
+    given(*waits).when(job.MarkDue("j", 1)).then(RecoveryDue("j", 1))
+    due = (*waits, RecoveryDue("j", 1))
+    given(*due).when(job.MarkDue("j", 1)).then_nothing()
+    given(*due).when(job.StartAttempt("j", "boot")).then(AttemptStarted("j", 2, "boot", "out_of_memory"))
+
+
+def test_what_a_person_asked_before_the_failure_needs_no_recovery() -> None:
+    end = job.RecordEnd("j", 1, "failed", {"reason": "crash", "text": "x"})
+    failed = AttemptFailed("j", 1, "crash", "x")
+    running = (SUBMITTED, STARTED, TRAINING, checkpoint(4))
+    given(*running, PauseRequested("j")).when(end).then(failed, JobPaused("j", 4))
+    given(*running, CancelRequested("j")).when(end).then(JobCancelled("j"))
+    given(*running, StopRequested("j")).when(end).then(failed)
+    paused = given(*running, failed, PauseRequested("j"), JobPaused("j", 4)).when(job.GiveUpJob("j", 1, "x", "x"))
+    paused.then_nothing()
+
+
+def test_a_question_is_answered_once() -> None:
+    asking = (SUBMITTED, STARTED, TRAINING, checkpoint(4), FAILED)
+    given(*asking).when(job.AskPerson("j", 1, "May it?", "lora", ASKED.changes, 100)).then(ASKED)
+    asked = (*asking, ASKED)
+    assert given(*asked).state(job.CancelJob).state == "needs_attention"
+    permitted = RecoveryPlanned("j", 1, "lora", ASKED.changes, "You permitted it, so it goes on.")
+    given(*asked).when(job.AnswerJob("j", True)).then(JobAnswered("j", True), permitted)
+    given(*asked).when(job.AnswerJob("j", False)).then(JobAnswered("j", False), StopRequested("j"))
+    answered = (*asked, JobAnswered("j", True), permitted)
+    given(*answered).when(job.AnswerJob("j", True)).then_refused(Conflict, "needs_attention")
+    given(*asked).when(job.ResumeJob("j")).then_refused(Conflict, "jobs answer j")
+    given(*asked).when(job.CancelJob("j")).then(CancelRequested("j"), JobCancelled("j"))
+    assert given(*answered).state(job.CancelJob).changes == ASKED.changes
+
+
+def test_a_question_nobody_answers_ends_the_job_with_what_it_has() -> None:
+    asked = (SUBMITTED, STARTED, TRAINING, checkpoint(4), FAILED, ASKED)
+    given(*asked).when(job.ExpireQuestion("j", 99)).then_nothing()
+    given(*asked).when(job.ExpireQuestion("j", 100)).then(JobUnanswered("j"), StopRequested("j"))
+    ending = (*asked, JobUnanswered("j"), StopRequested("j"), again(2))
+    finished = {**FINISHED, "ended_by": "stopped"}
+    given(*ending).when(job.RecordEnd("j", 2, "finished", finished)).then(JobCompleted("j", 2, "unanswered", finished))
+    empty = (SUBMITTED, STARTED, TRAINING, FAILED, ASKED)
+    _, failed = job.decide(job.ExpireQuestion("j", 100), given(*empty).state(job.CancelJob))
+    assert isinstance(failed, JobFailed)
+    assert failed.reason == "unanswered"
+
+
+def test_a_trainer_that_was_ended_for_a_finding_fails_with_it() -> None:
+    ended = job.RecordIntervention("j", 1, "hung", "It stood still.", 4, evidence={"silent_s": 900})
+    failed = AttemptFailed("j", 1, "hung", "It stood still.", 4, (), {"silent_s": 900})
+    given(SUBMITTED, STARTED, TRAINING).when(ended).then(failed)
+    given(SUBMITTED, STARTED, TRAINING, failed).when(ended).then_nothing()
+    left = job.RecordEnd("j", 1, "stopped", {"reason": "leave", "step": 4})
+    [unknown] = job.decide(left, given(SUBMITTED, STARTED, TRAINING).state(job.CancelJob))
+    assert isinstance(unknown, AttemptFailed)
+    assert unknown.reason == "interrupted"

@@ -1,0 +1,41 @@
+"""Answering what a job asks."""
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.answers import described
+from btmd.api.jobs import steer
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.domain.event import Actor
+from btmd.domain.job import AnswerJob
+
+router = Router(prefix="/jobs", tags=("jobs",))
+
+EXAMPLE = {"job_id": "k3q7zv2m5a", "state": "recovering", "asked": "", "message": "It goes on as you permitted."}
+
+
+class Answer(msgspec.Struct):
+    yes: bool
+    """Whether the change that was asked about is permitted."""
+
+
+@operation(router, "POST", "/{job_id}/answer", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+async def answer(job_id: str, body: Answer, request: Request, parts: Parts, actor: Actor) -> Response:
+    """Permit what a job asks, or not: with no it ends and keeps its best checkpoint."""
+    return await steer(
+        request,
+        parts,
+        actor,
+        job_id,
+        lambda job: AnswerJob(job, body.yes),
+        lambda state: (
+            "It goes on as you permitted."
+            if body.yes
+            else "It ends; there is no checkpoint to keep."
+            if state.ended
+            else "It ends and keeps the best state so far."
+        ),
+    )
