@@ -17,10 +17,14 @@ from btmd.command_handler import CommandHandler
 from btmd.condensing import Condensing
 from btmd.config import Config
 from btmd.domain.event import Actor
+from btmd.domain.hardware import Hardware
+from btmd.hardware import probe
 from btmd.history import History
+from btmd.jobs.recovering import Recovering
 from btmd.jobs.scheduler import Scheduler
 from btmd.jobs.submission import Submission
 from btmd.jobs.supervisor import Supervisor
+from btmd.jobs.ways_out import WaysOut
 from btmd.presets.catalogue import PresetCatalogue
 from btmd.presets.reading import load_builtin_presets
 from btmd.presets.watcher import PresetsWatcher
@@ -99,6 +103,7 @@ class Assembly:
             marker=config.failed_start_path,
         )
         self.parts = self._make_parts(stopping)
+        self.recovering = self._make_recovering()
         self.parts.activity.last_us = self._clock()
         self.condensing = Condensing(
             store=store,
@@ -128,6 +133,27 @@ class Assembly:
             contents=self._contents,
             actor=self._actor,
             boot_id=boot_id,
+            troubles=self._troubles,
+        )
+
+    def _make_recovering(self) -> Recovering:
+        def hardware() -> Hardware:
+            return probe(self._config.state_dir)
+
+        return Recovering(
+            store=self._store,
+            handler=self._handler,
+            jobs_dir=self._config.jobs_dir,
+            ways_out=WaysOut(
+                store=self._store,
+                handler=self._handler,
+                datasets=self.parts.dataset_adding,
+                presets=self._presets,
+                hardware=hardware,
+            ),
+            device_is_there=lambda: hardware().best_gpu is not None,
+            actor=self._actor,
+            clock=self._clock,
             troubles=self._troubles,
         )
 

@@ -175,6 +175,7 @@ class Daemon:
             if signals:
                 tasks.start_soon(self._listen_to_signals, signals)
             tasks.start_soon(self.assembly.supervisor.run)
+            tasks.start_soon(self.assembly.recovering.run)
             tasks.start_soon(self.assembly.scheduler.run)
             tasks.start_soon(self.assembly.parts.chats.run)
             tasks.start_soon(self.assembly.confirmations.run)

@@ -179,7 +179,7 @@ class Supervisor:
         if not _allows_training(allowed):
             await self._handler.handle(WithdrawConsent(job_id), actor=self._actor)
             return None
-        plan = self._plan_of_today(row.dataset_id, msgspec.json.decode(frozen.trainer_plan_json, type=TrainerPlan))
+        plan = self._plan_of_today(row.dataset_id, await self._with_changes(job_id, frozen.trainer_plan_json))
         if not self._contents.whole(plan.rows_sha256):
             await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
             return None
@@ -261,6 +261,11 @@ class Supervisor:
             return False
         # One of an earlier epoch is ours too: from before the log was recovered from a backup.
         return plan.store_id == self._store.store_id and plan.epoch <= self._store.head.epoch
+
+    async def _with_changes(self, job_id: str, frozen: str) -> TrainerPlan:
+        """The frozen plan with what recoveries have changed."""
+        state, _ = await self._handler.state(stream_name(job_id))
+        return msgspec.convert({**msgspec.json.decode(frozen), **state.changes}, TrainerPlan)
 
     def _plan_of_today(self, dataset_id: str, plan: TrainerPlan) -> TrainerPlan:
         """The frozen plan in the log's present epoch, with the rows where they lie if the state folder has moved."""

@@ -123,7 +123,7 @@ def status_message(job: JobProgress, ticks: Sequence[TickPoint], finishes: str) 
             key = "paused" if job.step else "paused_unstarted"
             return text(key, step=job.step, total=job.total_steps, job=job.job_id)
         case "recovering":
-            return f"{job.text} {text('recovering')}".strip()
+            return job.text or text("recovering")
         case "completed":
             early = job.ended_by in ("early_stopping", "stopped")
             return text(f"completed_{job.ended_by}" if early else "completed", job=job.job_id)

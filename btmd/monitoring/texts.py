@@ -156,8 +156,8 @@ TEXTS: dict[str, str] = {
     "cause_stopped": "Before that it was stopped by a signal (it stood still, and nothing resumed it).",
     "found_hung": "The training process stood still, so it was ended.",
     "found_stopped": "The training process was stopped by a signal and nothing resumed it, so it was ended.",
-    "found_diverging": "The loss ran away at step {step}, so the training was ended there.",
-    "found_spike": "The loss jumped at step {step} and did not come back, so the training was ended there.",
+    "found_loss_diverging": "The loss ran away at step {step}, so the training was ended there.",
+    "found_loss_spiking": "The loss jumped at step {step} and did not come back, so the training was ended there.",
     "found_not_a_number": "The loss was not a number any more at step {step}, so the training was ended there.",
     "found_other": "The training was ended because something was wrong with it ({kind}).",
     # --- what is done about a failure -----------------------------------------------------------------
