@@ -39,10 +39,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """``asked`` is what was asked of the running attempt and is not done yet: pause, stop, cancel, consent, yield or nothing.
+    """``asked`` is what was asked of the running attempt and is not done yet, or nothing.
 
-    ``consent``: that it ends with a checkpoint, as its data may not be used any more. ``yield``: that it frees its device
-    for the time being and goes on by itself.
+    It is pause, stop, cancel, consent (that it ends with a checkpoint, as its data may not be used any more) or yield
+    (that it frees its device for the time being and goes on by itself).
     """
 
     job_id: str
