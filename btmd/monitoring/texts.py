@@ -3,6 +3,9 @@
 Names in braces are filled in by the caller. The status texts are a fixed contract and never translated.
 """
 
+from btmd.monitoring.queue_texts import QUEUE_TEXTS
+from btmd.monitoring.warning_texts import WARNING_TEXTS
+
 STATUS: dict[str, str] = {
     "queued": "Getting ready...",
     "validating": "Checking everything...",
@@ -117,6 +120,27 @@ TEXTS: dict[str, str] = {
     "failed_summary": "The training ended without a result. {text}",
     "cancelled_summary": "The training was cancelled at step {steps} of {total}; there is no result.",
     "cancelled_consent": "The training was ended because the consent to use its data was withdrawn.",
+    # --- two trainings side by side ---------------------------------------------------------------
+    "verdict_better": "better",
+    "verdict_slightly_better": "a little better",
+    "verdict_unchanged": "no difference",
+    "verdict_worse": "worse",
+    "verdict_overfitted": "learned by heart",
+    "verdict_forgot": "forgot other things",
+    "verdict_unmeasured": "not measured",
+    "compare_unmeasured": "One of the two has no measured loss on held-out rows, so nobody can tell which is better.",
+    "compare_other_rows": "The two were measured on different held-out rows or in different ways, so their losses say "
+    "nothing about each other; each improvement is to its own start.",
+    "compare_same": "Both came to the same held-out loss ({low:.4f}).",
+    "compare_better": "Job {job} came out better: held-out loss {low:.4f} against {high:.4f}, on the same rows.",
+    "compare_chance": "Job {job} came out lower (held-out loss {low:.4f} against {high:.4f}, on the same rows), but "
+    "chance alone could do that.",
+    "repeat_same": "It came out exactly as job {job} did: all {count} losses that were measured are the same.",
+    "repeat_nearly": "It came out as job {job} did but for small differences: its losses differ by at most "
+    "{percent:.2g} %.",
+    "repeat_differs": "It did not come out as job {job} did: it ended at {again}, and job {job} at {first}.",
+    "repeat_conditions": "Computed otherwise: {differences}.",
+    "repeat_no_reason": "Nothing that is recorded of the two says why.",
     # --- what to do next --------------------------------------------------------------------------
     "next_chat": "Ask the model before and after the training the same thing: `btmctl chat {job} --both`",
     "next_logs": "See what the training wrote last: `btmctl jobs logs {job}`",
@@ -219,6 +243,9 @@ TEXTS: dict[str, str] = {
     "account_unanswered": "Nobody answered the question in time, so it ended at step {steps} of {total} and kept its "
     "best state.",
 }
+
+TEXTS.update(QUEUE_TEXTS)
+TEXTS.update(WARNING_TEXTS)
 
 
 def text(key: str, **values: object) -> str:
