@@ -20,6 +20,8 @@ from btmd.domain.event import Actor
 from btmd.domain.hardware import Hardware
 from btmd.hardware import probe
 from btmd.history import History
+from btmd.jobs.device_locks import DeviceLocks
+from btmd.jobs.line import Line
 from btmd.jobs.recovering import Recovering
 from btmd.jobs.scheduler import Scheduler
 from btmd.jobs.submission import Submission
@@ -86,8 +88,12 @@ class Assembly:
             store=store,
             handler=handler,
             state_dir=config.state_dir,
+            jobs_dir=config.jobs_dir,
+            locks=DeviceLocks(config.device_locks_dir),
             start=self.supervisor.start,
             busy=lambda: self.supervisor.busy,
+            actor=actor,
+            clock=clock,
         )
         self.supervisor.on_freed = self.scheduler.wake
         self.confirmations = Confirmations(store, handler, self._clock, new_event_id, actor)
@@ -233,7 +239,8 @@ class Assembly:
             clock=self._clock,
             new_id=new_event_id,
             stopping=stopping,
-            waiting_for=self.scheduler.waiting_for,
+            line=Line(store, handler),
+            waits=self.scheduler.waits,
             troubles=self._troubles,
             notices=self.falling_back.notices,
         )

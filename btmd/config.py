@@ -40,6 +40,8 @@ class Config:
     log_level: str | None = None
     """None: as the setting ``log.level`` says."""
     systemd: SystemdContext = SystemdContext()
+    device_locks_dir: Path | None = None
+    """Where trainings on one device keep out of each other's way; None: where all daemons of this machine meet."""
     hub_cache_dir: Path | None = None
     """Of the Hugging Face libraries, where models are known by ids such as ``org/name``."""
 
@@ -125,6 +127,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--state-dir", metavar="DIR", help="log, jobs, models (default: $XDG_STATE_HOME/btmd)")
     flags.add_argument("--config-dir", metavar="DIR", help="settings and own presets (default: $XDG_CONFIG_HOME/btmd)")
     flags.add_argument("--socket", metavar="PATH", help="where to listen (default: $XDG_RUNTIME_DIR/btmd/btmd.sock)")
+    flags.add_argument(
+        "--device-locks", metavar="DIR", help="keep devices to one training at a time in DIR, not for the whole machine"
+    )
     flags.add_argument("--rebuild-projections", action="store_true", help="build every view anew from the log first")
     flags.add_argument(
         "--migrate-without-backup", action="store_true", help="lift an older database even where no backup can be made"
@@ -158,6 +163,7 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str] | None 
         idle_exit_s=flags.idle_exit,
         log_level=flags.log_level,
         systemd=_systemd(found),
+        device_locks_dir=_path(flags.device_locks or found.get("BTMD_DEVICE_LOCKS")),
         hub_cache_dir=hub_cache(found),
     )
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from btmd import __version__
 from btmd.api.answers import described, json_answer
+from btmd.api.jobs import waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -125,6 +126,7 @@ STATUS_EXAMPLE = {
         "free_bytes": 1_000_000,
     },
     "active_training_jobs": 0,
+    "queue": {"waiting": 1, "job_id": "k3q7zv2m5a", "waits_for": "Waits for the training p5xw2jc7qd to end; ..."},
     "available_presets": 8,
     "system_backups": 0,
     "last_backup_at": None,
@@ -160,6 +162,7 @@ async def status(parts: Parts) -> Response:
         },
         "log": msgspec.to_builtins(await parts.store.query(log_sizes)),
         "active_training_jobs": active,
+        "queue": await _queue(parts),
         "available_presets": len(await parts.presets.all()),
         "system_backups": len(found_backups),
         "last_backup_at": rfc3339(found_backups[0].created_us) if found_backups else None,
@@ -172,6 +175,17 @@ async def status(parts: Parts) -> Response:
         "state_dir": str(parts.config.state_dir),
     }
     return json_answer(body)
+
+
+async def _queue(parts: Parts) -> dict[str, Any]:
+    """How many trainings wait, and what the first of them waits for that is not held back."""
+    waiting = [one for one in await parts.line.places() if one.waiting]
+    first = next((one for one in waiting if not one.held), next(iter(waiting), None))
+    return {
+        "waiting": len(waiting),
+        "job_id": None if first is None else first.job_id,
+        "waits_for": "" if first is None else waits_for(parts, first.job_id),
+    }
 
 
 async def _reminders(parts: Parts, *, any_backup: bool, lost: int) -> list[str]:

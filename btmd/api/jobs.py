@@ -44,7 +44,7 @@ def job_json(row: JobRow, parts: Parts) -> dict[str, Any]:
         "state": row.state,
         "status": STATUS[row.state],
         "asked": row.asked,
-        "waits_for": parts.waiting_for.get(row.job_id, ""),
+        "waits_for": waits_for(parts, row.job_id),
         "owner_uid": row.owner_uid,
         "model_id": row.model_id,
         "dataset_id": row.dataset_id,
@@ -76,6 +76,12 @@ def job_json(row: JobRow, parts: Parts) -> dict[str, Any]:
         "text": row.text,
         "hint": row.hint,
     }
+
+
+def waits_for(parts: Parts, job_id: str) -> str:
+    """What a job waits for, in a sentence; empty for one that does not."""
+    wait = parts.waits.get(job_id)
+    return "" if wait is None else wait.text
 
 
 async def found_job(parts: Parts, job_id: str) -> JobRow:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from btmd.chat import Chats
     from btmd.command_handler import CommandHandler
     from btmd.history import History
+    from btmd.jobs.line import Line
     from btmd.jobs.submission import Submission
+    from btmd.jobs.turns import Wait
     from btmd.presets.catalogue import PresetCatalogue
     from btmd.registry.anonymising import Anonymising
     from btmd.registry.content import ContentStore
@@ -60,8 +62,9 @@ class Parts:
     clock: Callable[[], int]
     new_id: Callable[[], str]
     stopping: anyio.Event
-    waiting_for: Mapping[str, str]
-    """By job: what a queued job waits for, in words."""
+    line: "Line"
+    waits: Mapping[str, "Wait"]
+    """By job: what it waits for."""
     troubles: Mapping[str, str]
     """What does not work just now, in words, by what it is about."""
     notices: Sequence[str] = ()

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
-from btmd.api.jobs import cancel, found_job
+from btmd.api.jobs import cancel, found_job, waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -156,7 +156,7 @@ PROGRESS_EXAMPLE = {
 async def progress(job_id: str, parts: Parts) -> Response:
     """How far a job is, in numbers and in a sentence."""
     row = await found_job(parts, job_id)
-    return json_answer(await job_progress(parts.store, row, parts.clock()))
+    return json_answer(await job_progress(parts.store, row, parts.clock(), waits_for=waits_for(parts, row.job_id)))
 
 
 RESULT_EXAMPLE = {

@@ -215,6 +215,8 @@ class DatasetState:
     purpose: str = ""
     """What it is allowed for."""
     removed: bool = False
+    contents_kept: bool = False
+    """Whether it was a restore that removed it, which can be undone."""
     erased: Literal["", "asked", "done"] = ""
     """``done``: nothing of it is left on this machine."""
     unreached: tuple[str, ...] = ()
@@ -362,9 +364,10 @@ def evolve(state: DatasetState | None, happened: Event) -> DatasetState | None:
         case ConsentRevoked():
             return replace(state, consent_scopes=(), purpose="")
         case DatasetRemoved():
-            return replace(state, removed=True, consent_scopes=(), purpose="")
+            kept = happened.contents_kept
+            return replace(state, removed=True, contents_kept=kept, consent_scopes=(), purpose="")
         case DatasetErased():
-            return replace(state, removed=True, erased="asked", consent_scopes=(), purpose="")
+            return replace(state, removed=True, contents_kept=False, erased="asked", consent_scopes=(), purpose="")
         case DatasetCopiesErased():
             erased: Literal["", "done"] = "done" if state.erased else ""
             return replace(state, erased=erased, unreached=happened.unreached)

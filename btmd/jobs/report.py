@@ -18,6 +18,7 @@ from btmd.monitoring.verdict import Evidence, Measurement
 from btmd.projections import job as view
 from btmd.projections.forecast import forecast_of
 from btmd.projections.job import AttemptRow, EvaluationRow, JobRow, NoticeRow
+from btmd.projections.queue import places
 from btmd.store.event_log import Recorded, Store
 
 RECENT_TICKS = 240
@@ -65,7 +66,7 @@ async def read_report(store: Store, row: JobRow) -> JobReport:
 async def _jobs_before(session: Any, row: JobRow) -> int:
     if row.state not in ("queued", "recovering"):
         return 0
-    waiting = [one.job_id for one in await view.waiting_jobs(session)]
+    waiting = [one.job_id for one in await places(session) if one.waiting]
     # Its own start may lie between the reading of its row and this one.
     running = [one for one in await view.running_jobs(session) if one.job_id != row.job_id]
     return len(running) + (waiting.index(row.job_id) if row.job_id in waiting else 0)
@@ -76,8 +77,8 @@ async def recent_ticks(store: Store, row: JobRow) -> list[Recorded]:
     return await store.read_stream(f"ticks-{row.job_id}", max(0, row.ticks - RECENT_TICKS))
 
 
-async def job_progress(store: Store, row: JobRow, now_us: int) -> Progress:
-    """REST.md's Progress."""
+async def job_progress(store: Store, row: JobRow, now_us: int, *, waits_for: str = "") -> Progress:
+    """REST.md's Progress. ``waits_for`` says in a sentence what the job waits for, if it does."""
     report = await read_report(store, row)
     ticks = await recent_ticks(store, row)
     points = [
@@ -87,10 +88,10 @@ async def job_progress(store: Store, row: JobRow, now_us: int) -> Progress:
     ]
     last_tick_us = ticks[-1].recorded_at_us if ticks else None
     offset_s = time.localtime(now_us // 1_000_000).tm_gmtoff
-    return progress(_facts(report, last_tick_us), points, now_us=now_us, utc_offset_s=offset_s)
+    return progress(_facts(report, last_tick_us, waits_for), points, now_us=now_us, utc_offset_s=offset_s)
 
 
-def _facts(report: JobReport, last_tick_us: int | None) -> JobProgress:
+def _facts(report: JobReport, last_tick_us: int | None, waits_for: str) -> JobProgress:
     row = report.row
     durations = [one.seconds for one in report.evaluations]
     return JobProgress(
@@ -118,6 +119,7 @@ def _facts(report: JobReport, last_tick_us: int | None) -> JobProgress:
         gpu_memory_bytes=row.gpu_memory_bytes,
         gpu_utilization=row.gpu_utilization,
         jobs_before=report.jobs_before,
+        waits_for=waits_for,
         text=row.text,
         ended_by=row.ended_by,
         warnings=_warnings(report),

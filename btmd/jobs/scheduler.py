@@ -1,26 +1,53 @@
-"""Whose turn it is: one training at a time, interrupted ones first, the rest in order."""
+"""Gives turns: starts what can start, in order, each job with the lock of its device, and says what others wait for."""
 
 import logging
-import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from btmd.command_handler import CommandHandler
 from btmd.domain import settings
+from btmd.domain.dataset import ConsentGranted, DatasetAdded
+from btmd.domain.event import Actor
+from btmd.domain.job import stream_name
 from btmd.domain.job_events import (
+    AttemptFailed,
     AttemptLost,
     JobCancelled,
     JobFailed,
     JobPaused,
     JobSubmitted,
+    RecoveryDue,
+    RecoveryPlanned,
     ResumeRequested,
     StopRequested,
 )
+from btmd.domain.queue import JobHeld, JobMoved, JobPrioritySet, JobReleased, JobYielded, YieldJob
+from btmd.domain.quiet_hours import minutes_of_quiet, parse_quiet_hours
 from btmd.domain.settings import SettingChanged, SettingsState
-from btmd.domain.units import GIB, format_bytes
-from btmd.projections.job import waiting_jobs
+from btmd.domain.units import GIB
+from btmd.errors import BtmdError
+from btmd.jobs.device_locks import CPU, DeviceLocks, lock_name
+from btmd.jobs.needs import Needs
+from btmd.jobs.sight import Seen, look
+from btmd.jobs.turns import (
+    OUTSIDE,
+    Candidate,
+    Limits,
+    Running,
+    Sight,
+    Start,
+    Wait,
+    decide_turns,
+    device_words,
+    to_yield,
+)
+from btmd.monitoring.texts import text
+from btmd.projections.job import running_jobs
+from btmd.projections.queue import devices, places
 from btmd.store.event_log import Store
 from btmd.subscriptions import subscribe
 
@@ -33,18 +60,41 @@ _TURN_CHANGES = frozenset(
         ResumeRequested,
         StopRequested,
         AttemptLost,
+        AttemptFailed,
+        RecoveryPlanned,
+        RecoveryDue,
         JobPaused,
+        JobYielded,
         JobCancelled,
         JobFailed,
+        JobPrioritySet,
+        JobMoved,
+        JobHeld,
+        JobReleased,
+        DatasetAdded,
+        ConsentGranted,
         SettingChanged,
     )
 )
 LOOK_AGAIN_S = 20.0
-"""How often a job that waits for room looks whether there is some."""
+"""How often it is looked whether memory, disk or a GPU has become free."""
+LOCK_S = 5.0
+"""How often it is tried whether another daemon's training has left a device."""
+CLOCK_S = 30.0
+"""How often to look at the clock and the power supply: neither tells that it has changed."""
+AGAIN_S = 1.0
+"""The least time between two starts of the same job."""
+
+_BY_CLOCK = frozenset({"quiet_hours", "mains", "later"})
+_BY_LOCK = frozenset({"other_btmd", "lock"})
 
 
 class Scheduler:
-    """Starts waiting jobs through ``start`` while nothing is ``busy``."""
+    """Starts waiting jobs through ``start``, which is given the job, its device and the descriptor of that one's lock.
+
+    ``busy`` tells the jobs that have a trainer or are about to; ``look`` reads the machine, its GPUs only if told to.
+    ``clock`` is in microseconds UTC.
+    """
 
     def __init__(
         self,
@@ -52,15 +102,25 @@ class Scheduler:
         store: Store,
         handler: CommandHandler,
         state_dir: Path,
-        start: Callable[[str], None],
+        jobs_dir: Path,
+        locks: DeviceLocks,
+        start: Callable[[str, str, int], None],
         busy: Callable[[], frozenset[str]],
+        actor: Actor,
+        clock: Callable[[], int],
+        look: Callable[[Path, bool], Seen] = look,
     ) -> None:
-        self._store, self._handler = store, handler
-        self._state_dir = state_dir
+        self._store, self._handler, self._actor = store, handler, actor
+        self._state_dir, self._locks, self._clock, self._look = state_dir, locks, clock, look
         self._start, self._busy = start, busy
+        self._needs = Needs(jobs_dir)
         self._turn = anyio.Event()
-        self.waiting_for: dict[str, str] = {}
-        """By job: what it waits for, in words."""
+        self._placed: dict[str, str] = {}
+        """By job that this daemon has started, its device."""
+        self._started_at: dict[str, float] = {}
+        self._outside_since: dict[str, float] = {}
+        self.waits: dict[str, Wait] = {}
+        """By job: what it waits for."""
 
     def wake(self) -> None:
         """Something changed that may give a job its turn."""
@@ -73,8 +133,8 @@ class Scheduler:
             tasks.start_soon(self._listen, position)
             while True:
                 self._turn = anyio.Event()
-                room = await self._give_turn()
-                with anyio.move_on_after(None if room else LOOK_AGAIN_S):
+                again_s = await self._give_turns()
+                with anyio.move_on_after(again_s):
                     await self._turn.wait()
 
     async def _listen(self, position: int) -> None:
@@ -82,33 +142,132 @@ class Scheduler:
             if any(recorded.type in _TURN_CHANGES for recorded in batch):
                 self.wake()
 
-    async def _give_turn(self) -> bool:
-        """Start the next job if it can be; False when one waits for room on the disk."""
-        async with self._store.session() as session:
-            waiting = [row.job_id for row in await waiting_jobs(session)]
-        busy = self._busy()
-        waiting = [job_id for job_id in waiting if job_id not in busy]
-        self.waiting_for.clear()
-        if not waiting:
-            return True
-        if busy:
-            self.waiting_for.update(dict.fromkeys(waiting, "another training to end"))
-            return True
-        missing = await self._missing_room()
-        if missing:
-            self.waiting_for.update(dict.fromkeys(waiting, missing))
-            log.warning("job %s waits for %s", waiting[0], missing)
-            return False
-        self._start(waiting[0])
-        self.waiting_for.update(dict.fromkeys(waiting[1:], "another training to end"))
-        return True
-
-    async def _missing_room(self) -> str:
-        """What is missing on the disk, in words; empty when the reserve is there."""
+    async def _give_turns(self) -> float | None:
+        """Start what can be started; returns after how many seconds to look again, None for when something happens."""
         state, _ = await self._handler.state(settings.STREAM)
-        reserve_bytes = float((state or SettingsState()).get("disk.reserve_gb")) * GIB
-        space = os.statvfs(self._state_dir)
-        free_bytes = space.f_bavail * space.f_frsize
-        if free_bytes >= reserve_bytes:
-            return ""
-        return f"room on the disk: {format_bytes(free_bytes)} free, {format_bytes(reserve_bytes)} kept in reserve"
+        state = state or SettingsState()
+        line, running = await self._line(), await self._running()
+        watched = bool(state.get("queue.pause_on_battery")) or (
+            bool(state.get("queue.pause_in_quiet_hours")) and bool(state.get("queue.quiet_hours"))
+        )
+        if not line and not (running and watched):
+            self._tell({})
+            return None
+        seen = await anyio.to_thread.run_sync(self._look, self._state_dir, any(one.device != CPU for one in line))
+        sight = self._sight(seen, str(state.get("queue.quiet_hours")))
+        await self._make_yield(running, sight, state)
+        limits = Limits(int(float(state.get("disk.reserve_gb")) * GIB), bool(state.get("queue.only_on_mains")))
+        waits = self._start_all(line, running, sight, limits, float(state.get("queue.pass_after_minutes")) * 60)
+        self._tell(waits)
+        return self._again_s(waits, watched=bool(running) and watched)
+
+    async def _line(self) -> list[Candidate]:
+        busy = self._busy()
+        async with self._store.session() as session:
+            line = [one for one in await places(session) if one.waiting and one.job_id not in busy]
+            known = [one.job_id for one in line if one.attempt]
+            states = {job_id: (await self._handler.state(stream_name(job_id)))[0] for job_id in known}
+            return await self._needs.candidates(session, line, states)
+
+    async def _running(self) -> list[Running]:
+        async with self._store.session() as session:
+            at_work = {row.job_id for row in await running_jobs(session)} | self._busy()
+            self._placed = {job_id: device for job_id, device in self._placed.items() if job_id in at_work}
+            known = await devices(session, sorted(at_work))
+            placed = {job_id: self._placed.get(job_id) or known.get(job_id, "") for job_id in sorted(at_work)}
+            return await self._needs.running(session, placed)
+
+    def _sight(self, seen: Seen, quiet_hours: str) -> Sight:
+        now_us = self._clock()
+        local = time.localtime(now_us / 1e6)
+        minute = local.tm_hour * 60 + local.tm_min
+        spans = parse_quiet_hours(quiet_hours)
+        return Sight(
+            now_us=now_us,
+            weekday=local.tm_wday,
+            minute=minute,
+            memory_free_bytes=seen.memory_free_bytes,
+            disk_free_bytes=seen.disk_free_bytes,
+            quiet_minutes=minutes_of_quiet(spans, local.tm_wday, minute),
+            on_battery=seen.on_battery,
+            gpus=seen.gpus,
+        )
+
+    async def _make_yield(self, running: list[Running], sight: Sight, state: SettingsState) -> None:
+        leaving = to_yield(
+            running,
+            sight,
+            in_quiet_hours=bool(state.get("queue.pause_in_quiet_hours")),
+            on_battery=bool(state.get("queue.pause_on_battery")),
+        )
+        for job_id, why in leaving.items():
+            try:
+                await self._handler.handle(YieldJob(job_id, why), actor=self._actor)
+            except BtmdError as error:
+                log.warning("job %s cannot be asked to free its device: %s", job_id, error.detail)
+
+    def _start_all(
+        self, line: list[Candidate], running: list[Running], sight: Sight, limits: Limits, patience_s: float
+    ) -> Mapping[str, Wait]:
+        """What the jobs wait for that could not be started."""
+        now_s = anyio.current_time()
+        unclaimable: dict[str, Wait] = {}
+        patient = {job_id for job_id, since in self._outside_since.items() if now_s - since >= patience_s}
+        while True:
+            turns = decide_turns(line, running, sight, limits, unclaimable=unclaimable, patient=patient)
+            start = turns.start
+            if start is None:
+                return turns.waits
+            if now_s - self._started_at.get(start.job_id, -AGAIN_S) < AGAIN_S:
+                # It was refused a moment ago: without this a misunderstanding would be repeated without end.
+                unclaimable[start.device] = Wait("again", text("wait_failure"))
+                continue
+            lock = self._claim(start, sight, unclaimable)
+            if lock is None:
+                continue
+            chosen = next(one for one in line if one.job_id == start.job_id)
+            line = [one for one in line if one is not chosen]
+            running = [
+                *running,
+                Running(start.job_id, start.device, chosen.memory_beside_bytes, chosen.disk_bytes),
+            ]
+            self._placed[start.job_id] = start.device
+            self._started_at[start.job_id] = now_s
+            self._start(start.job_id, start.device, lock)
+
+    def _claim(self, start: Start, sight: Sight, unclaimable: dict[str, Wait]) -> int | None:
+        """The lock of the device; None, and the reason in ``unclaimable``, where it cannot be had."""
+        device = device_words(start.device)
+        try:
+            lock = self._locks.take(lock_name(start.device, sight.gpus))
+        except OSError as problem:
+            told = f"{problem.filename}: {problem.strerror}" if problem.filename else str(problem.strerror)
+            unclaimable[start.device] = Wait("lock", text("wait_lock", device=device, problem=told))
+            return None
+        if lock is None:
+            unclaimable[start.device] = Wait("other_btmd", text("wait_other_btmd", device=device))
+        return lock
+
+    def _tell(self, waits: Mapping[str, Wait]) -> None:
+        for job_id, wait in waits.items():
+            before = self.waits.get(job_id)
+            if (before is None or before.kind != wait.kind) and wait.kind not in ("turn", "training"):
+                log.info("job %s: %s", job_id, wait.text)
+        now_s = anyio.current_time()
+        self._outside_since = {
+            job_id: self._outside_since.get(job_id, now_s) for job_id, wait in waits.items() if wait.kind in OUTSIDE
+        }
+        self._started_at = {job_id: at for job_id, at in self._started_at.items() if now_s - at < AGAIN_S}
+        self.waits.clear()
+        self.waits.update(waits)
+
+    def _again_s(self, waits: Mapping[str, Wait], *, watched: bool) -> float | None:
+        kinds = {wait.kind for wait in waits.values()}
+        found = [CLOCK_S] if watched or kinds & _BY_CLOCK else []
+        if kinds & OUTSIDE:
+            found.append(LOOK_AGAIN_S)
+        if kinds & _BY_LOCK:
+            found.append(LOCK_S)
+        if "again" in kinds:
+            found.append(AGAIN_S)
+        return min(found, default=None)

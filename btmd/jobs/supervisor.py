@@ -17,6 +17,7 @@ from btmd.domain.event import Actor
 from btmd.domain.job import ENDED, FailJob, StartAttempt, WithdrawConsent, stream_name
 from btmd.domain.job_events import CancelRequested, JobConsentWithdrawn, PauseRequested, StopRequested
 from btmd.domain.machine import RefuseOperation
+from btmd.domain.queue import YieldRequested
 from btmd.errors import BtmdError, StoreFailed, StoreFull
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.jobs.attempt import FULL_DISK_S, LOOK_AGAIN_S, Attempt
@@ -30,6 +31,7 @@ log = logging.getLogger("btmd.supervisor")
 
 _ASKED = {
     PauseRequested.TYPE: "pause",
+    YieldRequested.TYPE: "yield",
     StopRequested.TYPE: "stop",
     CancelRequested.TYPE: "cancel",
     JobConsentWithdrawn.TYPE: "consent",
@@ -124,7 +126,7 @@ class Supervisor:
             streams = {datasets.stream_name(one.dataset_id) for one in await unfinished_jobs(session)}
         for stream in streams:
             state, _ = await self._handler.state(stream)
-            if not _allows_training(state):
+            if not _allows_training(state) and not _is_put_away(state):
                 self._to_withdraw.add(stream)
 
     async def _withdraw(self, dataset_stream: str) -> None:
@@ -142,16 +144,16 @@ class Supervisor:
             except (StoreFull, StoreFailed) as error:
                 await self._wait_for_room(error.detail)
 
-    def start(self, job_id: str) -> None:
-        """Begin the next attempt of a job; it is busy from now on."""
+    def start(self, job_id: str, device: str, device_lock: int) -> None:
+        """Begin the next attempt of a job; it is busy from now on. The trainer inherits ``device_lock``."""
         assert self._tasks is not None
         self._starting.add(job_id)
-        self._tasks.start_soon(self._begin, job_id)
+        self._tasks.start_soon(self._begin, job_id, device, device_lock)
 
-    async def _begin(self, job_id: str) -> None:
+    async def _begin(self, job_id: str, device: str, device_lock: int) -> None:
         attempt: Attempt | None = None
         try:
-            attempt = await self._spawn(job_id)
+            attempt = await self._spawn(job_id, device, device_lock)
         except (StoreFull, StoreFailed) as error:
             await self._wait_for_room(error.detail)
         except BtmdError as error:
@@ -162,6 +164,8 @@ class Supervisor:
                 await self._wait_for_room(f"There is no room for the folder of job {job_id}.")
             else:
                 await self._fail(job_id, "start", f"The training could not be started: {problem.strerror}.")
+        finally:
+            os.close(device_lock)
         if attempt is not None:
             self._attempts[job_id] = attempt
         self._starting.discard(job_id)
@@ -170,12 +174,14 @@ class Supervisor:
         else:
             await self._follow(attempt)
 
-    async def _spawn(self, job_id: str) -> Attempt | None:
+    async def _spawn(self, job_id: str, device: str, device_lock: int) -> Attempt | None:
         async with self._store.session() as session:
             row, frozen = await job(session, job_id), await job_plan(session, job_id)
         if row is None or frozen is None:
             return None
         allowed, _ = await self._handler.state(datasets.stream_name(row.dataset_id))
+        if _is_put_away(allowed):
+            return None
         if not _allows_training(allowed):
             await self._handler.handle(WithdrawConsent(job_id), actor=self._actor)
             return None
@@ -183,6 +189,7 @@ class Supervisor:
         if not self._contents.whole(plan.rows_sha256):
             await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
             return None
+        plan = msgspec.structs.replace(plan, device=device)
         folder = JobFolder(self._jobs_dir / job_id)
         if folder.plan_path.exists() and not self._is_ours(folder):
             await self._refuse(job_id)
@@ -202,9 +209,9 @@ class Supervisor:
             output = open_log(folder, row.attempt + 1)
             try:
                 # Recorded first: a trainer that nobody knows of must never be.
-                handled = await self._handler.handle(StartAttempt(job_id, self._boot_id), actor=self._actor)
+                handled = await self._handler.handle(StartAttempt(job_id, self._boot_id, device), actor=self._actor)
                 state = handled.state
-                process = RunningTrainer.spawn(folder, state.attempt, lock=lock, log=output)
+                process = RunningTrainer.spawn(folder, state.attempt, locks=(lock, device_lock), log=output)
             finally:
                 os.close(output)
         finally:
@@ -323,6 +330,11 @@ class Supervisor:
 def _allows_training(state: datasets.DatasetState | None) -> bool:
     # A dataset that a restore took off the list stands under no consent either.
     return state is not None and "train" in state.consent_scopes
+
+
+def _is_put_away(state: datasets.DatasetState | None) -> bool:
+    """Whether a restore took the dataset off the list: its jobs wait until that is undone."""
+    return state is not None and state.removed and state.contents_kept
 
 
 def _set_aside_lost_frames(folder: JobFolder, attempt: int) -> None:

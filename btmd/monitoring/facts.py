@@ -55,6 +55,8 @@ class JobProgress:
     gpu_utilization: float | None = None
     jobs_before: int = 0
     """Jobs that train or wait before this one; for a queued job."""
+    waits_for: str = ""
+    """What it waits for, in a sentence; empty where it does not wait, and until that is known."""
     text: str = ""
     """Why it failed or is recovering, in a sentence."""
     ended_by: str = ""

@@ -116,14 +116,14 @@ def status_message(job: JobProgress, ticks: Sequence[TickPoint], finishes: str) 
         return text(f"asked_{job.asked}")
     match job.state:
         case "queued":
-            return _queued(job.jobs_before)
+            return job.waits_for or _queued(job.jobs_before)
         case "training":
             return _training(job, ticks, finishes)
         case "paused":
             key = "paused" if job.step else "paused_unstarted"
             return text(key, step=job.step, total=job.total_steps, job=job.job_id)
         case "recovering":
-            return job.text or text("recovering")
+            return f"{job.text or text('recovering')} {job.waits_for}".strip()
         case "completed":
             early = job.ended_by in ("early_stopping", "stopped")
             return text(f"completed_{job.ended_by}" if early else "completed", job=job.job_id)

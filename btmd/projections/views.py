@@ -6,6 +6,7 @@ from btmd.projections.forecast import FORECASTS_VIEW
 from btmd.projections.job_view import JOBS_VIEW
 from btmd.projections.model import MODELS_VIEW
 from btmd.projections.preset import PRESETS_VIEW
+from btmd.projections.queue import QUEUE_VIEW
 from btmd.projections.settings import SETTINGS_VIEW
 from btmd.projections.spool import SPOOL_VIEW
 
@@ -15,6 +16,7 @@ ALL_PROJECTIONS = (
     MODELS_VIEW,
     DATASETS_VIEW,
     JOBS_VIEW,
+    QUEUE_VIEW,
     FORECASTS_VIEW,
     SPOOL_VIEW,
     BACKUPS_VIEW,

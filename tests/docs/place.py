@@ -47,6 +47,7 @@ class Place:
         self.environment = {
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(home / "run"),
+            "BTMD_DEVICE_LOCKS": str(home),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "LANG": "C.UTF-8",

@@ -74,6 +74,7 @@ class Installed:
             "XDG_STATE_HOME": folder,
             "XDG_CONFIG_HOME": folder,
             "BTMD_SOCKET": os.path.join(folder, "s"),
+            "BTMD_DEVICE_LOCKS": folder,
         }
 
     def btmctl(self, *arguments: str) -> Any:
