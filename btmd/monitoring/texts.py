@@ -6,8 +6,6 @@ Names in braces are filled in by the caller. The status texts are a fixed contra
 from btmd.monitoring.queue_texts import QUEUE_TEXTS
 from btmd.monitoring.warning_texts import WARNING_TEXTS
 
-from btmd.monitoring.queue_texts import QUEUE_TEXTS
-
 STATUS: dict[str, str] = {
     "queued": "Getting ready...",
     "validating": "Checking everything...",
@@ -248,8 +246,6 @@ TEXTS: dict[str, str] = {
 
 TEXTS.update(QUEUE_TEXTS)
 TEXTS.update(WARNING_TEXTS)
-
-TEXTS.update(QUEUE_TEXTS)
 
 
 def text(key: str, **values: object) -> str:
