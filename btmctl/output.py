@@ -159,7 +159,10 @@ class Output:
         self.end_progress()
         for label, text, code in (("error", what, "31;1"), ("  why", why, "2"), ("  try", hint, "36")):
             if text:
-                said = _folded(clean(" ".join(text.split())), self._message_width, len(label) + 2)
+                said = clean(" ".join(text.split()))
+                # A command that is broken into lines cannot be pasted.
+                if not said.startswith("btmctl "):
+                    said = _folded(said, self._message_width, len(label) + 2)
                 label = f"\x1b[{code}m{label}:\x1b[0m" if self._colour_messages else f"{label}:"
                 self._stderr.write(f"{label} {said}\n")
         self._stderr.flush()

@@ -1,6 +1,7 @@
 """A model or a dataset named on the command line: an id, a name, or a path that is added first."""
 
 import os
+import shlex
 import stat
 
 from btmctl.client import Document
@@ -206,11 +207,10 @@ def _added(path: str, session: Session, *, consent: bool, purpose: str) -> Docum
             # Here --name would name the training, so the daemon's hint leads astray.
             error.hint = f"btmctl datasets update D {path} makes its next version; or add it with --name OTHER"
             error.problem["hint"] = error.hint
-        elif error.code == "unknown_layout" and error.problem.get("suggestions"):
-            from btmctl.commands.dataset_add import options_of
+        else:
+            from btmctl.commands.dataset_mapping import end_in_command
 
-            error.hint = f"btmctl datasets add {path} {options_of(error.problem['suggestions'][0])}"
-            error.problem["hint"] = error.hint
+            end_in_command(error, shlex.join(["btmctl", "datasets", "add", path]), {})
         raise
 
 

@@ -150,7 +150,13 @@ class SocketTaken(Conflict):
 
 
 class DatasetRefused(BtmdError):
+    """``suggestions`` are mappings with which it may be used, the likeliest first."""
+
     code, status, exit_code, title = "dataset_refused", 422, 2, "The dataset cannot be used"
+
+    def __init__(self, detail: str, *, hint: str = "", suggestions: tuple[dict[str, str], ...] = ()) -> None:
+        super().__init__(detail, hint=hint)
+        self.suggestions = suggestions
 
 
 class DatasetEmpty(DatasetRefused):
@@ -186,13 +192,11 @@ class DatasetUnsafe(DatasetRefused):
 
 
 class UnknownLayout(DatasetRefused):
-    """``suggestions`` are mappings that may be meant, the likeliest first."""
-
     code, title = "unknown_layout", "The dataset's columns are not understood"
 
-    def __init__(self, detail: str, *, hint: str = "", suggestions: tuple[dict[str, str], ...] = ()) -> None:
-        super().__init__(detail, hint=hint)
-        self.suggestions = suggestions
+
+class MixedFolder(DatasetRefused):
+    code, title = "mixed_folder", "The folder holds more than one kind of data"
 
 
 class RatedAnswers(DatasetRefused):

@@ -4,9 +4,10 @@ import argparse
 
 from btmctl import sources
 from btmctl.client import Document
-from btmctl.errors import DONE, ServerRefused, UsageError
+from btmctl.commands.dataset_mapping import add_mapping_options, end_in_command, mapping_of, options_of
+from btmctl.errors import DONE, ServerRefused
 from btmctl.output import Output
-from btmctl.parser import Noun, Parser
+from btmctl.parser import Noun
 from btmctl.session import Session
 
 SHOWN_SUGGESTIONS = 3
@@ -37,46 +38,6 @@ def add_verb(noun: Noun) -> None:
     add.add_argument("--scope", default="train", metavar="WHAT", help="of train,export,backup (default: train)")
 
 
-def add_mapping_options(parser: Parser) -> None:
-    """The options that say which column is what."""
-    parser.add_argument(
-        "--map",
-        action="append",
-        default=[],
-        metavar="ROLE=COLUMN",
-        help="which column is what (repeatable): prompt, completion, text, conversation, role, content, order, "
-        "chosen, rejected, system, context, split; drop=COLUMN leaves one out",
-    )
-    parser.add_argument(
-        "--role",
-        action="append",
-        default=[],
-        metavar="NAME=ROLE",
-        help="who NAME is (repeatable): user, assistant, system, tool or drop; @first is whoever speaks first, "
-        "@others everybody else",
-    )
-
-
-def mapping_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """What --map and --role say, as the daemon takes it. Raises UsageError."""
-    mapping: dict[str, str] = {}
-    for given in arguments.map:
-        role, equals, column = given.partition("=")
-        role = role.strip()
-        if not equals or not role or not column:
-            raise UsageError("--map needs the form ROLE=COLUMN.", f"{given!r} is not.", "--map prompt=Question")
-        key = f"drop:{column}" if role == "drop" else role
-        if key in mapping and mapping[key] != column:
-            raise UsageError(f"--map names two columns for {role}.", f"{mapping[key]} and {column}.", "Name one.")
-        mapping[key] = column
-    for given in arguments.role:
-        name, equals, role = given.rpartition("=")
-        if not equals or not name.strip() or not role.strip():
-            raise UsageError("--role needs the form NAME=ROLE.", f"{given!r} is not.", "--role agent=assistant")
-        mapping[f"role:{name.strip()}"] = role.strip()
-    return mapping
-
-
 def add_one(arguments: argparse.Namespace, session: Session) -> int:
     from btmctl.commands.datasets import show_fields
 
@@ -84,13 +45,16 @@ def add_one(arguments: argparse.Namespace, session: Session) -> int:
     consent, purpose = arguments.consent, arguments.purpose
     if not consent:
         consent, purpose = sources.consent_for(arguments.path, session, purpose)
-    try:
-        added = _add(arguments, session, mapping, consent, purpose)
-    except ServerRefused as error:
-        chosen = _asked(error, arguments.path, session)
-        if chosen is None:
-            raise
-        added = _add(arguments, session, {**mapping, **chosen}, consent, purpose)
+    added = None
+    while added is None:
+        try:
+            added = _add(arguments, session, mapping, consent, purpose)
+        except ServerRefused as error:
+            chosen = _asked(error, arguments.path, session, mapping)
+            if chosen is None:
+                end_in_command(error, _typed(arguments), mapping)
+                raise
+            mapping = {**mapping, **chosen}
     if session.output.as_json:
         session.output.document(added)
         return DONE
@@ -113,16 +77,32 @@ def _add(
     )
 
 
-def _asked(error: ServerRefused, path: str, session: Session) -> dict[str, str] | None:
+def _typed(arguments: argparse.Namespace) -> str:
+    """What was typed, without what says how the file is to be read."""
+    import shlex
+
+    words = ["btmctl", "datasets", "add", arguments.path]
+    words += ["--consent"] if arguments.consent else []
+    for name, usual in (("name", None), ("purpose", ""), ("scope", "train")):
+        if getattr(arguments, name) != usual:
+            words += [f"--{name}", getattr(arguments, name)]
+    return shlex.join(words)
+
+
+def _asked(error: ServerRefused, path: str, session: Session, mapping: dict[str, str]) -> dict[str, str] | None:
     """The mapping that the person at the terminal chose of those the daemon suggested; None for none."""
     suggestions = error.problem.get("suggestions") or []
     if not suggestions or not session.can_ask or session.yes or session.output.as_json:
         return None
     output = session.output
     output.say(error.why)
-    for number, mapping in enumerate(suggestions[:SHOWN_SUGGESTIONS], 1):
-        output.say(f"{number}  {options_of(mapping)}", "bold")
-        _show(sources.mapped_rows(path, session, mapping), output)
+    for number, suggested in enumerate(suggestions[:SHOWN_SUGGESTIONS], 1):
+        output.say(f"{number}  {options_of(suggested)}", "bold")
+        try:
+            _show(sources.mapped_rows(path, session, {**mapping, **suggested}), output)
+        except ServerRefused as refused:
+            # It may lead to the next question.
+            output.say(f"     {refused.why}")
     last = min(len(suggestions), SHOWN_SUGGESTIONS)
     which = "1" if last == 1 else f"1-{last}"
     answer = session.ask(f"Which of these is meant? [{which}, Enter for none] ")
@@ -130,18 +110,6 @@ def _asked(error: ServerRefused, path: str, session: Session) -> dict[str, str] 
         return None
     chosen: dict[str, str] = suggestions[int(answer) - 1]
     return chosen
-
-
-def options_of(mapping: Document) -> str:
-    """The mapping as it is typed."""
-    import shlex
-
-    typed = []
-    for key, value in mapping.items():
-        kind, _, name = key.partition(":")
-        option = f"--role {shlex.quote(f'{name}={value}')}" if name and kind == "role" else ""
-        typed.append(option or f"--map {shlex.quote(f'{kind}={value}')}")
-    return " ".join(typed)
 
 
 def _show(shown: Document, output: Output) -> None:

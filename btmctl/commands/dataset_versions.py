@@ -1,11 +1,12 @@
 """Versions of datasets: btmctl datasets update, versions, remove."""
 
 import argparse
+import shlex
 
 from btmctl import sources, words
 from btmctl.client import Document
-from btmctl.commands.dataset_add import add_mapping_options, mapping_of
-from btmctl.errors import DONE, Refused, UsageError
+from btmctl.commands.dataset_mapping import add_mapping_options, end_in_command, mapping_for_update, mapping_of
+from btmctl.errors import DONE, Refused, ServerRefused, UsageError
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
@@ -70,9 +71,15 @@ def update_one(arguments: argparse.Namespace, session: Session) -> int:
             f"btmctl datasets update {arguments.dataset} PATH",
         )
     body = sources.described(path, session)
-    if arguments.map or arguments.role:
-        body["mapping"] = mapping_of(arguments)
-    answer = sources.sent_if_wanted(f"/datasets/{before['dataset_id']}/versions", path, body, session)
+    mapping = mapping_for_update(arguments, before["mapping"])
+    if mapping is not None:
+        body["mapping"] = mapping
+    try:
+        answer = sources.sent_if_wanted(f"/datasets/{before['dataset_id']}/versions", path, body, session)
+    except ServerRefused as error:
+        typed = ["btmctl", "datasets", "update", arguments.dataset, *([arguments.path] if arguments.path else ())]
+        end_in_command(error, shlex.join(typed), mapping_of(arguments))
+        raise
     if output.as_json:
         output.document(answer)
     elif not answer["updated"]:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.refusals import record_refusal
-from btmd.errors import BtmdError, NotEnoughDisk, NotEnoughMemory, UnknownLayout
+from btmd.errors import BtmdError, DatasetRefused, NotEnoughDisk, NotEnoughMemory
 
 log = logging.getLogger("btmd.api")
 
@@ -33,7 +33,7 @@ SCHEMA: dict[str, Any] = {
         "suggestions": {
             "type": "array",
             "items": {"type": "object", "additionalProperties": {"type": "string"}},
-            "description": "what the columns of a dataset may be for, the likeliest first, to send as `mapping`",
+            "description": "how a dataset may be meant, the likeliest first, to send as `mapping`",
         },
     },
 }
@@ -45,7 +45,7 @@ def problem(error: BtmdError) -> dict[str, Any]:
     body = document(error.status, error.code, error.title, error.detail, error.hint)
     if isinstance(error, (NotEnoughMemory, NotEnoughDisk)) and error.allow:
         body["allow"] = list(error.allow)
-    if isinstance(error, UnknownLayout) and error.suggestions:
+    if isinstance(error, DatasetRefused) and error.suggestions:
         body["suggestions"] = [dict(mapping) for mapping in error.suggestions]
     return body
 

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from btmd.child.protocol import Answer, ErrorAnswer
-from btmd.errors import BtmdError, ChildFailed, NotEnoughDisk, NotEnoughMemory, UnknownLayout
+from btmd.errors import BtmdError, ChildFailed, DatasetRefused, NotEnoughDisk, NotEnoughMemory
 
 Progress = Callable[[float, str], None]
 Perform = Callable[[bytes, Progress], msgspec.Struct]
@@ -62,7 +62,7 @@ def answer_one(perform: Perform) -> int:
         if not isinstance(error, BtmdError):
             traceback.print_exc()
         refusal = _as_refusal(error)
-        suggestions = refusal.suggestions if isinstance(refusal, UnknownLayout) else ()
+        suggestions = refusal.suggestions if isinstance(refusal, DatasetRefused) else ()
         out.say(Answer(error=ErrorAnswer(refusal.code, refusal.detail, refusal.hint, suggestions)))
         return 1
     out.say(Answer(result=msgspec.Raw(msgspec.json.encode(result))))

@@ -13,7 +13,7 @@ import msgspec
 from anyio.abc import ByteReceiveStream, Process
 
 from btmd.child.protocol import Answer
-from btmd.errors import BtmdError, ChildFailed, UnknownLayout, all_errors
+from btmd.errors import BtmdError, ChildFailed, DatasetRefused, all_errors
 from btmd.own_program import own_command, own_environment
 
 logger = logging.getLogger(__name__)
@@ -110,11 +110,10 @@ class _Conversation:
             kind = all_errors().get(self._last.error.code, ChildFailed)
             if kind is ChildFailed:
                 logger.debug("a child failed: %s", self._stderr.decode(errors="replace"))
-            if kind is UnknownLayout:
-                raise UnknownLayout(
-                    self._last.error.detail, hint=self._last.error.hint, suggestions=self._last.error.suggestions
-                )
-            raise kind(self._last.error.detail, hint=self._last.error.hint)
+            told = self._last.error
+            if issubclass(kind, DatasetRefused):
+                raise kind(told.detail, hint=told.hint, suggestions=told.suggestions)
+            raise kind(told.detail, hint=told.hint)
         return self._last.result
 
     async def _listen(self, stdout: ByteReceiveStream) -> ChildFailed | None:

@@ -10,7 +10,7 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
     detail: str
     hint: str = ""
     suggestions: tuple[dict[str, str], ...] = ()
-    """Of UnknownLayout."""
+    """Of DatasetRefused."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

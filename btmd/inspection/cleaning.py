@@ -74,16 +74,18 @@ class _Judge:
         self._near = near if "near_duplicates" in drop else set()
         self._own = [fault for fault in ROW_FAULTS if fault in drop]
         self._drop, self._languages = drop, frozenset(request.languages)
-        self._trained = _trained(request, groups) if "leaked" in drop else None
+        self._held_out = _held_out(request, groups) if "leaked" in drop else None
 
     def fault(self, number: int, row: Row) -> str:
-        """The kind, empty for a row that stays."""
-        if number in self._exact:
-            return "duplicates"
-        if number in self._near:
-            return "near_duplicates"
-        if self._trained is not None and row.get("split") == "held_out" and self._trained.has(number, row):
+        """The kind, empty for a row that stays. Rows are asked about in their order."""
+        if self._held_out is not None and self._held_out.leaks(number, row):
             return "leaked"
+        # What a held-out row repeats may just have been left out of what is trained on.
+        if self._held_out is None or self._held_out.repeats(number, row):
+            if number in self._exact:
+                return "duplicates"
+            if number in self._near:
+                return "near_duplicates"
         if self._own:
             found = faults_of(row)
             for fault in self._own:
@@ -99,27 +101,40 @@ class _Judge:
         return ""
 
 
-class _Trained:
-    """The prompts and the groups that are trained on."""
+class _HeldOut:
+    """The prompts and the groups that are held out."""
 
     def __init__(self, labels: list[int]) -> None:
         self._labels = labels
         self._prompts: set[bytes] = set()
         self._groups: set[int] = set()
+        self._seen: set[int] = set()
 
     def add(self, number: int, row: Row) -> None:
         self._prompts.add(row_key(row)[:8])
         self._groups.add(self._labels[number])
 
-    def has(self, number: int, row: Row) -> bool:
+    def leaks(self, number: int, row: Row) -> bool:
+        """Whether the row is trained on, and its prompt or its like is held out."""
+        if row.get("split") == "held_out":
+            return False
         return row_key(row)[:8] in self._prompts or self._labels[number] in self._groups
 
+    def repeats(self, number: int, row: Row) -> bool:
+        """Whether a row that says the same as others stands behind one of them that stays."""
+        label = self._labels[number]
+        if row.get("split") != "held_out":
+            return True
+        is_first = label not in self._seen
+        self._seen.add(label)
+        return not is_first
 
-def _trained(request: CleanRequest, groups: Groups) -> _Trained:
-    found = _Trained(groups.labels().tolist())
+
+def _held_out(request: CleanRequest, groups: Groups) -> _HeldOut:
+    found = _HeldOut(groups.labels().tolist())
     for first, rows in portions(Path(request.rows), 0, 1):
         for number, row in enumerate(rows, first):
-            if row.get("split") != "held_out":
+            if row.get("split") == "held_out":
                 found.add(number, row)
     return found
 

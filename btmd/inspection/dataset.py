@@ -45,7 +45,7 @@ def inspect_dataset(
         scratch=Path(aside(scratch_beside(str(rows_path)))),
         on_scan=lambda done: progress(done * _SCAN_SHARE, "Reading the file"),
     )
-    tallies = Tallies()
+    tallies = Tallies(encoding_guessed=reading.encoding_guessed)
     with RowsWriter(rows_path) as out:
         workers = workers_for_lines(reading.size_bytes) if reading.by_lines is not None else 1
         if reading.by_lines is not None and workers > 1:
@@ -111,6 +111,8 @@ def _facts(reading: Reading, tallies: Tallies, out: RowsWriter) -> DatasetFacts:
         files=tuple(reading.parts),
         skipped=tuple(reading.skipped[:_MOST_SKIPPED]),
         skipped_total=len(reading.skipped),
+        guessed_rows=tallies.guessed,
+        guessed_lines=tuple(tallies.listed_guessed),
     )
 
 

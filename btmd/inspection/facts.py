@@ -29,7 +29,7 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     """``jsonl``, ``json``, ``csv``, ``parquet``, ``text``, ``html``, ``docx``, ``odt``, ``pdf`` or ``folder``."""
     encoding: str
-    """``utf-8``, ``utf-16`` or ``windows-1252``."""
+    """``utf-8``, ``utf-16``, ``windows-1252``, ``windows-1250`` or another one."""
     separator: str | None
     """Between a CSV file's columns."""
     layout: str
@@ -76,6 +76,10 @@ class DatasetFacts(msgspec.Struct, frozen=True, kw_only=True):
     skipped: tuple[SkippedFile, ...] = ()
     """Of a folder, those that were left out: the first thousand."""
     skipped_total: int = 0
+    guessed_rows: int = 0
+    """Rows with letters that another encoding would make others of, where nothing says which it is."""
+    guessed_lines: tuple[int, ...] = ()
+    """The first hundred."""
 
     def place(self, line: int) -> tuple[str, int]:
         """The file of a folder and the line, page or row in it; the name is empty for a dataset of one file."""

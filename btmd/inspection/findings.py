@@ -114,6 +114,15 @@ KINDS: Final[dict[str, Kind]] = {
         drop="lost_characters",
         serious_share=0.01,
     ),
+    "guessed_encoding": Kind(
+        "text",
+        0.0,
+        "hold letters that were guessed: nothing in the file says that it is written in {encoding}",
+        "Look at some. Where letters are wrong, name the right encoding: "
+        "btmctl datasets update {dataset_id} --encoding windows-1250, say.",
+        drops=False,
+        serious_share=2,
+    ),
     "control_characters": Kind(
         "text",
         0.4,
@@ -186,8 +195,8 @@ KINDS: Final[dict[str, Kind]] = {
     "leaked": Kind(
         "held_out",
         0.7,
-        "are held out by the file, and they or their like are also trained on",
-        "The held-out loss looks better than it is.",
+        "are trained on although the file holds them or their like out",
+        "The held-out loss looks better than it is. The rows that are held out stay; leave these out.",
         drop="leaked",
         serious_share=0.001,
     ),
@@ -281,6 +290,7 @@ def _found(known: Known) -> Iterator[tuple[str, Listed]]:
     told = {
         "broken": Listed(facts.rows_broken, tuple(row.line for row in facts.broken)),
         "empty": Listed(facts.rows_empty, facts.empty_lines),
+        "guessed_encoding": Listed(facts.guessed_rows, facts.guessed_lines),
     }
     if quality is not None:
         told |= quality.found
@@ -319,7 +329,7 @@ def _finding(known: Known, kind: str, listed: Listed, total: int, *, gain: float
     share = min(1.0, listed.count / total)
     severity: Severity = "serious" if share >= meant.serious_share else "warning" if gain >= 0.5 else "note"
     kinds = ", ".join(one.kind for one in known.personal.kinds) if known.personal is not None else ""
-    said = meant.text.format(max_length=known.max_length, kinds=kinds)
+    said = meant.text.format(max_length=known.max_length, kinds=kinds, encoding=known.facts.encoding)
     rows = "1 row" if listed.count == 1 else f"{listed.count:,} rows"
     return Finding(
         kind=kind,
@@ -329,7 +339,7 @@ def _finding(known: Known, kind: str, listed: Listed, total: int, *, gain: float
         share=round(share, 4),
         lines=listed.lines,
         text=f"{rows} ({_percent(share)}) {said}.",
-        meaning=meant.meaning + (_reasons(known.facts) if kind == "broken" else ""),
+        meaning=meant.meaning.format(dataset_id=known.dataset_id) + (_reasons(known.facts) if kind == "broken" else ""),
         command=_command(known, kind),
         gain=gain,
     )
@@ -343,6 +353,9 @@ def _reasons(facts: DatasetFacts) -> str:
 def _command(known: Known, kind: str) -> str:
     if kind == "personal_data":
         return f"btmctl datasets anonymise {known.dataset_id}"
+    if kind == "guessed_encoding":
+        line = f" --line {known.facts.guessed_lines[0]}" if known.facts.guessed_lines else ""
+        return f"btmctl datasets preview {known.dataset_id}{line}"
     if not KINDS[kind].drop:
         return ""
     model = f" --model {known.model_id} --max-length {known.max_length}" if kind in NEEDS_MODEL else ""

@@ -92,7 +92,7 @@ def _repeats(groups: Groups, places: Sequence[IO[bytes]]) -> dict[str, Listed]:
 
 
 def _leaks(groups: Groups, places: Sequence[IO[bytes]]) -> dict[str, Listed]:
-    """Rows that the source holds out although their prompt or their like is trained on."""
+    """Rows that are trained on although the source holds their prompt or their like out."""
     rows = leaked_rows(groups, places)
     return {"leaked": Listed(len(rows), _lines(rows[:LISTED], places))} if len(rows) else {}
 
@@ -105,8 +105,8 @@ def leaked_rows(groups: Groups, places: Sequence[IO[bytes]]) -> NDArray[np.int64
     for block in _blocks(places):
         held_out[block["row"]], prompts[block["row"]] = block["held_out"], block["prompt"]
     labels = groups.labels()
-    leaks = np.isin(labels, labels[~held_out]) | np.isin(prompts, prompts[~held_out])
-    return np.flatnonzero(held_out & leaks)
+    leaks = np.isin(labels, labels[held_out]) | np.isin(prompts, prompts[held_out])
+    return np.flatnonzero(~held_out & leaks)
 
 
 def _lines(rows: NDArray[np.int64], places: Sequence[IO[bytes]]) -> tuple[int, ...]:

@@ -22,8 +22,8 @@ class QualityFacts(msgspec.Struct, frozen=True, kw_only=True):
     found: dict[str, Listed]
     """By kind; those that do not occur are left out.
 
-    ``duplicates`` and ``near_duplicates`` repeat an earlier row exactly or nearly; ``leaked`` are held out by the
-    source, and they or their like are trained on too; ``mojibake``, ``lost_characters``, ``control_characters`` and
+    ``duplicates`` and ``near_duplicates`` repeat an earlier row exactly or nearly; ``leaked`` are trained on, and
+    they or their like are held out by the source; ``mojibake``, ``lost_characters``, ``control_characters`` and
     ``line_ends`` are damage to the text; ``placeholder_answers``, ``repeated_questions``, ``cut_off_answers`` and
     ``short_answers`` are answers that teach little; ``other_language`` are not in the language of most;
     ``same_answer`` all have the most frequent answer; ``long_rows`` are twenty times as long as half of the rows.

@@ -1,10 +1,11 @@
 """What is counted while records become rows: in one go, or piece by piece and put together afterwards."""
 
 import array
+import bisect
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -26,6 +27,10 @@ class Writes(Protocol):
         ...
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Tallies:
     """Counts of records and of the rows made of them; ``listed`` ones are the first, by their lines."""
@@ -43,6 +48,10 @@ class Tallies:
     turns: int = 0
     chars: int = 0
     longest: int = 0
+    encoding_guessed: Callable[[], bool] = _never
+    """Of the record that comes next."""
+    guessed: int = 0
+    listed_guessed: list[int] = field(default_factory=list)
 
     @property
     def broken(self) -> int:
@@ -88,16 +97,14 @@ class Tallies:
             self._note_broken(record.line, "has bytes that are no characters")
         except Blank:
             self.empty += 1
-            if len(self.listed_empty) < _LISTED:
-                self.listed_empty.append(record.line)
+            _list(self.listed_empty, record.line)
         else:
             self._note(row)
             self._note_side(row, record, layout.split)
 
     def _note_broken(self, line: int, reason: str) -> None:
         self.reasons[reason] += 1
-        if len(self.listed_broken) < _LISTED:
-            self.listed_broken.append(BrokenRow(line, reason))
+        _list(self.listed_broken, BrokenRow(line, reason), key=_line_of)
 
     def _note(self, row: Row) -> None:
         turns: Sequence[Message] = row.get("messages", ())
@@ -116,6 +123,9 @@ class Tallies:
             if "\ufffd" in content:
                 self.damaged_characters += 1
                 break
+        if self.encoding_guessed() and not all(map(str.isascii, contents)):
+            self.guessed += 1
+            _list(self.listed_guessed, row["line"])
 
     def _note_side(self, row: Row, record: Record, split: str | None) -> None:
         if "split" in row:
@@ -123,3 +133,16 @@ class Tallies:
             self.held_out += row["split"] == "held_out"
         elif split is not None and record.fields is not None and record.fields.get(split) not in (None, ""):
             self.unknown_splits += 1
+
+
+def _line_of(row: BrokenRow) -> int:
+    return row.line
+
+
+def _list(listed: list[Any], one: Any, *, key: Callable[[Any], int] | None = None) -> None:
+    """Keep the first by their lines, in whatever order they come: messages are put together before they are rows."""
+    if len(listed) < _LISTED:
+        bisect.insort(listed, one, key=key)
+    elif (key or int)(one) < (key or int)(listed[-1]):
+        listed.pop()
+        bisect.insort(listed, one, key=key)

@@ -1,6 +1,5 @@
 """Tells the layout of a dataset from its columns' names and a sample of its records, or says what has to be asked."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,7 +8,8 @@ from btmd.reading import names as known
 from btmd.reading.layouts import SIDES, Grouping, Layout
 from btmd.reading.names import Names, plain
 from btmd.reading.ordering import is_orderable
-from btmd.reading.suggestions import Suggestion, suggest, unclear
+from btmd.reading.speakers import who_speaks
+from btmd.reading.suggestions import suggest, unclear
 from btmd.reading.transcripts import recognised_turns
 from btmd.reading.turns import FIRST, OTHERS, Roles, pair_fields, role_field, role_of
 
@@ -45,10 +45,6 @@ _METADATA: Final = frozenset(
         *("word_count", "version", "split", "dump", "file_path", "sprache", "datum", "quelle"),
     )
 )
-
-
-_STATEMENT: Final = re.compile(r"\S\s+\S+\s+\S.*[.!…]\s*$|[。！]\s*$|.{121}", re.DOTALL)
-"""What nobody calls a column: a sentence that is no question, or a long text."""
 
 
 def detect_layout(records: Records, columns: Sequence[str], *, roles: Roles | None = None) -> Layout:
@@ -198,7 +194,7 @@ def _unknown_roles(column: str) -> UnknownLayout:
     mapping = {"conversation": column, f"role:{FIRST}": "user", f"role:{OTHERS}": "assistant"}
     return unclear(
         f"Column '{column[:40]}' holds conversations, but who speaks is called by names that are not known.",
-        (Suggestion(mapping, "whoever speaks first asks, everybody else answers"),),
+        (mapping,),
     )
 
 
@@ -213,6 +209,8 @@ def _one_message_a_record(named: Names, records: Records, split: str | None, rol
             "which messages belong together.",
             suggest(records, named.columns, grouped=(role, content)),
         )
+    if role is None:
+        _ask_who_speaks(named, records, thread, content)
     if role is None or thread is None:
         return None
     order = order_column(named, records, but=(thread, role, content))
@@ -223,6 +221,24 @@ def _one_message_a_record(named: Names, records: Records, split: str | None, rol
         split=split,
         grouping=Grouping(thread, role, content, order),
     )
+
+
+def _ask_who_speaks(named: Names, records: Records, thread: str | None, content: str) -> None:
+    """Raises UnknownLayout where rows are messages of people whose names do not say who asks and who answers."""
+    if thread is not None:
+        speaker = who_speaks(records, thread, named.columns, but=(content,))
+        said = f"Rows with the same '{thread[:40]}' look like one conversation"
+    else:
+        speaker = named.first(known.SPEAKER, but=(content,))
+        values = [str(record[speaker]) for record in records if speaker and record.get(speaker) not in (None, "")]
+        if not 1 < len(set(values)) <= max(2, len(values) // 2):
+            return
+        said = "Every row looks like one message, but it cannot be told which column says what belongs together"
+    if speaker is not None:
+        raise unclear(
+            f"{said}; column '{speaker[:40]}' seems to say who speaks, by names that are not known.",
+            suggest(records, named.columns, grouped=(speaker, content)),
+        )
 
 
 def _role_column(named: Names, records: Records, roles: Roles, *, but: Sequence[str | None]) -> str | None:
@@ -261,8 +277,9 @@ def _pair(named: Names, records: Records, split: str | None) -> Layout | None:
     context = named.first(known.CONTEXT, but=(asked, answered))
     if _is_multiple_choice(named, records, answered):
         raise unclear(
-            "The answers look like numbers or letters of a choice whose texts stand in another column.",
-            (Suggestion({"prompt": asked, "completion": answered}, "the mark of the choice is learned, not its text"),),
+            "The answers look like numbers or letters of a choice whose texts stand in another column: the mark would "
+            "be learned, not its text.",
+            ({"prompt": asked, "completion": answered},),
         )
     return Layout(
         layout,
@@ -355,12 +372,6 @@ def _texts(column: str, records: Records) -> Iterator[str]:
 
 
 def _unknown(records: Records, columns: Sequence[str]) -> UnknownLayout:
-    if any(_STATEMENT.search(column) for column in columns):
-        # Told without them, and nothing suggested: a mapping to names like these would keep texts of a row for good.
-        return UnknownLayout(
-            "Where the columns' names should stand there are texts, as if the first line were a row already.",
-            hint="Put a line of names above it, such as question,answer; if these are the names, name them with --map.",
-        )
     shown = ", ".join(f"'{column[:40]}'" for column in columns[:20]) or "none"
     suggestions = suggest(records, columns)
     if len(columns) == 1:
@@ -371,5 +382,4 @@ def _unknown(records: Records, columns: Sequence[str]) -> UnknownLayout:
     return unclear(
         f"It cannot be told which columns are question and answer. The columns are: {shown}.",
         suggestions,
-        otherwise="Name them: --map prompt=COLUMN --map completion=COLUMN, or --map text=COLUMN",
     )

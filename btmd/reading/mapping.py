@@ -3,7 +3,8 @@
 ``drop:COLUMN`` leaves a column out of what is looked at.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from btmd.errors import InvalidValue, UnknownLayout
@@ -17,6 +18,8 @@ COLUMN_ROLES: Final = (
     *("system", "context", "split"),
 )
 SPEAKER_ROLES: Final = ("system", "user", "assistant", "tool", DROPPED)
+_PLACE: Final = re.compile(r"column ([1-9]\d{0,5})")
+"""A column of a table by its place."""
 _EXAMPLE: Final = "For example: --map prompt=question --map completion=reply"
 
 
@@ -31,7 +34,7 @@ def layout_for(records: Records, columns: Sequence[str], mapping: Mapping[str, s
     dropped = {_found(value, columns) for key, value in mapping.items() if key == "drop" or key.startswith("drop:")}
     left = tuple(column for column in columns if column not in dropped)
     named = {
-        key: _found(column, left, dropped)
+        key: _found(column, columns, dropped)
         for key, column in mapping.items()
         if key != "drop" and not key.startswith(("drop:", "role:"))
     }
@@ -61,15 +64,17 @@ def _speakers(mapping: Mapping[str, str]) -> dict[str, str]:
     return roles
 
 
-def _found(given: str, columns: Sequence[str], dropped: set[str] | None = None) -> str:
-    if given in columns:
-        return given
-    found = next((column for column in columns if plain(column) == plain(given)), None)
+def _found(given: str, columns: Sequence[str], dropped: Collection[str] = ()) -> str:
+    found = next((column for column in columns if column == given), None)
+    found = found or next((column for column in columns if plain(column) == plain(given)), None)
+    place = _PLACE.fullmatch(given)
+    if found is None and place is not None and int(place[1]) <= len(columns):
+        found = columns[int(place[1]) - 1]
     if found is None:
-        if given in (dropped or ()):
-            raise InvalidValue(f"Column '{given[:40]}' is dropped and used at once.", hint="Leave one of them out.")
-        shown = ", ".join(f"'{name[:40]}'" for name in columns[:20])
+        shown = ", ".join(f"'{name[:40]}'" for name in columns[:20] if name not in dropped)
         raise UnknownLayout(f"There is no column '{given[:40]}'. The columns are: {shown}.", hint="Check the spelling.")
+    if found in dropped:
+        raise InvalidValue(f"Column '{given[:40]}' is dropped and used at once.", hint="Leave one of them out.")
     return found
 
 

@@ -78,7 +78,13 @@ ROLE: Final = (
     *("sender_role", "speaker_role", "party", "participant", "direction", "inbound", "message_type", "type"),
     *("from_role", "actor", "side", "rolle", "absender", "sprecher", "autor", "von", "verfasser", "agent_or_customer"),
     *("author_name", "sender_name", "user", "username", "name", "written_by", "sent_by"),
+    *("who", "wer", "qui", "quien", "quién", "chi", "kto", "kdo"),
 )
+SPEAKER: Final = (
+    *("role", "from", "speaker", "sender", "author_role", "sender_role", "speaker_role", "from_role", "party", "who"),
+    *("participant", "direction", "rolle", "absender", "sprecher", "wer", "qui", "quien", "quién", "chi", "kto", "kdo"),
+)
+"""Those of `ROLE` that are hardly called so where texts do not answer each other."""
 CONTENT: Final = (
     *("content", "text", "message", "body", "comment", "utterance", "msg", "value", "message_text", "message_body"),
     *("comment_body", "plain_body", "nachricht", "inhalt", "nachrichtentext", "texte", "mensaje", "messaggio"),

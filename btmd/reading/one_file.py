@@ -9,15 +9,20 @@ from typing import Any, Final
 from btmd.errors import DatasetEmpty, FileMissing
 from btmd.reading.characters import hash_of, scan
 from btmd.reading.kinds import Kind, kind_of
+from btmd.reading.own_process import read_apart
 from btmd.reading.parquet import parquet_columns, parquet_records
 from btmd.reading.processor_time import limited_processor_time
 from btmd.reading.records import Record
+from btmd.reading.separated_values import Table
 from btmd.reading.sources import detect, read_records
 from btmd.reading.text_blocks import Line, blocks
+from btmd.reading.told import Told
 
 SAMPLE_ROWS: Final = 100
 _MOST_COLUMNS: Final = 200
 _UNITS: Final = {"pdf": "page", "docx": "paragraph", "odt": "paragraph", "parquet": "row"}
+
+_NOTHING_TOLD: Final = Told()
 
 OnScan = Callable[[float], None]
 
@@ -29,7 +34,10 @@ class OneFile:
     format: str
     encoding: str
     byte_order_mark: bool
-    separator: str | None
+    encoding_guessed: bool
+    """Whether nothing says which it is, and another would make other letters."""
+    table: Table | None
+    """How a table of separated values is written."""
     columns: tuple[str, ...]
     is_text: bool
     """Whether it is a plain text or a document: its records have one field, ``text``."""
@@ -47,7 +55,7 @@ class OneFile:
         return [record.fields for record in self.first if record.fields is not None]
 
 
-def open_file(path: Path, name: str, on_scan: OnScan) -> OneFile:
+def open_file(path: Path, name: str, on_scan: OnScan, told: Told = _NOTHING_TOLD) -> OneFile:
     """Tell what the file is. Raises DatasetRefused in one of its kinds or FileMissing."""
     if not path.is_file():
         raise FileMissing(f"There is no file '{name}'.", hint="Check the path; relative ones start where you are.")
@@ -57,17 +65,18 @@ def open_file(path: Path, name: str, on_scan: OnScan) -> OneFile:
     if kind == "parquet":
         return _open_parquet(path, on_scan)
     if kind != "text":
-        return _open_document(path, kind, on_scan)
-    scanned = scan(path, on_scan)
-    opened = detect(path, name, scanned.encoding)
+        return _open_document(path, kind, on_scan, told)
+    scanned = scan(path, on_scan, told.encoding)
+    opened = detect(path, name, scanned.encoding, has_header=told.has_header)
     records = read_records(path, opened, scanned.encoding)
     first = list(islice(records, SAMPLE_ROWS))
     return OneFile(
         format=opened.format,
         encoding=scanned.encoding,
         byte_order_mark=scanned.byte_order_mark,
-        separator=opened.separator,
-        columns=opened.header if opened.header is not None else _columns(first),
+        encoding_guessed=scanned.encoding_guessed,
+        table=opened.table,
+        columns=opened.table.columns if opened.table is not None else _columns(first),
         is_text=opened.format == "text",
         unit="line",
         sha256=scanned.sha256,
@@ -93,7 +102,8 @@ def _open_parquet(path: Path, on_scan: OnScan) -> OneFile:
         format="parquet",
         encoding="utf-8",
         byte_order_mark=False,
-        separator=None,
+        encoding_guessed=False,
+        table=None,
         columns=columns,
         is_text=False,
         unit=_UNITS["parquet"],
@@ -105,27 +115,34 @@ def _open_parquet(path: Path, on_scan: OnScan) -> OneFile:
     )
 
 
-def _open_document(path: Path, kind: Kind, on_scan: OnScan) -> OneFile:
-    encoding, byte_order_mark = "utf-8", False
+def _open_document(path: Path, kind: Kind, on_scan: OnScan, told: Told) -> OneFile:
+    encoding, byte_order_mark, guessed = "utf-8", False, False
     sha256, size_bytes = hash_of(path, on_scan)
     if kind == "html":
         from btmd.reading.web_pages import declared_encoding
 
-        declared = declared_encoding(path)
+        declared = told.encoding or declared_encoding(path)
         if declared is None:
             scanned = scan(path, on_scan)
             declared, byte_order_mark = scanned.encoding, scanned.byte_order_mark
+            guessed = scanned.encoding_guessed
         encoding = declared
-    with limited_processor_time():
-        # Wholly before the first row: a document that breaks off in its middle is refused, not learned by halves.
-        records = [Record(number, fields={"text": text}) for number, text in blocks(_lines(path, kind, encoding))]
+
+    def read() -> list[tuple[int, str]]:
+        with limited_processor_time():
+            return list(blocks(_lines(path, kind, encoding)))
+
+    # Wholly before the first row: a document that breaks off in its middle is refused, not learned by halves.
+    found = read_apart(read, "PDF") if kind == "pdf" else read()
+    records = [Record(number, fields={"text": text}) for number, text in found]
     if not records:
         raise DatasetEmpty("The document holds no text.", hint="Check that the right file was given.")
     return OneFile(
         format=kind,
         encoding=encoding,
         byte_order_mark=byte_order_mark,
-        separator=None,
+        encoding_guessed=guessed,
+        table=None,
         columns=("text",),
         is_text=True,
         unit=_UNITS.get(kind, "line"),

@@ -4,16 +4,20 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from btmd.errors import DatasetRefused, UnknownLayout
+from btmd.errors import DatasetRefused
 from btmd.reading.folder_files import FolderFile, FolderPart, SkippedFile
 from btmd.reading.folders import open_folder
 from btmd.reading.grouping import grouped
+from btmd.reading.layout_choice import layout_of
 from btmd.reading.layouts import Layout
-from btmd.reading.mapping import layout_for
-from btmd.reading.nothing_usable import nothing_usable
-from btmd.reading.one_file import SAMPLE_ROWS, OneFile, open_file
+from btmd.reading.one_file import OneFile, open_file
 from btmd.reading.records import Record
+from btmd.reading.told import told_by
+
+_MOST_COLUMNS: Final = 200
+"""That are named in the facts."""
 
 Placed = tuple[Record, Layout]
 """A record, and the layout that makes a row of it."""
@@ -38,6 +42,8 @@ class Reading:
     records: Iterator[Placed] = field(repr=False)
     parts: Sequence[FolderPart] = ()
     skipped: Sequence[SkippedFile] = ()
+    encoding_guessed: Callable[[], bool] = lambda: False
+    """Whether nothing says in which letters the record that was yielded last is written."""
     by_lines: Layout | None = None
     """Set where every line of the source is a JSON record in UTF-8, and this layout alone makes a row of it."""
 
@@ -73,25 +79,17 @@ def open_dataset(
         return _open_folder(source, folder, mapping, scratch)
     if source.is_dir():
         raise DatasetRefused(f"'{name}' is a folder.", hint="btmctl datasets add takes folders; send their files.")
-    opened = open_file(source, name, on_scan)
-    layout = _layout(opened, mapping)
+    told, columns = told_by(mapping)
+    opened = open_file(source, name, on_scan, told)
+    layout = layout_of(opened, columns)
     records = opened.rest(layout.columns_used)
     if layout.grouping is not None:
         records = grouped(records, layout, scratch)
     reading = _reading(opened, layout, ((record, layout) for record in records))
+    reading.encoding_guessed = lambda: opened.encoding_guessed
     if (opened.format, opened.encoding, layout.grouping) == ("jsonl", "utf-8", None):
         reading.by_lines = layout
     return reading
-
-
-def _layout(opened: OneFile, mapping: Mapping[str, str] | None) -> Layout:
-    if opened.is_text:
-        if mapping:
-            raise UnknownLayout("A plain text has no columns to map.", hint="Leave --map out for texts and documents.")
-        return Layout("text", text="text")
-    if not opened.sample:
-        raise nothing_usable(opened.first, is_all=len(opened.first) < SAMPLE_ROWS)
-    return layout_for(opened.sample, opened.columns, mapping)
 
 
 def _reading(opened: OneFile, layout: Layout, records: Iterator[Placed]) -> Reading:
@@ -99,10 +97,10 @@ def _reading(opened: OneFile, layout: Layout, records: Iterator[Placed]) -> Read
         format=opened.format,
         encoding=opened.encoding,
         byte_order_mark=opened.byte_order_mark,
-        separator=opened.separator,
+        separator=opened.table.separator if opened.table is not None else None,
         layout=layout.name,
         kind=layout.kind,
-        columns=opened.columns,
+        columns=opened.columns[:_MOST_COLUMNS],
         columns_used=layout.columns_used,
         columns_as={} if opened.is_text else layout.columns_as,
         unit=opened.unit,
@@ -119,4 +117,5 @@ def _open_folder(source: Path, folder: FolderContents, mapping: Mapping[str, str
     reading.sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     reading.size_bytes = sum(path.stat().st_size for _, path in folder.files)
     reading.parts, reading.skipped = opened.parts, opened.skipped
+    reading.encoding_guessed = lambda: opened.encoding_guessed
     return reading

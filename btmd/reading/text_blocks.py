@@ -105,10 +105,11 @@ def _bounded_lines(file: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
     """Lines with their numbers; one of endless length comes in pieces that end at a space."""
     rest = ""
     number = 1
-    while piece := file.readline(BLOCK_CHARS):
-        piece, rest = rest + piece, ""
+    while read := file.readline(BLOCK_CHARS):
+        piece, rest = rest + read, ""
         ended = piece.endswith(("\n", "\r"))
-        if not ended and (at := piece.rfind(" ") + 1) > 0:
+        # Of fewer characters it is the last line, which may end without a mark.
+        if not ended and len(read) == BLOCK_CHARS and (at := piece.rfind(" ") + 1) > 0:
             piece, rest = piece[:at], piece[at:]
         yield number, piece
         number += ended

@@ -8,6 +8,7 @@ import anyio.to_thread
 
 from btmd.child.caller import OnProgress, Result, ask_child, ignore_progress
 from btmd.data.row_chunks import chunks_folder
+from btmd.errors import ChildFailed
 from btmd.inspection.anonymising_facts import AnonymisedRows
 from btmd.inspection.facts import (
     ArrangementFacts,
@@ -57,7 +58,10 @@ class Inspector:
 
     async def dataset(self, request: DatasetRequest, on_progress: OnProgress = ignore_progress) -> DatasetFacts:
         """Read a dataset into normalised rows. Raises DatasetRefused, FileMissing, InvalidValue or ChildFailed."""
-        return await self._run(request, DatasetFacts, on_progress)
+        try:
+            return await self._run(request, DatasetFacts, on_progress)
+        except ChildFailed as error:
+            raise ChildFailed(f"While '{request.name}' was read: {error.detail}", hint=error.hint) from error
 
     async def difference(
         self, request: DifferenceRequest, on_progress: OnProgress = ignore_progress

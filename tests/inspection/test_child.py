@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from btmd.hardware.memory import read_memory
+from btmd.inspection.requests import AnyRequest
+from btmd.inspection.tasks import TASKS
 from tests.fixtures.tiny_model import make_tiny_llama
 
 CHILD = [sys.executable, "-m", "btmd.inspection"]
@@ -115,3 +117,10 @@ def test_a_child_has_no_network() -> None:
         pytest.skip("this system lets nobody leave the network")
     reach = program.replace("print(", "socket.create_connection(('127.0.0.1', 9), 1); print(")
     assert "unreachable" in subprocess.run([sys.executable, "-c", reach], capture_output=True, text=True).stderr
+
+
+def test_every_kind_of_request_has_its_task_and_loads_nothing_before() -> None:
+    assert set(TASKS) == set(get_args(AnyRequest))
+    program = "import sys, btmd.inspection.__main__; print(*sorted(m for m in sys.modules if m in sys.argv[1:]))"
+    heavy = ["numpy", "torch", "transformers", "tokenizers", "pyarrow", "pypdfium2", "charset_normalizer", "sqlite3"]
+    assert subprocess.check_output([sys.executable, "-c", program, *heavy], text=True).split() == []

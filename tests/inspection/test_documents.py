@@ -2,7 +2,9 @@
 
 import io
 import os
+import signal
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from btmd.data.row_chunks import clear_rows
 from btmd.data.rows import Row, read_rows
 from btmd.errors import (
     DatasetBinary,
@@ -20,13 +23,17 @@ from btmd.errors import (
     DatasetScanned,
     DatasetTruncated,
     DatasetUnsafe,
+    MixedFolder,
     UnknownLayout,
 )
 from btmd.inspection.dataset import inspect_dataset
 from btmd.inspection.facts import DatasetFacts
 from btmd.reading.folder_files import FolderPart, SkippedFile
+from btmd.reading.one_file import open_file
 from btmd.reading.opening import FolderContents
+from btmd.reading.portable_documents import pdf_lines
 from btmd.reading.processor_time import limited_processor_time
+from btmd.reading.text_blocks import Line
 from tests.fixtures.documents import docx, odt, pdf, word_paragraph, word_xml, zipped
 from tests.inspection.test_dataset import PAIR, SECRET, inspected, lines, said
 
@@ -218,7 +225,10 @@ def test_a_line_of_a_hundred_megabytes_is_refused(tmp_path: Path) -> None:
 
 
 def read_folder(
-    folder: Path, files: dict[str, bytes | str], skipped: tuple[SkippedFile, ...] = ()
+    folder: Path,
+    files: dict[str, bytes | str],
+    skipped: tuple[SkippedFile, ...] = (),
+    mapping: dict[str, str] | None = None,
 ) -> tuple[DatasetFacts, list[Row]]:
     held = folder / "held"
     held.mkdir(exist_ok=True)
@@ -233,6 +243,7 @@ def read_folder(
         folder / "list",
         "handouts",
         rows_path,
+        mapping=mapping,
         folder=FolderContents(contents, skipped),
         progress=lambda _share, _text: None,
     )
@@ -277,8 +288,8 @@ def test_tables_of_a_folder_are_one_dataset_with_sides_by_their_names(tmp_path: 
 @pytest.mark.parametrize(
     ("files", "kind", "word"),
     [
-        ({"a.csv": "question,answer\na,b\n", "b.txt": "Text."}, UnknownLayout, "a.csv"),
-        ({"a.jsonl": lines(ROW), "b.jsonl": lines({"text": "x"})}, UnknownLayout, "b.jsonl"),
+        ({"a.csv": "question,answer\na,b\n", "b.txt": "Text."}, MixedFolder, "a.csv"),
+        ({"a.jsonl": lines(ROW), "b.jsonl": lines({"text": "x"})}, MixedFolder, "b.jsonl"),
         ({"a.jsonl": lines(ROW), "b.jsonl": lines({"lhs": "x", "rhs": "y"})}, UnknownLayout, "b.jsonl"),
         ({"a.jsonl": lines(ROW), "b.json": "[{"}, DatasetTruncated, "b.json"),
         ({"a.pdf": pdf([])}, DatasetEmpty, "a.pdf"),
@@ -313,3 +324,47 @@ def test_what_a_reader_makes_of_an_archive_that_lies_is_told_as_damage(tmp_path:
     with pytest.raises(DatasetRefused):
         inspected(tmp_path, bytes(content), "x.docx")
     assert zipfile.is_zipfile(io.BytesIO(docx("x")))
+
+
+def test_a_reader_that_crashes_names_the_file_and_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crashing(path: Path) -> Iterator[Line]:
+        if path.name == "1":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return pdf_lines(path)
+
+    monkeypatch.setattr("btmd.reading.portable_documents.pdf_lines", crashing)
+    good = pdf(["A page of text that goes on for a while."])
+    facts, rows = read_folder(tmp_path, {"a.pdf": good, "b.pdf": good, "c.pdf": good})
+    assert len(rows) == 2
+    assert [part.name for part in facts.files] == ["a.pdf", "c.pdf"]
+    [skipped] = facts.skipped
+    assert skipped.name == "b.pdf"
+    assert "crash (signal 11)" in skipped.reason
+    (tmp_path / "1").write_bytes(good)
+    with pytest.raises(DatasetDamaged, match="crash"):
+        open_file(tmp_path / "1", "b.pdf", lambda _share: None)
+
+
+def test_a_folder_with_tables_and_documents_is_read_once_it_was_said_which(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {
+        "a.csv": "question,answer\na,b\n",
+        "b.txt": "Text.",
+        "c.md": "# More",
+        "README.md": "x",
+    }
+    with pytest.raises(MixedFolder) as refused:
+        read_folder(tmp_path, files)
+    assert "--only documents" in refused.value.hint
+    assert refused.value.suggestions == ({"file:only": "documents"}, {"file:only": "tables"})
+    facts, rows = read_folder(tmp_path, files, mapping={"file:only": "tables"})
+    assert [part.name for part in facts.files] == ["a.csv"]
+    assert [(one.name, one.reason) for one in facts.skipped] == [
+        ("README.md", "tells about the data"),
+        ("b.txt", "not a table"),
+        ("c.md", "not a table"),
+    ]
+    clear_rows(tmp_path / "rows")
+    facts, rows = read_folder(tmp_path, files, mapping={"file:only": "documents"})
+    assert [row["text"] for row in rows] == ["Text.", "# More"]

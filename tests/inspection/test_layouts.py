@@ -377,4 +377,4 @@ def test_messages_without_an_order_stay_as_they_stand(tmp_path: Path) -> None:
     )
     assert [said(row) for row in rows] == [PAIR, PAIR]
     assert facts.empty_lines == (4,)
-    assert [row.line for row in facts.broken] == [7, 6]
+    assert [row.line for row in facts.broken] == [6, 7]

@@ -132,7 +132,7 @@ def test_held_out_rows_that_are_trained_on_in_another_dress_leak(tmp_path: Path)
     ]
     held_out = {line: {"split": "held_out"} for line in range(41, 49)}
     found = looked_at(tmp_path, pairs, at=held_out).found
-    assert found["leaked"].lines == (41, 42, 43)
+    assert found["leaked"].lines == (1, 2, 3)
 
 
 def test_several_workers_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +228,43 @@ def test_a_cleaning_that_leaves_nothing_is_refused_and_writes_nothing(tmp_path: 
     with pytest.raises(NothingToLearn):
         cleaned(tmp_path, pairs, "placeholder_answers")
     assert not (tmp_path / "cleaned").exists()
+
+
+def test_of_rows_that_leak_those_to_train_on_are_dropped_and_what_is_held_out_stays(tmp_path: Path) -> None:
+    first, second, third, fourth = sound_rows(4)
+    louder = (fourth[0].upper(), fourth[1].upper())
+    sides = [
+        (first, "train"),
+        (first, "test"),
+        (second, "train"),
+        (third, "test"),
+        (third, "test"),
+        (louder, "test"),
+        (fourth, "train"),
+        (second, "train"),
+    ]
+    source = tmp_path / "source.jsonl"
+    source.write_bytes(
+        b"\n".join(
+            msgspec.json.encode({"question": question, "answer": answer, "split": side})
+            for (question, answer), side in sides
+        )
+    )
+    facts = inspect_dataset(source, "source.jsonl", tmp_path / "rows", progress=lambda share, text: None)
+    quality = examine(tmp_path / "rows", tmp_path / "groups", rows_total=8, progress=lambda share, text: None)
+    assert quality.found["leaked"].lines == (1, 7)
+
+    def lines_after(*drop: str) -> list[int]:
+        request = CleanRequest(
+            rows=str(tmp_path / "rows"),
+            groups=str(tmp_path / "groups"),
+            cleaned=str(tmp_path / "cleaned"),
+            facts=facts,
+            drop=drop,
+        )
+        clean(request, lambda share, text: None)
+        return [row["line"] for row in read_rows(tmp_path / "cleaned")]
+
+    assert lines_after("leaked") == [2, 3, 4, 5, 6, 8]
+    # The held-out row that repeats a dropped one is the only one left of its kind.
+    assert lines_after("duplicates", "near_duplicates", "leaked") == [2, 3, 4, 6]
