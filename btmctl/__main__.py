@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a model on a dataset",
     "plan": "what a training would do, and why",
     "jobs": "list, watch, pause, resume, cancel trainings; results and logs",
+    "queue": "who trains, who waits and for what; hold, release, move",
     "chat": "talk to a trained model, and to the one it came from",
     "models": "models on this machine",
     "datasets": "data to train on",

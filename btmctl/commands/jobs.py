@@ -4,6 +4,7 @@ import argparse
 
 from btmctl import words
 from btmctl.client import Document
+from btmctl.commands import job_set
 from btmctl.errors import DONE, ServerRefused
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -39,6 +40,7 @@ def command() -> Noun:
         verb.add_argument("job", metavar="J", help=WHICH)
         if name == "result":
             verb.add_argument("--answers", action="store_true", help="all sample answers before and after, in full")
+    job_set.add_verbs(noun)
     return noun
 
 
@@ -86,7 +88,8 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
             ("preset", job.get("preset")),
             ("submitted", words.moment(job.get("created_at"))),
             ("ended", words.moment(job.get("ended_at"))),
-            ("waits for", job.get("waits_for")),
+            ("priority", job.get("priority") or ""),
+            ("waiting", job.get("waits_for")),
             ("result", job.get("model_path")),
             ("step", f"{job.get('step')} of {job.get('total_steps')}" if job.get("total_steps") else ""),
             *[(f"forecast {name}", said) for name, said in forecast_fields(job)],

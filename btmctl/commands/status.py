@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
             ("GPUs", f"{gpus}, {hardware.get('available_gpu_memory_gb', 0):.1f} GB free" if gpus else ""),
             ("mixed precision", words.value(hardware.get("supports_mixed_precision"))),
             ("active trainings", status.get("active_training_jobs")),
+            ("waiting", _queue(status.get("queue") or {})),
             ("presets", status.get("available_presets")),
             ("event log", _log(status.get("log") or {})),
             ("backups", _backups(status)),
@@ -47,6 +48,13 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     for reminder in status.get("reminders") or ():
         output.say(reminder)
     return DONE
+
+
+def _queue(queue: Document) -> str:
+    """How many trainings wait, and why the first one does."""
+    if not queue.get("waiting"):
+        return ""
+    return f"{queue['waiting']}; {queue['job_id']}: {queue['waits_for'] or 'It starts now.'}"
 
 
 def _log(log: Document) -> str:
