@@ -32,6 +32,7 @@ from btmd.domain.settings_schema import SCHEMA, Setting, Value
 from btmd.history import History
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.restoring.restore import Restoring
 from btmd.store.event_log import SnapshotOf, Store, StreamAppend
 
@@ -181,7 +182,9 @@ async def side(database: Path, folder: Path, count: int) -> AsyncIterator[Side]:
     history = History(store, FilledUpTo(count + 1))
     contents = ContentStore(path.parent / "contents")
     try:
-        yield Side(store, history, Restoring(store, handler, history, contents, lambda: secrets.token_hex(16)), count)
+        in_use = ContentsInUse(store, contents)
+        restoring = Restoring(store, handler, history, contents, in_use, lambda: secrets.token_hex(16))
+        yield Side(store, history, restoring, count)
     finally:
         await store.close()
 

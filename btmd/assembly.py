@@ -32,6 +32,7 @@ from btmd.presets.reading import load_builtin_presets
 from btmd.presets.watcher import PresetsWatcher
 from btmd.registry.anonymising import Anonymising
 from btmd.registry.content import ContentStore
+from btmd.registry.content_sweep import ContentSweep
 from btmd.registry.contents_in_use import ContentsInUse
 from btmd.registry.dataset_checks import DatasetChecks
 from btmd.registry.datasets import DatasetAdding
@@ -43,7 +44,7 @@ from btmd.registry.versions import DatasetVersions
 from btmd.restoring.dataset_erasure import DatasetErasure
 from btmd.restoring.factory_reset import FactoryReset
 from btmd.restoring.falling_back import FallingBack
-from btmd.restoring.restore import Restoring
+from btmd.restoring.restore import Restoring, registered_contents
 from btmd.settings.confirmations import Confirmations
 from btmd.settings.watcher import SettingsWatcher
 from btmd.store.event_log import Store
@@ -80,7 +81,9 @@ class Assembly:
         self._contents.create()
         self._presets = PresetCatalogue(store, load_builtin_presets())
         self._history = History(store, self._clock)
-        self._restoring = Restoring(store, handler, self._history, self._contents, new_event_id)
+        self.in_use = ContentsInUse(store, self._contents)
+        self._submitting = anyio.Lock()
+        self._restoring = Restoring(store, handler, self._history, self._contents, self.in_use, new_event_id)
         self._child = BackupChild(config, store.store_id, self._clock, handler)
         self._backups = self._make_backups()
         self.supervisor = self._make_supervisor(boot_id)
@@ -109,6 +112,9 @@ class Assembly:
             marker=config.failed_start_path,
         )
         self.parts = self._make_parts(stopping)
+        self.sweep = ContentSweep(
+            in_use=self.in_use, registered=lambda: registered_contents(store), backup_turn=self._child.turn
+        )
         self.recovering = self._make_recovering()
         self.parts.activity.last_us = self._clock()
         self.condensing = Condensing(
@@ -209,7 +215,7 @@ class Assembly:
     def _make_parts(self, stopping: anyio.Event) -> Parts:
         config, store, handler, contents = self._config, self._store, self._handler, self._contents
         inspector = Inspector()
-        in_use = ContentsInUse(store, contents)
+        in_use = self.in_use
         sources = SourceReading(store, inspector, contents, in_use)
         datasets = DatasetAdding(store, handler, inspector, contents, in_use, sources, config.cache_dir)
         versions = DatasetVersions(handler, inspector, contents, in_use, sources)
@@ -223,7 +229,7 @@ class Assembly:
             backups=self._backups,
             backup_keys=BackupKeys(store=store, handler=handler, child=self._child, backups=self._backups),
             factory_reset=self._make_factory_reset(),
-            erasure=self._make_erasure(in_use),
+            erasure=self._make_erasure(),
             contents=contents,
             model_adding=ModelAdding(store, handler, inspector, config.models_dir, config.hub_cache_dir),
             dataset_adding=datasets,
@@ -253,6 +259,7 @@ class Assembly:
             anonymising=anonymising,
             presets=self._presets,
             state_dir=self._config.state_dir,
+            submitting=self._submitting,
             new_job_id=new_job_id,
             clock=self._clock,
         )
@@ -267,18 +274,19 @@ class Assembly:
             backups=self._backups,
             child=self._child,
             contents=self._contents,
+            in_use=self.in_use,
             daemon=self._actor,
             new_id=new_event_id,
             troubles=self._troubles,
         )
 
-    def _make_erasure(self, in_use: ContentsInUse) -> DatasetErasure:
+    def _make_erasure(self) -> DatasetErasure:
         return DatasetErasure(
             config=self._config,
             store=self._store,
             handler=self._handler,
-            contents=self._contents,
-            in_use=in_use,
+            in_use=self.in_use,
+            submitting=self._submitting,
             child=self._child,
             backups_folder=lambda: self._backups.known.own_folder,
             daemon=self._actor,

@@ -182,6 +182,7 @@ class Daemon:
             tasks.start_soon(self.assembly.settings_watcher.run)
             tasks.start_soon(self.assembly.presets_watcher.run)
             tasks.start_soon(self.assembly.condensing.run)
+            tasks.start_soon(self.assembly.sweep.run)
             tasks.start_soon(self.assembly.backup_schedule.run)
             tasks.start_soon(self.assembly.parts.erasure.run)
             tasks.start_soon(self._reopen_failed_log)
@@ -279,8 +280,11 @@ class Daemon:
                 await self.store.reopen()
                 log.warning("the event log was opened again after a failure of the storage")
                 self.assembly.scheduler.wake()
+                await self.assembly.in_use.remove_left()
             except BtmdError as error:
                 log.error("the event log cannot be opened again: %s", error.detail)
+            except OSError as problem:
+                log.error("contents that nothing needs stay, %s: %s", problem.filename, problem.strerror)
 
     async def _answer_watchdog(self, every_s: float) -> None:
         while True:

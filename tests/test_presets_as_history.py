@@ -29,6 +29,7 @@ from btmd.presets.text import rendered, written
 from btmd.presets.watcher import PresetsWatcher
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.restoring.restore import Restoring
 from btmd.store.event_log import Store
 from tests.store.given import ACTOR, Clocks
@@ -73,7 +74,9 @@ class PresetsAsHistory(RuleBasedStateMachine):
         self.history = History(self.store, lambda: clocks.wall_us)
         self.catalogue = PresetCatalogue(self.store, BUILT_IN)
         contents = ContentStore(folder / "content")
-        self.restoring = Restoring(self.store, self.handler, self.history, contents, clocks.new_id)
+        self.restoring = Restoring(
+            self.store, self.handler, self.history, contents, ContentsInUse(self.store, contents), clocks.new_id
+        )
         self.troubles: dict[str, str] = {}
         self.watcher = PresetsWatcher(
             store=self.store,

@@ -18,6 +18,7 @@ from btmd.history import History
 from btmd.projections.backup import BackupRow
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.restoring.restore import Restoring
 from btmd.restoring.target import Archive, BackupTarget
 from btmd.store.codec import encode_event
@@ -30,7 +31,8 @@ async def test_a_restore_among_other_changes_is_whole(tmp_path: Path) -> None:
     async with opened(tmp_path, clocks, projections=ALL_PROJECTIONS) as store:
         handler = CommandHandler(store, DECIDERS)
         history = History(store, lambda: clocks.wall_us)
-        restoring = Restoring(store, handler, history, ContentStore(tmp_path / "content"), clocks.new_id)
+        contents = ContentStore(tmp_path / "content")
+        restoring = Restoring(store, handler, history, contents, ContentsInUse(store, contents), clocks.new_id)
 
         async def change(number: int) -> None:
             changes = {"training.seed": number, "checkpoints.keep": number}
@@ -75,7 +77,8 @@ async def test_what_was_revoked_since_a_backup_of_a_log_that_is_gone_stays_revok
     async with opened(tmp_path, clocks, projections=ALL_PROJECTIONS) as store:
         handler = CommandHandler(store, DECIDERS)
         history = History(store, lambda: clocks.wall_us)
-        restoring = Restoring(store, handler, history, ContentStore(tmp_path / "content"), clocks.new_id)
+        contents = ContentStore(tmp_path / "content")
+        restoring = Restoring(store, handler, history, contents, ContentsInUse(store, contents), clocks.new_id)
         since = (*given, ConsentRevoked("faq", 1000), DatasetRemoved("faq", contents_kept=True))
         await store.append([StreamAppend("dataset-faq", since)], actor=ACTOR)
         target = BackupTarget(archive_of(past))

@@ -25,6 +25,7 @@ from btmd.presets.catalogue import PresetCatalogue
 from btmd.presets.reading import load_builtin_presets
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.restoring.restore import Restoring
 from btmd.settings.confirmations import Confirmations
 from btmd.settings.file import read_values, written
@@ -116,7 +117,9 @@ class SettingsAsHistory(RuleBasedStateMachine):
         self.handler = CommandHandler(self.store, DECIDERS)
         self.history = History(self.store, lambda: clocks.wall_us)
         contents = ContentStore(folder / "content")
-        self.restoring = Restoring(self.store, self.handler, self.history, contents, clocks.new_id)
+        self.restoring = Restoring(
+            self.store, self.handler, self.history, contents, ContentsInUse(self.store, contents), clocks.new_id
+        )
         self.confirmations = Confirmations(self.store, self.handler, lambda: clocks.wall_us, clocks.new_id, ACTOR)
         self.watcher = SettingsWatcher(
             store=self.store,

@@ -144,14 +144,18 @@ async def survey_personal_data(dataset_id: str, request: Request, parts: Parts) 
     Permission.TRAIN,
     **described(PREVIEW_EXAMPLE, errors=(400, 404, 409)),
 )
-async def preview_anonymising(dataset_id: str, body: AnonymisationPreview, request: Request, parts: Parts) -> Response:
+async def preview_anonymising(
+    dataset_id: str, body: AnonymisationPreview, request: Request, parts: Parts, actor: Actor
+) -> Response:
     """What anonymising would replace, in its context; nothing is changed, and nothing of the text is recorded."""
     row, newest = await found_dataset(parts, dataset_id)
     replacing = body.replacing()
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
-            found = await parts.anonymising.preview(newest, replacing, body.examples, on_progress, content=body.content)
+            found = await parts.anonymising.preview(
+                newest, replacing, body.examples, on_progress, actor=actor, content=body.content
+            )
         values: dict[str, Any] = msgspec.to_builtins(found)
         return {
             "dataset_id": row.dataset_id,

@@ -34,6 +34,7 @@ MOST_CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 _HEAD: Final = b'{"rows_list":1,'
 _LINE: Final = b'{"line":'
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _LEVEL: Final = 3
 _WAITING_CHUNKS: Final = 2
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -262,9 +263,23 @@ def chunk_path(list_path: Path, sha256: str) -> Path:
 
 def is_list(path: Path) -> bool:
     """Whether this is a list of chunks; False for plain rows and for what is not there."""
+    return _begins(path, _HEAD)
+
+
+def is_plain_rows(path: Path) -> bool:
+    """Whether these are rows as releases before this one wrote them."""
+    return _begins(path, _LINE)
+
+
+def is_chunk(path: Path) -> bool:
+    """Whether this is compressed as chunks are; False for what is not there."""
+    return _begins(path, _ZSTD)
+
+
+def _begins(path: Path, mark: bytes) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(len(_HEAD)) == _HEAD
+            return file.read(len(mark)) == mark
     except FileNotFoundError:
         return False
 
@@ -285,7 +300,11 @@ def read_list(path: Path) -> tuple[Chunk, ...]:
 
 
 def _damaged() -> Damaged:
-    return Damaged("The rows of this dataset are damaged.", hint="Add the file again, or restore them from a backup.")
+    return Damaged(
+        "The rows of this dataset are damaged.",
+        hint="Add the file again. Or, from a backup that holds its contents: `btmctl datasets remove` it, then "
+        "`btmctl restore --only datasets BACKUP`.",
+    )
 
 
 def _missing() -> FileMissing:

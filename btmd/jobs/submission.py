@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -91,7 +92,10 @@ class Prepared:
 
 
 class Submission:
-    """Plans and submits jobs. ``new_job_id`` and ``clock`` (microseconds UTC) come from outside."""
+    """Plans and submits jobs. ``new_job_id`` and ``clock`` (microseconds UTC) come from outside.
+
+    Who holds ``submitting`` knows that no job begins meanwhile.
+    """
 
     def __init__(
         self,
@@ -102,9 +106,11 @@ class Submission:
         anonymising: Anonymising,
         presets: PresetCatalogue,
         state_dir: Path,
+        submitting: anyio.Lock,
         new_job_id: Callable[[], str],
         clock: Callable[[], int],
     ) -> None:
+        self._submitting = submitting
         self._store, self._handler, self._datasets = store, handler, datasets
         self._anonymising, self._presets = anonymising, presets
         self._state_dir = state_dir
@@ -199,18 +205,6 @@ class Submission:
             trial=prepared.foretold.trial,
             model_fingerprint=prepared.model.facts.fingerprint,
         )
-        if prepared.grants_consent:
-            granted = GrantConsent(prepared.dataset.dataset_id, actor.uid, wish.purpose)
-            await self._handler.handle(granted, actor=actor)
-        else:
-            # Since the plan was made it may have been taken back.
-            await require_training_allowed(self._handler, prepared.dataset.dataset_id)
-        if personal.kinds:
-            rows = {one.kind: one.rows for one in personal.kinds}
-            accepted = AcceptPersonalData(
-                prepared.dataset.dataset_id, prepared.version.version_id, actor.uid, personal.rows_affected, rows
-            )
-            await self._handler.handle(accepted, actor=actor)
         submitted = JobSubmitted(
             job_id=job_id,
             name=wish.name,
@@ -227,7 +221,24 @@ class Submission:
             custom_description=wish.custom_description,
         )
         command = SubmitJob(submitted, prepared.foretold.forecast)
-        return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
+        async with self._submitting:
+            await self._require_allowed(prepared, personal, actor)
+            return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
+
+    async def _require_allowed(self, prepared: Prepared, personal: PersonalData, actor: Actor) -> None:
+        """Have the consent that was asked for, and what was said to personal data. Raises ConsentMissing."""
+        if prepared.grants_consent:
+            granted = GrantConsent(prepared.dataset.dataset_id, actor.uid, prepared.wish.purpose)
+            await self._handler.handle(granted, actor=actor)
+        else:
+            # Since the plan was made it may have been taken back.
+            await require_training_allowed(self._handler, prepared.dataset.dataset_id)
+        if personal.kinds:
+            rows = {one.kind: one.rows for one in personal.kinds}
+            accepted = AcceptPersonalData(
+                prepared.dataset.dataset_id, prepared.version.version_id, actor.uid, personal.rows_affected, rows
+            )
+            await self._handler.handle(accepted, actor=actor)
 
     async def _usual_preset(
         self, state: SettingsState, model: ModelRow, hardware: Hardware, kind: str

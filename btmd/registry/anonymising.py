@@ -61,6 +61,7 @@ class Anonymising:
         examples: int,
         on_progress: OnProgress,
         *,
+        actor: Actor,
         content: str | None = None,
     ) -> AnonymisingPreview:
         """What would be replaced, with its text; ``content``: the uploaded file that the columns are of.
@@ -68,11 +69,11 @@ class Anonymising:
         Raises InvalidValue for a list, a pattern or a column, FileMissing.
         """
         rows = self._datasets.rows_path(version)
-        async with self._in_use.holding(*self._held(content)):
+        async with self._in_use.holding(*self._held(content), dataset_id=version.dataset_id):
             request = AnonymisingPreviewRequest(
                 rows=str(rows),
                 rows_total=version.rows,
-                replacing=self._with_source(replacing, content),
+                replacing=self._with_source(replacing, content, actor),
                 examples=examples,
             )
             return await self._inspector.anonymising_preview(request, on_progress)
@@ -97,7 +98,7 @@ class Anonymising:
                 rows=str(rows),
                 rows_total=base.rows,
                 out=str(rows_out),
-                replacing=self._with_source(replacing, content),
+                replacing=self._with_source(replacing, content, actor),
             )
             made = await self._inspector.anonymise(request, on_progress)
             facts = msgspec.structs.replace(
@@ -110,7 +111,7 @@ class Anonymising:
             )
             return Derived(facts, msgspec.to_builtins(made.changes, str_keys=True))
 
-        async with self._in_use.holding(*self._held(content)):
+        async with self._in_use.holding(*self._held(content), dataset_id=row.dataset_id):
             return await self._versions.derive(
                 row,
                 base,
@@ -125,7 +126,7 @@ class Anonymising:
     def _held(self, content: str | None) -> tuple[str, ...]:
         return () if content is None else (content,)
 
-    def _with_source(self, replacing: Replacing, content: str | None) -> Replacing:
+    def _with_source(self, replacing: Replacing, content: str | None, actor: Actor) -> Replacing:
         if not replacing.columns:
             return replacing
         if content is None:
@@ -133,6 +134,6 @@ class Anonymising:
                 "The values of a column stand in the file, which is not kept once its rows are made.",
                 hint="Send the file again and name it as `source` (on the command line: --source FILE).",
             )
-        if not self._contents.has(content):
+        if not self._contents.sent_by(content, actor.uid):
             raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
         return msgspec.structs.replace(replacing, source=str(self._contents.path(content)))

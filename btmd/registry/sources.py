@@ -49,8 +49,8 @@ class SourceReading:
 
     async def require(self, source: Source, actor: Actor) -> None:
         """Raises FileMissing where the content has to be sent first."""
-        if self._contents.has(source.content):
-            missing = len([one for one in self._files(source) if not self._contents.has(one.sha256)])
+        if self._contents.sent_by(source.content, actor.uid):
+            missing = len([one for one in self._files(source) if not self._contents.sent_by(one.sha256, actor.uid)])
             if missing and await self._known(source, actor) is None:
                 raise FileMissing(
                     f"{missing:,} files of the folder were not uploaded.",
@@ -88,9 +88,9 @@ class SourceReading:
 
     async def mapped_rows(self, source: Source, actor: Actor, held: set[str]) -> MappedRows:
         """A few rows as the source's mapping makes them, for showing only. Raises FileMissing, DatasetRefused."""
-        held |= {one.sha256 for one in self._files(source)} if self._contents.has(source.content) else set()
-        if not self._contents.has(source.content):
+        if not self._contents.sent_by(source.content, actor.uid):
             raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
+        held |= {one.sha256 for one in self._files(source)}
         await self.require(source, actor)
         return await self._inspector.mapped_rows(
             MappedRowsRequest(
@@ -115,7 +115,7 @@ class SourceReading:
 
     async def _known(self, source: Source, actor: Actor) -> DatasetFacts | None:
         """Facts of a version with this content and mapping: of one's own, or of anybody's who sent the bytes too."""
-        sent = self._contents.has(source.content)
+        sent = self._contents.sent_by(source.content, actor.uid)
         async with self._store.session() as session:
             found = await versions_of_source(session, source.content)
         for row, version in found:

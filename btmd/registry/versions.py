@@ -64,7 +64,7 @@ class DatasetVersions:
 
         Raises FileMissing while the content is not there, DatasetRefused, Conflict.
         """
-        async with self._in_use.holding(source.content, base.rows_sha256) as held:
+        async with self._in_use.holding(source.content, base.rows_sha256, dataset_id=row.dataset_id) as held:
             if source.content == base.source_sha256 and dict(source.mapping) == base.mapping:
                 state, version = await self._handler.state(stream_name(row.dataset_id))
                 return Handled([], state, version)
@@ -96,7 +96,7 @@ class DatasetVersions:
         meanwhile.
         """
         rows_out = self._contents.working_file(secrets.token_hex(8))
-        async with self._in_use.holding(base.rows_sha256) as held:
+        async with self._in_use.holding(base.rows_sha256, dataset_id=row.dataset_id) as held:
             try:
                 derived = await work(rows_out)
                 if derived.facts.rows_sha256 == base.rows_sha256:

@@ -22,9 +22,8 @@ from btmd.domain.event import Actor
 from btmd.errors import BtmdError, Conflict
 from btmd.files.durable import sync_folder
 from btmd.job_folder import JobFolder
-from btmd.projections.dataset import DatasetRow, ErasureRow, erasures, referenced_contents, versions
-from btmd.projections.job import jobs_on_dataset, unfinished_contents, unfinished_jobs
-from btmd.registry.content import ContentStore
+from btmd.projections.dataset import DatasetRow, ErasureRow, erasures, versions
+from btmd.projections.job import jobs_on_dataset, unfinished_jobs
 from btmd.registry.contents_in_use import ContentsInUse
 from btmd.state_folder import refused
 from btmd.store.event_log import Store
@@ -34,6 +33,8 @@ log = logging.getLogger("btmd.erasure")
 
 ENDING_S = 60.0
 """How long an erasure waits for trainings on the dataset to end, with a checkpoint."""
+TRIES = 5
+"""How often somebody may start another training on it before an erasure gives up."""
 LOOK_FOR_FOLDERS_S = 60.0
 TROUBLE = "erasure"
 
@@ -53,15 +54,15 @@ class DatasetErasure:
         config: Config,
         store: Store,
         handler: CommandHandler,
-        contents: ContentStore,
         in_use: ContentsInUse,
+        submitting: anyio.Lock,
         child: BackupChild,
         backups_folder: Callable[[], str],
         daemon: Actor,
         troubles: dict[str, str],
     ) -> None:
         self._config, self._store, self._handler = config, store, handler
-        self._contents, self._in_use, self._child = contents, in_use, child
+        self._in_use, self._submitting, self._child = in_use, submitting, child
         self._backups_folder, self._daemon, self._troubles = backups_folder, daemon, troubles
         self._asked = anyio.Event()
         self._turn = anyio.Lock()
@@ -71,20 +72,13 @@ class DatasetErasure:
 
         Raises Conflict while a training on it still ends, StoreFull, StateFolderReadOnly.
         """
-        if row.scopes:
-            await self._handler.handle(RevokeConsent(row.dataset_id, actor.uid), actor=actor)
-        await self._wait_for_jobs(row)
-        async with self._store.session() as session:
-            every = await versions(session, row.dataset_id)
-            jobs = tuple(one.job_id for one in await jobs_on_dataset(session, row.dataset_id))
-        command = EraseDataset(
-            row.dataset_id,
-            actor.uid,
-            tuple(one.version_id for one in every),
-            tuple(dict.fromkeys(sha256 for one in every for sha256 in (one.rows_sha256, one.source_sha256))),
-            jobs,
-        )
-        await self._handler.handle(command, actor=actor)
+        for _ in range(TRIES):
+            if (jobs := await self._recorded(row, actor)) is not None:
+                break
+        else:
+            raise Conflict(
+                f"Somebody keeps starting trainings on the dataset {row.name}.", hint="Try again when nobody does."
+            )
         try:
             await self._finish()
         except OSError as problem:
@@ -92,6 +86,29 @@ class DatasetErasure:
             raise refused(self._config.state_dir, problem) from None
         state, _ = await self._handler.state(stream_name(row.dataset_id))
         return Erased(jobs, state.unreached)
+
+    async def _recorded(self, row: DatasetRow, actor: Actor) -> tuple[str, ...] | None:
+        """Have the event in the log, and return the jobs that it names; None where another one was just started."""
+        state, _ = await self._handler.state(stream_name(row.dataset_id))
+        if state is not None and state.consent_scopes:
+            await self._handler.handle(RevokeConsent(row.dataset_id, actor.uid), actor=actor)
+        await self._wait_for_jobs(row)
+        # From the look at the jobs until the event nobody starts one that it would not name.
+        async with self._submitting:
+            if await self._unfinished(row):
+                return None
+            async with self._store.session() as session:
+                every = await versions(session, row.dataset_id)
+                jobs = tuple(one.job_id for one in await jobs_on_dataset(session, row.dataset_id))
+            command = EraseDataset(
+                row.dataset_id,
+                actor.uid,
+                tuple(one.version_id for one in every),
+                tuple(dict.fromkeys(sha256 for one in every for sha256 in (one.rows_sha256, one.source_sha256))),
+                jobs,
+            )
+            await self._handler.handle(command, actor=actor)
+        return jobs
 
     async def finish(self) -> None:
         """At a start: take up erasures that were cut off. What fails is told, and tried again at the next one."""
@@ -148,13 +165,11 @@ class DatasetErasure:
         self._asked.set()
 
     async def _take_away(self, erased: ErasureRow) -> None:
-        async with self._store.session() as session:
-            others = await unfinished_contents(session, but_of_dataset=erased.dataset_id)
-            needed = await referenced_contents(session) | others
-        await anyio.to_thread.run_sync(self._remove_files, erased, self._in_use.with_held(needed))
-        await self._in_use.erased(erased.contents)
+        await self._in_use.remove_erased(erased.dataset_id, erased.contents)
+        # After the work on it has ended, which may have remembered something.
+        await anyio.to_thread.run_sync(self._remove_files, erased)
 
-    def _remove_files(self, erased: ErasureRow, needed: set[str]) -> None:
+    def _remove_files(self, erased: ErasureRow) -> None:
         config = self._config
         shutil.rmtree(config.answers_keys_dir / erased.dataset_id, ignore_errors=True)
         for job_id in erased.jobs:
@@ -165,7 +180,6 @@ class DatasetErasure:
         for version_id in erased.versions:
             for kept in config.cache_dir.glob(f"*{version_id}*"):
                 shutil.rmtree(kept) if kept.is_dir() else kept.unlink(missing_ok=True)
-        self._contents.remove_lists(erased.contents, needed)
 
     async def _erase_keys(self, dataset_id: str) -> KeysErasedAnswer:
         async with self._child.turn:

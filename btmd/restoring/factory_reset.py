@@ -38,6 +38,7 @@ from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import unfinished_contents, unfinished_jobs
 from btmd.projections.model import models
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.restoring.erasure import Part, erase, folder_size, free_bytes, held_by_backup, not_held
 from btmd.restoring.restore import Prepared, Restoring, registered_contents
 from btmd.restoring.target import target_in_backup
@@ -136,13 +137,14 @@ class FactoryReset:
         backups: Backups,
         child: BackupChild,
         contents: ContentStore,
+        in_use: ContentsInUse,
         daemon: Actor,
         new_id: Callable[[], str],
         troubles: MutableMapping[str, str],
     ) -> None:
         self._config, self._store, self._handler, self._history = config, store, handler, history
         self._restoring, self._backups, self._child, self._contents = restoring, backups, child, contents
-        self._daemon, self._new_id, self._troubles = daemon, new_id, troubles
+        self._in_use, self._daemon, self._new_id, self._troubles = in_use, daemon, new_id, troubles
         self._turn = anyio.Lock()
 
     async def preview(self, preserve_user_data: bool, by_uid: int) -> Preview:
@@ -242,21 +244,25 @@ class FactoryReset:
         LogMovedOn, BackupNotFound, PartMissing, Damaged, Tampered, WrongKey.
         """
         async with self._turn:
-            state, row = await self._to_undo()
-            target = await target_in_backup(row, self._backups, self._store, self._history)
-            brought = await self._bring_back(row, on_progress)
-            changes: list[Restored] = []
-            left_alone: list[str] = []
-            undo_seq = self._store.head.seq
-            for manner in _UNDO:
-                done = await self._restoring.restore(target, manner, actor=actor, expected_head=expected_head)
-                if done.rows and not changes:
-                    undo_seq = done.rows[0].seq - 1
-                changes += done.prepared.plan.changes
-                left_alone += done.prepared.plan.left_alone
-            command = NoteUndone(state.reset_id, brought.artefacts, tuple(left_alone))
-            await self._handler.handle(command, actor=actor)
-            return Undone(changes, left_alone, brought.artefacts, brought.problems, undo_seq)
+            with self._in_use.bringing_back():
+                return await self._undo(actor, expected_head, on_progress)
+
+    async def _undo(self, actor: Actor, expected_head: int | None, on_progress: OnProgress) -> Undone:
+        state, row = await self._to_undo()
+        target = await target_in_backup(row, self._backups, self._store, self._history)
+        brought = await self._bring_back(row, on_progress)
+        changes: list[Restored] = []
+        left_alone: list[str] = []
+        undo_seq = self._store.head.seq
+        for manner in _UNDO:
+            done = await self._restoring.restore(target, manner, actor=actor, expected_head=expected_head)
+            if done.rows and not changes:
+                undo_seq = done.rows[0].seq - 1
+            changes += done.prepared.plan.changes
+            left_alone += done.prepared.plan.left_alone
+        command = NoteUndone(state.reset_id, brought.artefacts, tuple(left_alone))
+        await self._handler.handle(command, actor=actor)
+        return Undone(changes, left_alone, brought.artefacts, brought.problems, undo_seq)
 
     async def _to_undo(self) -> tuple[ResetState, BackupRow]:
         """The newest reset and the backup before it. Raises Conflict, BackupNotFound."""
@@ -335,6 +341,7 @@ class FactoryReset:
             folders = {Path(model.folder).name for model in await models(session)}
         # A job that failed could be taken up again, but its rows are to go.
         needed -= set(state.contents) - await registered_contents(self._store)
+        needed |= self._in_use.held()
         try:
             freed = await anyio.to_thread.run_sync(
                 lambda: erase(

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import anyio.to_thread
+
 from btmd.accounts import why_missing
 from btmd.command_handler import CommandHandler
 from btmd.domain import access, preset_definition, settings
@@ -32,6 +34,7 @@ from btmd.history import History
 from btmd.presets.reading import why_unusable
 from btmd.projections.job import unfinished_jobs
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.restoring.target import LogTarget, RestoreTarget, known
 from btmd.store.errors import VersionConflict
 from btmd.store.event_log import IdempotencyKey, Recorded, Store, StreamAppend
@@ -71,12 +74,14 @@ class Restoring:
         handler: CommandHandler,
         history: History,
         contents: ContentStore,
+        in_use: ContentsInUse,
         new_id: Callable[[], str],
     ) -> None:
         self._store = store
         self._handler = handler
         self._history = history
         self._contents = contents
+        self._in_use = in_use
         self._new_id = new_id
 
     async def prepare(self, to: RestoreTarget | int, manner: Manner, by_uid: int) -> Prepared:
@@ -165,9 +170,10 @@ class Restoring:
                     hint="Look at a new preview with --dry-run, or give --force.",
                 )
             prepared.plan.require_settled()
-            await self._bring_contents_back(prepared)
             try:
-                return await self._apply(prepared, actor, expected_head, force, idempotency, respond)
+                with self._in_use.bringing_back():
+                    await self._bring_contents_back(prepared)
+                    return await self._apply(prepared, actor, expected_head, force, idempotency, respond)
             except VersionConflict:
                 # Changed between the plan and its transaction: planned again on what is there now.
                 if attempt == MAX_ATTEMPTS:
@@ -235,7 +241,8 @@ class Restoring:
         # The lists first, as they tell which chunks are wanted.
         for wanted in (named, self._contents.with_chunks):
             names = wanted if isinstance(wanted, set) else wanted(named)
-            gone = sorted(one for one in names if one in prepared.target.contents and not self._contents.has(one))
+            held = sorted(one for one in names if one in prepared.target.contents)
+            gone = [one for one in held if not await anyio.to_thread.run_sync(self._contents.is_intact, one)]
             if gone:
                 await prepared.target.bring_back(gone)
 

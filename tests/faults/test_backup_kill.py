@@ -22,6 +22,7 @@ from btmd.domain.restore import Manner
 from btmd.history import History
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
+from btmd.registry.contents_in_use import ContentsInUse
 from btmd.restoring.restore import Restoring
 from btmd.store.connection import connect_reader
 from btmd.store.event_log import Store
@@ -66,7 +67,9 @@ async def _restore(place: Place) -> None:
     try:
         handler, history = CommandHandler(store, DECIDERS), History(store, lambda: NOW_US + 10**12)
         contents = ContentStore(place.state / "content")
-        restoring = Restoring(store, handler, history, contents, lambda: secrets.token_hex(16))
+        restoring = Restoring(
+            store, handler, history, contents, ContentsInUse(store, contents), lambda: secrets.token_hex(16)
+        )
         await restoring.restore(THEN_SEQ, Manner(), actor=ACTOR)
     finally:
         await store.close()
