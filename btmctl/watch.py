@@ -104,7 +104,8 @@ def show_result(result: Document, output: Output) -> None:
     output.line()
     output.paragraph(result["performance_summary"])
     output.fields([("result", result.get("model_path"))])
-    for title, key in (("Warnings", "warnings"), ("Advice", "recommendations"), ("Next", "next_steps")):
+    parts = ("On the way", "account"), ("Warnings", "warnings"), ("Advice", "recommendations"), ("Next", "next_steps")
+    for title, key in parts:
         texts = result.get(key) or []
         if texts:
             output.line()

@@ -53,6 +53,7 @@ from btmd.domain.job_events import (
     RecoveryPlanned,
     ResumeRequested,
     StopRequested,
+    TrainingShapeKnown,
     TrainingStageEntered,
 )
 from btmd.domain.job_recovery import (
@@ -167,7 +168,8 @@ def _start(command: StartAttempt, state: JobState) -> list[Event]:
 
 
 def _observe(command: RecordFrames, state: JobState) -> list[Event]:
-    if state.ended or command.attempt != state.attempt:
+    # Of an attempt whose end is known nothing more is told: it would be taken for one at work.
+    if not state.running or command.attempt != state.attempt:
         return []
     return [seen for seen in command.observed if seen.IS_TICK or getattr(seen, "number", 0) > state.last_number]
 
@@ -299,6 +301,11 @@ def evolve(state: JobState | None, happened: Event) -> JobState | None:
             if happened.step <= state.furthest_step:
                 return state
             return replace(state, furthest_step=happened.step, crashes=0, troubles=())
+        case TrainingShapeKnown():
+            # Checkpoints further on than where an attempt begins are damaged, gone or set aside.
+            began = int(happened.shape.get("resumed_from_step", 0))
+            newest = state.best_step if state.best_step is None else min(state.best_step, began)
+            return replace(state, best_step=newest or None)
         case PauseRequested():
             return replace(state, asked="pause")
         case StopRequested():

@@ -186,8 +186,8 @@ TEXTS: dict[str, str] = {
     "found_other": "The training was ended because something was wrong with it ({kind}).",
     # --- what is done about a failure -----------------------------------------------------------------
     "recovery_again": "It is taken up again from its last checkpoint.",
-    "recovery_again_later": "It is taken up again from its last checkpoint, after a wait of {wait} (time {times} "
-    "that it failed like this).",
+    "recovery_again_later": "It is taken up again from its last checkpoint, after a wait of {wait} (attempts that "
+    "failed without getting any further: {times}).",
     "recovery_smaller_micro_batch": "It computes {now} rows at once instead of {before} from now on; a step still "
     "learns from {batch} rows, so the result is the same.",
     "recovery_checkpointing": "It keeps fewer intermediate results and computes them twice from now on: slower, with "
@@ -239,9 +239,16 @@ TEXTS: dict[str, str] = {
     # --- an account of it ------------------------------------------------------------------------------
     "account_planned": "{name} was {before} in the plan and is {now}.",
     "account_rows": "Left out of the training: {rows}.",
-    "account_from_start": "No checkpoint was left at attempt {attempt}, so it began anew there.",
-    "account_unanswered": "Nobody answered the question in time, so it ended at step {steps} of {total} and kept its "
-    "best state.",
+    "account_attempt": "Attempt {number}: {said}",
+    "account_lost_checkpoint": "The checkpoint of step {newest} was not there any more when attempt {attempt} began, "
+    "so it went on from the one of step {began}.",
+    "account_lost_checkpoints": "No checkpoint was there any more when attempt {attempt} began, though one of step "
+    "{newest} had been saved, so it began anew.",
+    "account_answer_yes": "The answer was yes.",
+    "account_answer_no": "The answer was no.",
+    "account_summary_one": "It failed once on the way and was taken up again by itself.",
+    "account_summary": "It failed {times} times on the way and was taken up again by itself.",
+    "account_unanswered": "Nobody answered in time.",
 }
 
 TEXTS.update(QUEUE_TEXTS)

@@ -114,6 +114,10 @@ class AttemptRow(SQLModel, table=True):
     ended_us: int | None = None
     ended: str = ""
     text: str = ""
+    newest_step: int = 0
+    """Of the checkpoints that were known when it was started."""
+    resumed_from_step: int | None = None
+    """Where it began; None until that is known."""
 
 
 class RecoveryRow(SQLModel, table=True):

@@ -34,7 +34,7 @@ from btmd.projections.job import (
     JobRow,
     NoticeRow,
 )
-from btmd.projections.job_changes import SETTLED, as_json, change_job, end_attempt
+from btmd.projections.job_changes import ATTEMPTS, SETTLED, as_json, change_job, end_attempt
 from btmd.projections.job_queue_view import QUEUE_HANDLERS
 from btmd.projections.job_recovery_view import RECOVERY_HANDLERS
 from btmd.projections.view import View, insert
@@ -91,7 +91,13 @@ def _attempt_started(connection: sqlite3.Connection, recorded: Recorded, happene
         started_us=recorded.recorded_at_us,
         ended="",
         text="",
+        newest_step=_newest_step(connection, happened.job_id),
     )
+
+
+def _newest_step(connection: sqlite3.Connection, job_id: str) -> int:
+    found = connection.execute(f"SELECT max(step) FROM {CHECKPOINTS} WHERE job_id = ?", (job_id,)).fetchone()
+    return int(found[0] or 0)
 
 
 def _stage(connection: sqlite3.Connection, recorded: Recorded, happened: TrainingStageEntered) -> None:
@@ -100,6 +106,13 @@ def _stage(connection: sqlite3.Connection, recorded: Recorded, happened: Trainin
 
 def _shape(connection: sqlite3.Connection, recorded: Recorded, happened: TrainingShapeKnown) -> None:
     shape = happened.shape
+    began = int(shape.get("resumed_from_step", 0))
+    # Later ones were damaged, gone, or set aside: whatever the reason, this attempt makes them anew.
+    connection.execute(f"DELETE FROM {CHECKPOINTS} WHERE job_id = ? AND step > ?", (happened.job_id, began))
+    connection.execute(
+        f"UPDATE {ATTEMPTS} SET resumed_from_step = ? WHERE job_id = ? AND attempt = ?",
+        (began, happened.job_id, happened.attempt),
+    )
     change_job(
         connection,
         recorded,
@@ -107,8 +120,8 @@ def _shape(connection: sqlite3.Connection, recorded: Recorded, happened: Trainin
         shape_json=as_json(shape),
         total_steps=int(shape["total_steps"]),
         total_epochs=int(shape["total_epochs"]),
-        resumed_from_step=int(shape.get("resumed_from_step", 0)),
-        step=int(shape.get("resumed_from_step", 0)),
+        resumed_from_step=began,
+        step=began,
     )
 
 

@@ -23,6 +23,7 @@ MEMORY_WAYS = ("shorter", "lora", "qlora", "cpu", "simpler")
 """What may give way to memory, in the order in which it is tried."""
 DEVICE_WAYS = ("cpu",)
 WAIT_FACTOR = 4
+REPETITIONS = ("again", "again_later")
 
 
 def decide(
@@ -48,7 +49,7 @@ def decide(
     exhausted = sum(not _is_crash(one.reason) for one in history) >= limits.attempts
     if (_is_crash(reason) or not exhausted) and (free := _free(failure, history, plan, limits)) is not None:
         return free
-    wanted = MEMORY_WAYS if reason == "out_of_memory" else _device_ways(plan)
+    wanted = _wanted_ways(reason, plan)
     return _with_ways(failure, history, wanted, allowed, limits, ways, exhausted=exhausted)
 
 
@@ -63,10 +64,10 @@ def _free(failure: Failure, history: Sequence[Trouble], plan: Mapping[str, Any],
     if reason == "device":
         return _device(history, limits)
     if reason in HANGS or reason == "reboot":
-        return _again(_count(history, (*HANGS, "reboot")), limits)
+        return _again(history, limits)
     # Anything unknown is taken for a crash.
     crashes = sum(_is_crash(one.reason) for one in history)
-    return _again(crashes, limits) if crashes < limits.crash_resumes else None
+    return _again(history, limits) if crashes < limits.crash_resumes else None
 
 
 _KNOWN = (*FINAL, *NUMBERS, *HANGS, "out_of_memory", "disk_full", "device", "reboot")
@@ -80,10 +81,13 @@ def _count(history: Sequence[Trouble], reasons: Sequence[str]) -> int:
     return sum(one.reason in reasons for one in history)
 
 
-def _again(before: int, limits: Limits) -> Retry:
-    """The same once more; at once the first time, then later and later."""
-    wait_s = 0.0 if before == 0 else min(limits.longest_wait_s, limits.first_wait_s * WAIT_FACTOR ** (before - 1))
-    return Retry("again" if before == 0 else "again_later", {}, {"times": before + 1, "wait_s": wait_s}, wait_s)
+def _again(history: Sequence[Trouble], limits: Limits, *, at_once: bool = True) -> Retry:
+    """The same once more: at once the first time, then later and later, whatever it was that failed meanwhile."""
+    before = sum(one.action in REPETITIONS for one in history)
+    if before == 0 and at_once:
+        return Retry("again", {}, {"times": 1})
+    wait_s = min(limits.longest_wait_s, limits.first_wait_s * WAIT_FACTOR ** max(0, before - 1))
+    return Retry("again_later", {}, {"times": len(history) + 1, "wait_s": wait_s}, wait_s)
 
 
 def _less_memory(history: Sequence[Trouble], plan: Mapping[str, Any]) -> Retry | None:
@@ -105,7 +109,7 @@ def _device(history: Sequence[Trouble], limits: Limits) -> Retry | Wait | None:
     before = _count(history, ("device",))
     if not limits.device_is_there:
         return Wait("wait_for_device", wait_s=limits.first_wait_s)
-    return _again(before + 1, limits) if before < limits.crash_resumes else None
+    return _again(history, limits, at_once=False) if before < limits.crash_resumes else None
 
 
 def _disk(history: Sequence[Trouble], plan: Mapping[str, Any], limits: Limits) -> Decision:
@@ -129,8 +133,12 @@ def _when_there_is_room(
     return Retry(action, changes, told, wait_s)
 
 
-def _device_ways(plan: Mapping[str, Any]) -> tuple[str, ...]:
-    return DEVICE_WAYS if plan["device"] != "cpu" else ()
+def _wanted_ways(reason: str, plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """The changes of what was asked for that could help against it."""
+    if reason == "out_of_memory":
+        return MEMORY_WAYS
+    # Figures run away on the CPU as well; whatever else fails on a GPU may be the GPU's doing.
+    return () if reason in NUMBERS or plan["device"] == "cpu" else DEVICE_WAYS
 
 
 def _with_ways(
