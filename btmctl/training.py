@@ -6,6 +6,7 @@ from btmctl import sources, words
 from btmctl.client import Document
 from btmctl.output import Output
 from btmctl.session import Session
+from btmd.vocabulary import personal_data
 
 Forecast = list[tuple[str, object]]
 """What a training takes, as foretold, by name; each a range that nine outcomes in ten fall into."""
@@ -18,6 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--preset", metavar="P", help="a preset's key or name (default: chosen for model, data and machine)")
     add("--set", action="append", default=[], metavar="K=V", help="change one value, such as num_epochs=2 (repeatable)")
     add("--allow", metavar="LIST", help="changes allowed without asking: shorter,lora,qlora,cpu,simpler or none")
+    add("--from-job", metavar="J", help="go on from this training's adapter, with other data")
     add("--name", metavar="TEXT", help="what to call the training")
     add("--priority", type=int, metavar="N", help="higher goes first")
     add("--consent", action="store_true", help="you may allow the use of this data, and do")
@@ -37,6 +39,8 @@ def request(arguments: argparse.Namespace, session: Session) -> Document:
         body["overrides"] = overrides
     if arguments.allow:
         body["allow"] = [one.strip() for one in arguments.allow.split(",") if one.strip()]
+    if arguments.from_job:
+        body["from_job"] = arguments.from_job
     if arguments.name:
         body["name"] = arguments.name
     if arguments.priority is not None:
@@ -70,9 +74,11 @@ def show_plan(plan: Document, output: Output) -> None:
         [
             ("model", plan.get("model_id")),
             ("dataset", plan.get("dataset_id")),
+            ("goes on from", plan.get("from_job")),
+            ("repeats", plan.get("rerun_of")),
             ("preset", f"{preset}. {plan.get('preset_reason', '')}".strip()),
-            ("steps", plan.get("total_steps")),
-            ("rows", f"{plan.get('train_rows')} to learn from, {plan.get('held_out_rows')} held out to measure by"),
+            ("steps", _about(plan, "total_steps")),
+            ("rows", _rows(plan)),
             ("rows left out", plan.get("left_out_rows") or ""),
             ("personal data", _personal_data(plan.get("personal_data"))),
             *forecast_fields(plan),
@@ -94,12 +100,21 @@ def show_plan(plan: Document, output: Output) -> None:
         output.paragraph(str(note))
 
 
+def _rows(plan: Document) -> str:
+    shared = f"{_about(plan, 'train_rows')} to learn from, {_about(plan, 'held_out_rows')} held out to measure by"
+    return shared if plan.get("rows_counted") else f"{shared}; what is nearly the same stays on one side"
+
+
+def _about(plan: Document, key: str) -> str:
+    """A number of a plan; what was not counted but reckoned is told so."""
+    return f"{'' if plan.get('rows_counted') else 'about '}{words.exactly(plan.get(key))}"
+
+
 def _personal_data(found: Document | None) -> str:
     """What a start asks about, by kind; nothing where none was found."""
     if not found or not found["kinds"]:
         return ""
-    kinds = ", ".join(f"{one['kind']} in {words.exactly(one['rows'])}" for one in found["kinds"])
-    return f"in {words.exactly(found['rows_affected'])} rows ({kinds}); a start asks about it"
+    return f"{personal_data(found['kinds'])}; a start asks about it"
 
 
 def _at_most(size_bytes: float | None) -> str:

@@ -108,6 +108,11 @@ class TrainerPlan(msgspec.Struct, frozen=True):
         """Whether an adapter is trained, and the weights stay as they are."""
         return self.lora is not None or self.adapter_folder is not None
 
+    @property
+    def can_leave_out(self) -> bool:
+        """Whether the model as it was before the first step can be had at any time, by leaving the adapter out."""
+        return self.trains_adapter and self.adapter_folder is None
+
     split_rule: int = 0
     """How rows are held out (btmd.data.split); the one that the job was submitted with."""
     model_fingerprint: str = ""
@@ -147,8 +152,12 @@ class JobFolder:
         self.control_path = path / "control"
         self.checkpoints = path / "checkpoints"
         self.result = path / "result"
+        self.start = path / "start"
+        """The adapter that the training begins with, if it goes on from another job's."""
         self.answers_path = path / "answers.json"
         self.trial_path = path / "trial.json"
+        self.held_out_path = path / "held_out.json"
+        """The held-out loss of each row, before and after; numbers only."""
         self.tmp = path / "tmp"
 
     def size_bytes(self) -> int:

@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import words
 from btmctl.client import Document
-from btmctl.commands import job_set
+from btmctl.commands import job_again, job_answer, job_set
 from btmctl.errors import DONE, ServerRefused
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -40,7 +40,9 @@ def command() -> Noun:
         verb.add_argument("job", metavar="J", help=WHICH)
         if name == "result":
             verb.add_argument("--answers", action="store_true", help="all sample answers before and after, in full")
+    job_answer.add_verbs(noun)
     job_set.add_verbs(noun)
+    job_again.add_verbs(noun)
     return noun
 
 
@@ -90,6 +92,8 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
             ("ended", words.moment(job.get("ended_at"))),
             ("priority", job.get("priority") or ""),
             ("waiting", job.get("waits_for")),
+            ("goes on from", (job.get("plan") or {}).get("from_job")),
+            ("repeats", (job.get("plan") or {}).get("rerun_of")),
             ("result", job.get("model_path")),
             ("step", f"{job.get('step')} of {job.get('total_steps')}" if job.get("total_steps") else ""),
             *[(f"forecast {name}", said) for name, said in forecast_fields(job)],
@@ -97,10 +101,18 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
             ("held-out before", words.figure(job.get("held_out_before"))),
             ("held-out best", words.figure(job.get("held_out_best"))),
             ("why", job.get("text")),
+            ("answer by", words.moment(job.get("answer_by"))),
             ("try", job.get("hint")),
         ]
     )
+    _warnings(job, output)
     _parts(job, output)
+    for title, key in (("On the way", "account"), ("Changed against the plan", "changed")):
+        if job.get(key):
+            output.line()
+            output.line(title, "bold")
+        for sentence in job.get(key) or []:
+            output.paragraph(sentence, indent="  ")
     if job.get("plan"):
         output.line()
         show_plan(job["plan"], output)
@@ -120,6 +132,17 @@ def _outcome(score: Document) -> str:
     said = score["forecast"]
     held = said["low"] <= score["outcome"] <= said["high"]
     return took if held else f"{took} (outside the range)"
+
+
+def _warnings(job: Document, output: Output) -> None:
+    """What is wrong now; what was and is over is in --json."""
+    present = [one for one in job.get("warnings") or () if not one.get("withdrawn_at")]
+    if present:
+        output.line()
+        output.line("Warnings", "bold")
+    for one in present:
+        output.paragraph(one["text"], indent="  ")
+        output.paragraph(one["advice"], indent="    ")
 
 
 def _parts(job: Document, output: Output) -> None:

@@ -17,9 +17,11 @@ from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
 from btmd.domain.forecast import texts
 from btmd.domain.job import JobState
-from btmd.jobs.report import job_progress, job_result
+from btmd.jobs.job_progress import job_progress
+from btmd.jobs.outcome import job_result
 from btmd.jobs.submission import Prepared, Submission, Wish
 from btmd.monitoring.texts import STATUS
+from btmd.registry.previews import planned_shape
 from btmd.store.event_log import Recorded
 
 router = Router(tags=("training",))
@@ -38,6 +40,7 @@ class StartRequest(msgspec.Struct):
     consent: bool = False
     purpose: Annotated[str, Meta(max_length=1000)] = ""
     accept_personal_data: bool = False
+    from_job: Annotated[str, Meta(max_length=200)] | None = None
     name: Annotated[str, Meta(max_length=200)] | None = None
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
 
@@ -51,6 +54,7 @@ class StartRequest(msgspec.Struct):
             consent=self.consent,
             purpose=self.purpose,
             accept_personal_data=self.accept_personal_data,
+            from_job=self.from_job or "",
             name=self.name or "",
             custom_description=self.custom_description or "",
             priority=self.priority,
@@ -83,7 +87,7 @@ async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor
     await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     prepared = await submission.prepare(body.wish(), _unheard)
     if body.dry_run:
-        values = await _told(submission, prepared)
+        values = await _told(parts, prepared)
         return json_answer({"dry_run": True, "message": "Nothing was started.", "plan": values})
 
     foretold = texts(prepared.foretold.forecast)
@@ -118,15 +122,28 @@ async def plan(body: StartRequest, parts: Parts, actor: Actor) -> Response:
     """
     await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     prepared = await parts.submission.prepare(body.wish(), _unheard)
-    return json_answer(await _told(parts.submission, prepared))
+    return json_answer(await _told(parts, prepared))
 
 
-async def _told(submission: Submission, prepared: Prepared) -> dict[str, Any]:
-    """The plan, with the personal data that a start would ask about."""
-    return {
-        **prepared.as_values(),
-        "personal_data": msgspec.to_builtins(await submission.personal_data(prepared, _unheard)),
-    }
+async def _told(parts: Parts, prepared: Prepared) -> dict[str, Any]:
+    """The plan, with the personal data that a start would ask about.
+
+    A plan multiplies rows; the split keeps conversations and near-duplicates together. Where it was made before,
+    for a preview, its counts are told, and `rows_counted` is true.
+    """
+    plan = prepared.plan
+    values = prepared.as_values()
+    arranged = parts.dataset_previews.known_arrangement(prepared.version, prepared.model, planned_shape(plan))
+    if arranged is not None:
+        steps = arranged.steps_an_epoch * plan.integer("num_epochs")
+        values |= {
+            "total_steps": min(steps, plan.integer("max_steps") or steps),
+            "train_rows": arranged.train_rows,
+            "held_out_rows": arranged.held_out_rows,
+            "left_out_rows": sum(arranged.left_out.values()),
+        }
+    personal_data = await parts.submission.personal_data(prepared, _unheard)
+    return {**values, "rows_counted": arranged is not None, "personal_data": msgspec.to_builtins(personal_data)}
 
 
 PROGRESS_EXAMPLE = {

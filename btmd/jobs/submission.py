@@ -13,7 +13,7 @@ from btmd.command_handler import CommandHandler, Handled
 from btmd.domain import settings
 from btmd.domain.dataset import AcceptPersonalData, GrantConsent, stream_name
 from btmd.domain.event import Actor
-from btmd.domain.forecast import texts
+from btmd.domain.forecast import Forecast, texts
 from btmd.domain.hardware import Hardware
 from btmd.domain.job import JobState, SubmitJob
 from btmd.domain.job_events import JobSubmitted
@@ -22,20 +22,24 @@ from btmd.domain.settings import SettingsState
 from btmd.errors import ConsentMissing, InvalidValue, PersonalDataFound
 from btmd.hardware import probe
 from btmd.inspection.facts import DatasetFacts, PersonalData
+from btmd.job_folder import JobFolder
+from btmd.jobs.continuing import Start, begun_with, find_start, told_as_adapter, with_adapter
 from btmd.jobs.forecasting import Foretold, foretell
 from btmd.jobs.plan_request import to_token_facts
 from btmd.jobs.trainer_plan import to_trainer_plan
-from btmd.naming import LONGEST_NAME, find_dataset, find_model
+from btmd.naming import LONGEST_NAME, find_dataset, find_job, find_model
 from btmd.planning import SIMPLEST_PRESET, Plan, PlanRequest, choose_preset, make_plan
 from btmd.presets.catalogue import PresetCatalogue
 from btmd.presets.reading import CHOOSE_KEY
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
+from btmd.projections.job import job_plan
 from btmd.projections.model import ModelRow
 from btmd.registry.anonymising import Anonymising
 from btmd.registry.datasets import DatasetAdding
 from btmd.registry.model_settings import beginning_with, told_as_settings
 from btmd.registry.models import require_unchanged
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
+from btmd.vocabulary import personal_data
 
 OnProgress = Callable[[float, str], None]
 
@@ -55,6 +59,8 @@ class Wish:
     """What the data may be used for; goes with a consent that is granted here."""
     accept_personal_data: bool = False
     """Train on the personal data that was found, as it is."""
+    from_job: str = ""
+    """Go on from this job's adapter."""
     name: str = ""
     custom_description: str = ""
     priority: int = 0
@@ -75,16 +81,19 @@ class Prepared:
     tick_every_s: float
     grants_consent: bool
     foretold: Foretold
+    begins_with: Start | None = None
 
     def as_values(self) -> dict[str, Any]:
         """The plan with its reasons, as plain JSON values."""
         values: dict[str, Any] = msgspec.to_builtins(self.plan, str_keys=True)
+        start = self.begins_with
         return {
             "model_id": self.model.model_id,
             "dataset_id": self.dataset.dataset_id,
             "dataset_version": self.version.version_id,
             "preset_name": self.preset.name,
             "preset_reason": self.preset_reason,
+            **({"from_job": start.job_id, "adapter_sha256": start.sha256} if start is not None else {}),
             **values,
             "forecast": msgspec.to_builtins(self.foretold.forecast),
             "forecast_texts": texts(self.foretold.forecast),
@@ -106,6 +115,7 @@ class Submission:
         anonymising: Anonymising,
         presets: PresetCatalogue,
         state_dir: Path,
+        jobs_dir: Path,
         submitting: anyio.Lock,
         new_job_id: Callable[[], str],
         clock: Callable[[], int],
@@ -113,8 +123,8 @@ class Submission:
         self._submitting = submitting
         self._store, self._handler, self._datasets = store, handler, datasets
         self._anonymising, self._presets = anonymising, presets
-        self._state_dir = state_dir
-        self._new_job_id, self._clock = new_job_id, clock
+        self._state_dir, self._jobs_dir = state_dir, jobs_dir
+        self.new_job_id, self._clock = new_job_id, clock
 
     async def prepare(self, wish: Wish, on_progress: OnProgress) -> Prepared:
         """The plan for a wish, or the refusal of what cannot succeed; changes nothing.
@@ -141,6 +151,8 @@ class Submission:
         reason = "It was asked for."
         if preset is None:
             preset, reason = await self._usual_preset(state, model, hardware, facts.row_kind)
+        start = await self._start(wish.from_job, model) if wish.from_job else None
+        asked = wish.overrides if start is None else with_adapter(start, wish.overrides, preset)
         measured = await self._datasets.measure(chosen, model, on_progress)
         tokens = to_token_facts(measured, facts)
         plan = make_plan(
@@ -150,7 +162,7 @@ class Submission:
                 tokens=tokens,
                 hardware=hardware,
                 settings=state.all(),
-                overrides=beginning_with(model.settings, wish.overrides, preset, wish.allow),
+                overrides=beginning_with(model.settings, asked, preset, wish.allow),
                 allow=wish.allow,
                 simpler=self._presets.built_in[SIMPLEST_PRESET],
             )
@@ -158,7 +170,9 @@ class Submission:
         if plan.preset != preset.key:
             preset = self._presets.built_in[plan.preset]
             reason = "Nothing of the preset that was wanted fits, and a simpler one was allowed."
-        plan = told_as_settings(plan, model.settings, wish.overrides, model.model_id)
+        if start is not None:
+            plan = told_as_adapter(plan, start, wish.overrides)
+        plan = told_as_settings(plan, model.settings, asked, model.model_id)
         return Prepared(
             wish,
             plan,
@@ -171,7 +185,15 @@ class Submission:
             float(state.get("training.tick_every_s")),
             grants_consent,
             await foretell(self._store, plan, model.facts, tokens, hardware),
+            start,
         )
+
+    async def _start(self, job: str, model: ModelRow) -> Start:
+        async with self._store.session() as session:
+            row = await find_job(session, job)
+            frozen = await job_plan(session, row.job_id)
+        assert frozen is not None
+        return await find_start(row, msgspec.json.decode(frozen.trainer_plan_json), model, self._jobs_dir)
 
     async def personal_data(self, prepared: Prepared, on_progress: OnProgress) -> PersonalData:
         """What the version that would be trained on holds; asked about when the job is made."""
@@ -186,10 +208,11 @@ class Submission:
         respond: Callable[[JobState, list[Recorded]], bytes] | None = None,
     ) -> Handled:
         """Make the job. Raises ConsentMissing, PersonalDataFound, StoreFull, StoreFailed."""
-        wish, job_id = prepared.wish, self._new_job_id()
+        wish, job_id = prepared.wish, self.new_job_id()
         personal = await self.personal_data(prepared, _unheard)
         if personal.kinds and not wish.accept_personal_data:
             raise _personal_data(prepared.dataset, personal)
+        folder = JobFolder(self._jobs_dir / job_id)
         trainer_plan = msgspec.structs.replace(
             to_trainer_plan(
                 prepared.plan,
@@ -200,6 +223,7 @@ class Submission:
                 rows_path=prepared.rows_path,
                 rows_sha256=prepared.version.rows_sha256,
                 tick_every_s=prepared.tick_every_s,
+                adapter_folder=None if prepared.begins_with is None else folder.start,
             ),
             submitted_us=self._clock(),
             trial=prepared.foretold.trial,
@@ -221,8 +245,26 @@ class Submission:
             custom_description=wish.custom_description,
         )
         command = SubmitJob(submitted, prepared.foretold.forecast)
-        async with self._submitting:
+        source = None if prepared.begins_with is None else prepared.begins_with.folder
+        async with self._submitting, begun_with(source, folder):
             await self._require_allowed(prepared, personal, actor)
+            return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
+
+    async def repeat(
+        self,
+        submitted: JobSubmitted,
+        forecast: Forecast | None,
+        adapter: Path | None,
+        *,
+        actor: Actor,
+        idempotency: IdempotencyKey | None = None,
+        respond: Callable[[JobState, list[Recorded]], bytes] | None = None,
+    ) -> Handled:
+        """Make a job whose plan is there already; ``adapter`` is what it begins with. Raises ConsentMissing."""
+        folder = JobFolder(self._jobs_dir / submitted.job_id)
+        async with self._submitting, begun_with(adapter, folder):
+            await require_training_allowed(self._handler, submitted.dataset_id)
+            command = SubmitJob(submitted, forecast)
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
 
     async def _require_allowed(self, prepared: Prepared, personal: PersonalData, actor: Actor) -> None:
@@ -254,7 +296,7 @@ def _unheard(share: float, text: str) -> None:
 
 
 def _personal_data(dataset: DatasetRow, found: PersonalData) -> PersonalDataFound:
-    kinds = ", ".join(f"{one.kind} in {one.rows:,}" for one in found.kinds)
+    kinds = personal_data(msgspec.to_builtins(found.kinds))
     return PersonalDataFound(
         f"The dataset {dataset.name} holds personal data in {found.rows_affected:,} of {found.rows:,} rows ({kinds}), "
         "which the model would learn and may tell anybody.",

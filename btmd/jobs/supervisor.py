@@ -18,6 +18,7 @@ from btmd.domain.job import ENDED, FailJob, StartAttempt, WithdrawConsent, strea
 from btmd.domain.job_events import CancelRequested, JobConsentWithdrawn, PauseRequested, StopRequested
 from btmd.domain.machine import RefuseOperation
 from btmd.domain.queue import YieldRequested
+from btmd.domain.warning import Finding
 from btmd.errors import BtmdError, StoreFailed, StoreFull
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.jobs.attempt import FULL_DISK_S, LOOK_AGAIN_S, Attempt
@@ -72,6 +73,12 @@ class Supervisor:
     def busy(self) -> frozenset[str]:
         """The jobs that have a trainer, or are about to."""
         return frozenset(self._attempts) | self._starting
+
+    def intervene(self, job_id: str, finding: Finding, step: int) -> None:
+        """End a job's trainer for something that was found about it; what comes then is decided as after a failure."""
+        attempt = self._attempts.get(job_id)
+        if attempt is not None:
+            attempt.intervene(finding.kind, step, finding.evidence)
 
     async def adopt(self) -> None:
         """Find the jobs that were running; what happened to them meanwhile is read from their spools in `run`."""
@@ -275,10 +282,13 @@ class Supervisor:
         return msgspec.convert({**msgspec.json.decode(frozen), **state.changes}, TrainerPlan)
 
     def _plan_of_today(self, dataset_id: str, plan: TrainerPlan) -> TrainerPlan:
-        """The frozen plan in the log's present epoch, with the rows where they lie if the state folder has moved."""
+        """The frozen plan in the log's present epoch, with rows and adapter where they lie if the folder has moved."""
         rows_path = str(self._contents.path(plan.rows_sha256))
         keys = str(self._answers_keys_dir / dataset_id)
-        return msgspec.structs.replace(plan, epoch=self._store.head.epoch, rows_path=rows_path, answers_keys=keys)
+        adapter = str(JobFolder(self._jobs_dir / plan.job_id).start) if plan.adapter_folder else None
+        return msgspec.structs.replace(
+            plan, epoch=self._store.head.epoch, rows_path=rows_path, answers_keys=keys, adapter_folder=adapter
+        )
 
     async def _paused(self, folder: JobFolder, process: RunningTrainer) -> None:
         """Let a trainer save a checkpoint and leave; one that stays is ended."""

@@ -1,6 +1,7 @@
 """What to do after a training: recommendations with their settings, and the whole command that follows them."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from btmd.monitoring.facts import JobOutcome
@@ -117,14 +118,20 @@ def next_steps(outcome: JobOutcome, verdict: Verdict, found: Advice) -> tuple[st
     return tuple(steps)
 
 
-def again_command(outcome: JobOutcome, changes: dict[str, object]) -> str:
+def again_command(outcome: JobOutcome, changes: Mapping[str, object]) -> str:
     """The command that trains the same again but for ``changes``."""
-    words = ["btmctl", "train", outcome.model_id, outcome.dataset_id or "DATASET"]
-    if outcome.preset:
-        words += ["--preset", outcome.preset]
-    if outcome.from_job:
-        words += ["--from-job", outcome.from_job]
-    for key, value in {**outcome.overrides, **changes}.items():
+    values = {**outcome.overrides, **changes}
+    return train_command(outcome.model_id, outcome.dataset_id or "DATASET", outcome.preset, outcome.from_job, values)
+
+
+def train_command(model: str, dataset: str, preset: str, from_job: str, values: Mapping[str, object]) -> str:
+    """``btmctl train`` as it is typed; an empty preset or job is left out."""
+    words = ["btmctl", "train", model, dataset]
+    if preset:
+        words += ["--preset", preset]
+    if from_job:
+        words += ["--from-job", from_job]
+    for key, value in values.items():
         words += ["--set", f"{key}={_typed(value)}"]
     return shlex.join(words)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from btmd.monitoring.comparison import Repeat
 from btmd.monitoring.verdict import Evidence
 
 
@@ -99,5 +100,11 @@ class JobOutcome:
     text: str = ""
     hint: str = ""
     warnings: tuple[str, ...] = ()
+    recoveries: int = 0
+    """How often it failed and was taken up again by itself."""
+    account: tuple[str, ...] = ()
+    """What went wrong, what was done about it, and what was changed against the plan, in sentences."""
     forecast: str = ""
     """How the forecast turned out, in a sentence."""
+    repeat: Repeat | None = None
+    """Beside the job that it repeats."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from btmd.domain.units import format_duration
 from btmd.monitoring.advice import advice, next_steps
+from btmd.monitoring.comparison import Repeat
 from btmd.monitoring.facts import JobOutcome
 from btmd.monitoring.progress import model_name
 from btmd.monitoring.texts import text
@@ -31,6 +32,10 @@ class Result:
     next_steps: tuple[str, ...]
     verdict: Verdict | None = None
     """None for a job that did not complete."""
+    repeat: Repeat | None = None
+    """Of a job that repeats another: whether it came out the same."""
+    account: tuple[str, ...] = ()
+    """What went wrong on the way, what was done about it, and what was changed against the plan."""
 
 
 def result(outcome: JobOutcome) -> Result:
@@ -51,6 +56,8 @@ def result(outcome: JobOutcome) -> Result:
         warnings=outcome.warnings,
         next_steps=next_steps(outcome, verdict, found),
         verdict=verdict if success else None,
+        repeat=outcome.repeat,
+        account=outcome.account,
     )
 
 
@@ -65,10 +72,15 @@ def _summary(outcome: JobOutcome, verdict: Verdict) -> str:
     sentences += _about_general_knowledge(outcome, verdict)
     if verdict.overfitted_after_step is not None:
         sentences.append(text("rose_again", step=verdict.overfitted_after_step))
-    if outcome.ended_by in ("early_stopping", "stopped", "time"):
+    if outcome.recoveries:
+        key = "account_summary" if outcome.recoveries > 1 else "account_summary_one"
+        sentences.append(text(key, times=outcome.recoveries))
+    if outcome.ended_by in ("early_stopping", "stopped", "time", "unanswered"):
         sentences.append(text(f"ended_{outcome.ended_by}", steps=steps, total=total))
     if outcome.best_step and outcome.best_step < steps and verdict.improvement_percentage is not None:
         sentences.append(text("best_kept", best=outcome.best_step))
+    if outcome.repeat is not None:
+        sentences.append(outcome.repeat.text)
     sentences.append(text("took", duration=format_duration(outcome.training_s)))
     if outcome.forecast:
         sentences.append(outcome.forecast)

@@ -34,7 +34,7 @@ def with_references(
 
     Raises OSError, and whatever ``between`` raises.
     """
-    from_start = not plan.trains_adapter or plan.adapter_folder is not None
+    from_start = not plan.can_leave_out
     parts = {"held_out": dataset.held_out} | ({"train": dataset.train} if from_start else {})
     found = _read(folder / _FILE, parts) if from_start else None
     if found is None:

@@ -1,0 +1,85 @@
+"""A training once more, as it was."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.jobs import found_job
+from btmd.api.operation import Router, operation
+from btmd.api.parts import Parts
+from btmd.api.permission import Permission
+from btmd.domain.event import Actor
+from btmd.domain.job import JobState
+from btmd.jobs.rerunning import Rerunning
+from btmd.monitoring.texts import STATUS
+
+router = Router(prefix="/jobs", tags=("jobs",))
+
+EXAMPLE = {
+    "job_id": "p4w8xk2n7c",
+    "rerun_of": "k3q7zv2m5a",
+    "state": "queued",
+    "status": "Getting ready...",
+    "message": "The training is repeated.",
+    "remarks": [],
+}
+
+
+class RerunRequest(msgspec.Struct):
+    """What may be new about it: nothing that decides how it comes out."""
+
+    name: Annotated[str, Meta(max_length=200)] = ""
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    dry_run: bool = False
+
+
+@operation(router, "POST", "/{job_id}/rerun", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+async def rerun(
+    job_id: str, request: Request, parts: Parts, actor: Actor, body: RerunRequest | None = None
+) -> Response:
+    """Train once more with the same plan, seeds, dataset version and model; 409 `not_repeatable` says what changed.
+
+    The result of the new job says whether it came out the same. `dry_run` only says whether it can be repeated.
+    """
+    key = await key_of(request, actor)
+    earlier = await earlier_answer(parts, key)
+    if earlier is not None:
+        return earlier
+    asked = body or RerunRequest()
+    row = await found_job(parts, job_id)
+    rerunning = Rerunning(
+        store=parts.store,
+        submission=parts.submission,
+        contents=parts.contents,
+        jobs_dir=parts.config.jobs_dir,
+        state_dir=parts.config.state_dir,
+    )
+    repetition = await rerunning.prepare(row, actor=actor, name=asked.name, priority=asked.priority)
+    remarks = list(repetition.remarks)
+    if asked.dry_run:
+        said = f"The training {row.job_id} can be repeated as it was; nothing was started."
+        return json_answer({"rerun_of": row.job_id, "dry_run": True, "message": said, "remarks": remarks})
+
+    def answer(state: JobState) -> dict[str, Any]:
+        return {
+            "job_id": state.job_id,
+            "rerun_of": row.job_id,
+            "state": state.state,
+            "status": STATUS[state.state],
+            "message": f"The training {row.job_id} is repeated as {state.job_id}; its result will say whether it came "
+            f"out the same. `btmctl jobs watch {state.job_id}` shows how it goes.",
+            "remarks": remarks,
+        }
+
+    handled = await rerunning.start(
+        repetition,
+        actor=actor,
+        idempotency=key,
+        respond=lambda state, rows: stored_answer(answer(state)),
+    )
+    return json_answer(answer(handled.state))
