@@ -71,7 +71,7 @@ def show_fields(dataset: Document, output: Output) -> None:
     output.fields(
         [
             ("dataset", dataset["dataset_id"]),
-            ("file", dataset["source_name"]),
+            ("folder" if dataset["facts"]["format"] == "folder" else "file", dataset["source_name"]),
             ("version", dataset["version_id"]),
             ("made", words.MADE.get(dataset["made"], dataset["made"]) if dataset["made"] != "add" else ""),
             ("size", f"{words.size(dataset['size_bytes'])}, {words.size(dataset['stored_bytes'])} kept"),
@@ -105,9 +105,14 @@ def _facts(facts: Document) -> list[tuple[str, object]]:
 
 
 def _format(facts: Document) -> str:
+    if facts["format"] == "folder" and facts.get("files"):
+        formats = [one["format"] for one in facts["files"]]
+        return "folder of " + ", ".join(f"{formats.count(one):,} {one}" for one in dict.fromkeys(formats))
     if facts["format"] in _WITHOUT_ENCODING:
         return str(facts["format"])
-    return f"{facts['format']}, {facts['encoding']}" + (" with its mark" if facts.get("byte_order_mark") else "")
+    guessed = " (guessed; --encoding names another)" if facts.get("guessed_rows") else ""
+    mark = " with its mark" if facts.get("byte_order_mark") else ""
+    return f"{facts['format']}, {facts['encoding']}{mark}{guessed}"
 
 
 def _rows(facts: Document) -> str:
