@@ -62,9 +62,9 @@ def listing(folder: str, session: Session) -> FolderListing:
     return FolderListing(content, sent, changed_us)
 
 
-def is_untouched(folder: str, since_us: int) -> bool:
-    """Whether nothing in the folder was written, added or taken away since. Raises OSError."""
-    return _newest_change_us(folder, [one for one in _walk(folder) if not one.reason]) == since_us
+def newest_change_us(folder: str) -> int:
+    """When anything in the folder was written, added or taken away last. Raises OSError."""
+    return _newest_change_us(folder, [one for one in _walk(folder) if not one.reason])
 
 
 def _newest_change_us(folder: str, files: list[Found]) -> int:

@@ -82,11 +82,16 @@ class Output:
             self._write(self.styled(line, style) + "\n")
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
-        """Names and values, the values aligned; an empty value is left out."""
+        """Names and values, the values aligned, or below them where no room is beside; an empty one is left out."""
         shown = [(name, clean(str(value))) for name, value in pairs if value not in (None, "")]
         widest = max((columns(name) for name, _ in shown), default=0)
         margin = widest + len(_GAP)
+        room = self.width - margin
+        below = room < _NARROWEST_LAST_COLUMN and any(columns(value) > room for _, value in shown)
         for name, value in shown:
+            if below:
+                self._write(self.styled(name, "dim") + "\n" + _GAP + _folded(value, self.width, len(_GAP)) + "\n")
+                continue
             folded = _folded(value, self.width, margin)
             self._write(self.styled(_padded(name, widest), "dim") + _GAP + folded + "\n")
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from btmctl import places
-from btmctl.client import Client
+from btmctl.client import Client, Document
 from btmctl.errors import Refused, Unreachable
 from btmctl.output import Output
 from btmctl.unix_http import probe
@@ -90,6 +90,12 @@ class Session:
             announce(AWAY)
             time.sleep(pause_s)
             pause_s = min(1.0, pause_s * 1.5)
+
+    def work(self, path: str, body: Document) -> Document:
+        """What the daemon answers once it has done something that takes its time; progress is shown meanwhile."""
+        done = self.client.run(path, body, self.output.progress)
+        self.output.end_progress()
+        return done
 
     # --- questions ------------------------------------------------------------------------------
 

@@ -4,10 +4,11 @@ import os
 import shlex
 import stat
 
+from btmctl import words
 from btmctl.client import Document
 from btmctl.errors import CommandError, NoSuchFile, ServerRefused
 from btmctl.session import Session
-from btmctl.upload import content_of, upload
+from btmctl.upload import content_of, given_file, upload
 
 DATA_ENDINGS = (
     *(".jsonl", ".json", ".csv", ".tsv", ".txt", ".md", ".ndjson", ".parquet", ".docx", ".odt", ".html", ".htm"),
@@ -72,15 +73,14 @@ def add_model(path: str, session: Session, *, name: str | None, convert: bool = 
     if convert:
         body["convert"] = True
     try:
-        result = session.client.run("/models", body, session.output.progress)
+        added = session.work("/models", body)
     except ServerRefused as error:
         if error.code != "pickled_weights" or convert or not (session.yes or session.can_ask):
             raise
         if not session.confirm(f"{error.why} Convert them to safetensors, reading tensors alone?", otherwise=""):
             raise
         return add_model(path, session, name=name, convert=True)
-    session.output.end_progress()
-    return result
+    return added
 
 
 def add_dataset(
@@ -94,7 +94,7 @@ def add_dataset(
     scopes: list[str] | None = None,
 ) -> Document:
     """Send the file or folder at ``path`` and register it. Consent is asked for at a terminal unless it was given."""
-    path = os.path.expanduser(path)
+    path = given_file(path)
     if not consent:
         consent, purpose = consent_for(path, session, purpose)
     body: Document = {**described(path, session), "consent": consent}
@@ -108,7 +108,7 @@ def consent_for(path: str, session: Session, purpose: str) -> tuple[bool, str]:
     """Ask whether the file or folder may be used; raises first what reading it would."""
     from btmctl.upload import open_file
 
-    path = os.path.expanduser(path)
+    path = given_file(path)
     if not os.path.isdir(path):
         open_file(path).close()
     return ask_consent(os.path.basename(os.path.abspath(path)), session, purpose)
@@ -116,13 +116,9 @@ def consent_for(path: str, session: Session, purpose: str) -> tuple[bool, str]:
 
 def mapped_rows(path: str, session: Session, mapping: dict[str, str]) -> Document:
     """A few rows as a mapping makes them; the bytes are sent for it and not kept."""
-    path = os.path.expanduser(path)
+    path = given_file(path)
     body: Document = {"content": send(path, session), "file_name": os.path.basename(os.path.abspath(path))}
-    return session.client.run(
-        "/datasets/mapping-preview",
-        {**body, "mapping": mapping, "folder": os.path.isdir(path)},
-        session.output.progress,
-    )
+    return session.work("/datasets/mapping-preview", {**body, "mapping": mapping, "folder": os.path.isdir(path)})
 
 
 def described(path: str, session: Session) -> Document:
@@ -136,29 +132,25 @@ def described(path: str, session: Session) -> Document:
             "content": listed.sha256,
             "file_name": os.path.basename(whole) or "folder",
             "source_path": whole,
-            "source_changed_us": listed.changed_us,
+            "source_changed_at": words.rfc3339(listed.changed_us),
             "folder": True,
         }
     return {
         "content": content_of(path, session),
         "file_name": os.path.basename(whole),
         "source_path": whole,
-        "source_changed_us": os.stat(path).st_mtime_ns // 1000,
+        "source_changed_at": words.rfc3339(os.stat(path).st_mtime_ns // 1000),
     }
 
 
 def sent_if_wanted(address: str, path: str, body: Document, session: Session) -> Document:
     """Ask the daemon to take up the file at ``path``; its bytes are sent only where it does not know them."""
-    output = session.output
     try:
-        result = session.client.run(address, body, output.progress)
+        return session.work(address, body)
     except ServerRefused as error:
         if error.code != "file_not_found":
             raise
-        sent = send(path, session)
-        result = session.client.run(address, {**body, "content": sent}, output.progress)
-    output.end_progress()
-    return result
+    return session.work(address, {**body, "content": send(path, session)})
 
 
 def send(path: str, session: Session) -> str:
@@ -181,10 +173,12 @@ def tell_if_changed(found: Document, session: Session) -> None:
         if stat.S_ISDIR(held.st_mode):
             from btmctl import folder
 
-            is_same = folder.is_untouched(path, found.get("source_changed_us") or 0) or (
+            is_same = words.rfc3339(folder.newest_change_us(path)) == found.get("source_changed_at") or (
                 folder.listing(path, session).sha256 == found["source_sha256"]
             )
-        elif not stat.S_ISREG(held.st_mode) or held.st_mtime_ns // 1000 == found.get("source_changed_us"):
+        elif not stat.S_ISREG(held.st_mode) or (
+            words.rfc3339(held.st_mtime_ns // 1000) == found.get("source_changed_at")
+        ):
             return
         else:
             is_same = content_of(path, session) == found["source_sha256"]

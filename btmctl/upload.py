@@ -12,6 +12,7 @@ from btmctl.session import Session
 
 PIECE_BYTES = 1024 * 1024
 ATTEMPTS = 5
+_STANDARD_INPUT = "/dev/stdin"
 
 
 def upload(path: str, session: Session, sha256: str = "") -> str:
@@ -58,6 +59,16 @@ def content_of(path: str, session: Session) -> str:
     return sha256
 
 
+def given_file(path: str) -> str:
+    """The path as it was typed, or where it leads: what the shell takes from a file has that file's name."""
+    path = os.path.expanduser(path)
+    if path == "-" and not os.path.exists(path):
+        path = _STANDARD_INPUT
+    if path.startswith(("/dev/", "/proc/")) and os.path.isfile(path):
+        return os.path.realpath(path)
+    return path
+
+
 def open_file(path: str) -> BinaryIO:
     """The file for reading. Raises NoSuchFile and CommandError in words."""
     try:
@@ -82,7 +93,9 @@ def open_file(path: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise NoSuchFile(
-            f"{path} is not an ordinary file.", "Only files with an end can be added.", "Save it to a file first."
+            f"{'Standard input' if path == _STANDARD_INPUT else path} is not an ordinary file.",
+            "A pipe or a device can be read only once.",
+            "Save what comes out of it under a name that says what it is, and give that: COMMAND > data.csv",
         )
     return file
 

@@ -43,10 +43,6 @@ def user(uid: int | None) -> str:
         return str(uid)
 
 
-MADE = {"add": "added", "update": "updated", "clean": "cleaned", "anonymise": "anonymised"}
-"""How a version of a dataset came to be."""
-
-
 def moment(text: object) -> str:
     """An RFC 3339 time as local time to the minute."""
     from datetime import datetime
@@ -64,6 +60,14 @@ def moment_us(microseconds: int) -> str:
     from datetime import datetime
 
     return datetime.fromtimestamp(microseconds / 1e6).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def rfc3339(microseconds: int) -> str:
+    """Microseconds since the epoch as the daemon writes a time."""
+    from datetime import UTC, datetime, timedelta
+
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def at(text: str) -> str:
@@ -193,3 +197,13 @@ def place(facts: dict[str, Any], line: int) -> str:
     if part is None:
         return f"{facts.get('unit', 'line')} {line}"
     return f"{part['name']}, {part['unit']} {line - part['first_line'] + 1}"
+
+
+def places(facts: dict[str, Any], lines: list[int], count: int, *, most: int = 8) -> str:
+    """Where ``count`` rows stand, of which ``lines`` are known: ``lines 2, 4, 7, ...``, or of a folder by file."""
+    shown = lines[:most]
+    more = ", ..." if count > len(shown) else ""
+    if facts.get("files"):
+        return "; ".join(place(facts, line) for line in shown) + more
+    unit = facts.get("unit", "line")
+    return f"{unit if count == 1 else unit + 's'} {', '.join(map(str, shown))}{more}"

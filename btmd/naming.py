@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from btmd.errors import BackupNotFound, Conflict, DatasetNotFound, InvalidValue, JobNotFound, ModelNotFound, NotFound
 from btmd.hub_cache import is_hub_id
 from btmd.projections.backup import BackupRow
-from btmd.projections.dataset import DatasetRow, datasets
+from btmd.projections.dataset import DatasetRow, datasets, removed_datasets
 from btmd.projections.job import JobRow, job, jobs_named, newest_job
 from btmd.projections.model import ModelRow, models
 
@@ -47,9 +47,11 @@ async def find_model(session: AsyncSession, text: str) -> ModelRow:
         raise
 
 
-async def find_dataset(session: AsyncSession, text: str) -> DatasetRow:
-    """Raises DatasetNotFound, Ambiguous."""
+async def find_dataset(session: AsyncSession, text: str, *, removed: bool = False) -> DatasetRow:
+    """With ``removed`` also one that was removed and not erased. Raises DatasetNotFound, Ambiguous."""
     found = await datasets(session)
+    if removed:
+        found = [*found, *await removed_datasets(session)]
     missing = DatasetNotFound("", hint="")
     return _one(found, text, lambda row: (row.dataset_id, row.name), missing, "dataset", "btmctl datasets list")
 

@@ -47,8 +47,8 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
         (
             one["dataset_id"],
             ", ".join(one["scopes"]) or "nothing",
-            words.user(one["by_uid"]),
-            words.moment(one["at"]),
+            words.user(one["consent_by_uid"]),
+            words.moment(one["consent_at"]),
             one["purpose"],
         )
         for one in found

@@ -1,6 +1,7 @@
 """btmctl datasets add: a file or a folder, and which column of it is what."""
 
 import argparse
+from collections.abc import Iterator
 
 from btmctl import sources
 from btmctl.client import Document
@@ -29,7 +30,7 @@ def add_verb(noun: Noun) -> None:
         ],
     )
     add.add_argument(
-        "path", metavar="PATH", help="JSONL, JSON, CSV, Parquet, text, .docx, .odt, .html, PDF, or a folder of these"
+        "path", metavar="PATH", help="a table (CSV, JSON, JSON Lines, Parquet), a document, or a folder of these"
     )
     add.add_argument("--name", metavar="NAME", help="what to call it (default: the file's name)")
     add_mapping_options(add)
@@ -60,7 +61,16 @@ def add_one(arguments: argparse.Namespace, session: Session) -> int:
         return DONE
     session.output.say(f"Added {added['dataset_id']}.", "green")
     show_fields(added, session.output)
+    for line in _next_steps(added["dataset_id"]):
+        session.output.say(line)
     return DONE
+
+
+def _next_steps(dataset_id: str) -> Iterator[str]:
+    """Each of them a whole command."""
+    yield f"What is good and bad in it: btmctl datasets check {dataset_id}"
+    yield f"How it was understood: btmctl datasets preview {dataset_id}"
+    yield f"Learn it: btmctl train MODEL {dataset_id} (btmctl models list names yours)"
 
 
 def _add(

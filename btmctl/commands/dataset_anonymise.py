@@ -9,6 +9,7 @@ from btmctl.errors import DONE, UsageError
 from btmctl.output import Output, clean, columns
 from btmctl.parser import Noun
 from btmctl.session import Session
+from btmd.vocabulary import PERSONAL_DATA
 
 EXAMPLES_SHOWN = 5
 LARGEST_LIST_BYTES = 3 * 1024 * 1024
@@ -16,15 +17,6 @@ LARGEST_LIST_BYTES = 3 * 1024 * 1024
 _SHOWN_LINES = 5
 _SHOWN_PLACES = 3
 _KIND_OF_LISTS = "name"
-_NAMES = {
-    "email": "e-mail addresses",
-    "phone": "phone numbers",
-    "card": "payment cards",
-    "iban": "account numbers (IBAN)",
-    "ip": "IP addresses",
-    "key": "keys and passwords",
-    "name": "names",
-}
 
 
 def add_verbs(noun: Noun) -> None:
@@ -75,15 +67,13 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     body = _request(arguments, session)
     path = f"/datasets/{arguments.dataset}/anonymise"
     if arguments.preview:
-        found = session.client.run(f"{path}/preview", {**body, "examples": arguments.examples}, output.progress)
-        output.end_progress()
+        found = session.work(f"{path}/preview", {**body, "examples": arguments.examples})
         if output.as_json:
             output.document(found)
         else:
             _show_preview(found, session.client.get(f"/datasets/{arguments.dataset}")["facts"], output)
         return DONE
-    made = session.client.run(path, body, output.progress)
-    output.end_progress()
+    made = session.work(path, body)
     if output.as_json:
         output.document(made)
         return DONE
@@ -165,17 +155,14 @@ def personal_data_fields(found: Document, facts: Document) -> list[tuple[str, ob
     """How much of which kind, with the first places; one field that says so where there is none."""
     if not found["kinds"]:
         return [("personal data", "none found")]
-    return [(_NAMES.get(one["kind"], one["kind"]), _rows(one["rows"], one["lines"], facts)) for one in found["kinds"]]
+    return [
+        (PERSONAL_DATA.get(one["kind"], one["kind"]), _rows(one["rows"], one["lines"], facts)) for one in found["kinds"]
+    ]
 
 
 def _rows(rows: int, lines: list[int], facts: Document) -> str:
-    if facts.get("files"):
-        shown = "; ".join(words.place(facts, line) for line in lines[:_SHOWN_PLACES])
-        more = "; ..." if rows > _SHOWN_PLACES else ""
-    else:
-        shown = f"{facts.get('unit', 'line')} " + ", ".join(map(str, lines[:_SHOWN_LINES]))
-        more = ", ..." if rows > _SHOWN_LINES else ""
-    return f"in {words.exactly(rows)} row{'' if rows == 1 else 's'} ({shown}{more})"
+    where = words.places(facts, lines, rows, most=_SHOWN_PLACES if facts.get("files") else _SHOWN_LINES)
+    return f"in {words.exactly(rows)} row{'' if rows == 1 else 's'} ({where})"
 
 
 def _show_preview(found: Document, facts: Document, output: Output) -> None:
@@ -209,7 +196,7 @@ def _flat(text: str) -> str:
 
 def _show_changes(changes: Document, output: Output) -> None:
     rows = [
-        (_NAMES.get(kind, kind), *(words.exactly(one[key]) for key in ("findings", "rows", "different")))
+        (PERSONAL_DATA.get(kind, kind), *(words.exactly(one[key]) for key in ("findings", "rows", "different")))
         for kind, one in changes["kinds"].items()
     ]
     output.table(("replaced", "places", "rows", "different values"), rows)

@@ -8,8 +8,9 @@ from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
+from btmd.vocabulary import LANGUAGES
 
-SHOWN_LINES = 8
+_SHOWN_LANGUAGES = 8
 DROPPABLE = (
     "broken",
     "empty",
@@ -77,8 +78,7 @@ def _about_model(verb: argparse.ArgumentParser) -> None:
 
 def check_one(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.run(f"/datasets/{arguments.dataset}/check", _body(arguments, session), output.progress)
-    output.end_progress()
+    found = session.work(f"/datasets/{arguments.dataset}/check", _body(arguments, session))
     if output.as_json:
         output.document(found)
         return DONE
@@ -102,17 +102,15 @@ def clean_one(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
     body = _body(arguments, session)
     body["drop"] = [kind.strip() for kind in arguments.drop.split(",") if kind.strip()]
-    answer = session.client.run(f"/datasets/{arguments.dataset}/clean", body, output.progress)
-    output.end_progress()
+    answer = session.work(f"/datasets/{arguments.dataset}/clean", body)
     if output.as_json:
         output.document(answer)
         return DONE
     dataset, changes = answer["dataset"], answer["changes"]
     facts = dataset["facts"]
     for kind, rows in changes["dropped"].items():
-        output.line(
-            f"{kind.replace('_', ' ')}: {words.exactly(rows['count'])} ({_lines(rows['count'], rows['lines'], facts)})"
-        )
+        where = words.places(facts, rows["lines"], rows["count"])
+        output.line(f"{kind.replace('_', ' ')}: {words.exactly(rows['count'])} ({where})")
     if answer["cleaned"]:
         output.line(
             f"{dataset['dataset_id']} is at version {dataset['version_id']} now: {words.exactly(changes['rows'])} of "
@@ -155,23 +153,14 @@ def _finding(found: Document, facts: Document, output: Output) -> None:
     output.paragraph(found["text"] + gain, style=_STYLES.get(found["severity"], ""))
     output.paragraph(found["meaning"], "  ")
     if found["lines"]:
-        output.paragraph(_lines(found["count"], found["lines"], facts), "  ")
+        output.paragraph(words.places(facts, found["lines"], found["count"]), "  ")
     if found["command"]:
         output.line(f"  {found['command']}")
 
 
-def _lines(count: int, lines: list[int], facts: Document) -> str:
-    more = ", ..." if count > SHOWN_LINES else ""
-    if facts.get("files"):
-        return "; ".join(words.place(facts, line) for line in lines[:SHOWN_LINES]) + more
-    shown = ", ".join(map(str, lines[:SHOWN_LINES]))
-    unit = facts.get("unit", "line")
-    return f"{unit if count == 1 else unit + 's'} {shown}{more}"
-
-
 def _languages(languages: Document) -> str:
-    known = sorted(((rows, language) for language, rows in languages.items() if language), reverse=True)
-    return ", ".join(f"{language} ({words.exactly(rows)})" for rows, language in known[:SHOWN_LINES])
+    known = sorted(((rows, code) for code, rows in languages.items() if code), reverse=True)
+    return ", ".join(f"{LANGUAGES.get(code, code)} ({words.exactly(rows)})" for rows, code in known[:_SHOWN_LANGUAGES])
 
 
 def _tokens(tokens: Document) -> list[tuple[str, object]]:

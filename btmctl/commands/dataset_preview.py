@@ -8,6 +8,7 @@ from btmctl.errors import DONE, UsageError
 from btmctl.output import Output, columns
 from btmctl.parser import Noun
 from btmctl.session import Session
+from btmd.vocabulary import LAYOUTS
 
 ROWS = 3
 MOST_ROWS = 100
@@ -51,8 +52,7 @@ def add_verbs(noun: Noun) -> None:
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.run(f"/datasets/{arguments.dataset}/preview", _request(arguments, session), output.progress)
-    output.end_progress()
+    found = session.work(f"/datasets/{arguments.dataset}/preview", _request(arguments, session))
     if output.as_json:
         output.document(found)
     elif "training" in found:
@@ -97,7 +97,7 @@ def _show_rows(found: Document, output: Output) -> None:
         [
             ("dataset", found["dataset_id"]),
             ("version", found["version_id"]),
-            ("layout", found["layout"]),
+            ("read as", LAYOUTS.get(found["layout"], found["layout"])),
             *_columns(found),
             ("rows", f"{found['rows_total']:,}"),
         ]

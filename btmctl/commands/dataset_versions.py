@@ -1,6 +1,7 @@
 """Versions of datasets: btmctl datasets update, versions, remove."""
 
 import argparse
+import os
 import shlex
 
 from btmctl import sources, words
@@ -10,6 +11,8 @@ from btmctl.errors import DONE, Refused, ServerRefused, UsageError
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
+from btmctl.upload import given_file
+from btmd.vocabulary import MADE
 
 SHOWN_LINES = 5
 _WORK = {"clean": "cleaned", "anonymise": "anonymised"}
@@ -50,10 +53,15 @@ def _add_erase(noun: Noun) -> None:
 
 
 def erase_one(arguments: argparse.Namespace, session: Session) -> int:
-    question = f"Erase {arguments.dataset}? Its contents are destroyed, in backups too, and nothing brings them back."
+    found = session.client.get(f"/datasets/{arguments.dataset}", removed="true")
+    removed = f", which was removed {words.moment(found['removed_at'])}" if found["removed_at"] else ""
+    question = (
+        f"Erase the dataset {found['name']}, {found['rows']:,} rows{removed}? Its contents are destroyed, in backups "
+        "too, and nothing brings them back."
+    )
     if not session.confirm(question, otherwise="--yes erases it."):
         raise Refused("Nothing was erased.", "", "", code="declined")
-    answer = session.client.post(f"/erasures/{arguments.dataset}", {})
+    answer = session.client.post(f"/erasures/{found['dataset_id']}", {})
     tell(answer, session.output)
     return DONE
 
@@ -63,7 +71,7 @@ def update_one(arguments: argparse.Namespace, session: Session) -> int:
 
     output = session.output
     before = session.client.get(f"/datasets/{arguments.dataset}")
-    path = arguments.path or before["source_path"]
+    path = given_file(arguments.path) if arguments.path else before["source_path"]
     if not path:
         raise UsageError(
             "Nobody knows where this dataset's file lies.",
@@ -87,7 +95,9 @@ def update_one(arguments: argparse.Namespace, session: Session) -> int:
     else:
         found = answer["dataset"]
         output.say(f"{found['dataset_id']} is at version {found['version_id']} now, {found['rows']:,} rows.", "green")
-        output.fields([*_difference(answer["changes"]), ("broken rows", found["facts"]["rows_broken"] or "")])
+        output.fields(
+            [*_difference(answer["changes"], before, found), ("broken rows", found["facts"]["rows_broken"] or "")]
+        )
         show_not_taken(found["facts"], output)
         _tell_of_lost_work(before, output)
     return DONE
@@ -110,19 +120,18 @@ def _tell_of_lost_work(before: Document, output: Output) -> None:
         )
 
 
-def _difference(changes: Document) -> list[tuple[str, object]]:
+def _difference(changes: Document, before: Document, now: Document) -> list[tuple[str, object]]:
     return [
-        ("rows added", _with_lines(changes["rows_added"], changes["added_lines"], "now")),
-        ("rows removed", _with_lines(changes["rows_removed"], changes["removed_lines"], "before")),
+        ("rows added", _with_places(changes["rows_added"], "now at", changes["added_lines"], now["facts"])),
+        ("rows removed", _with_places(changes["rows_removed"], "before at", changes["removed_lines"], before["facts"])),
         ("rows unchanged", words.exactly(changes["rows_unchanged"])),
     ]
 
 
-def _with_lines(count: int, lines: list[int], when: str) -> str:
+def _with_places(count: int, when: str, lines: list[int], facts: Document) -> str:
     if not count:
         return "none"
-    shown = ", ".join(map(str, lines[:SHOWN_LINES]))
-    return f"{words.exactly(count)} ({when} at line {shown}{', ...' if count > SHOWN_LINES else ''})"
+    return f"{words.exactly(count)} ({when} {words.places(facts, lines, count, most=SHOWN_LINES)})"
 
 
 def show_versions(arguments: argparse.Namespace, session: Session) -> int:
@@ -131,21 +140,19 @@ def show_versions(arguments: argparse.Namespace, session: Session) -> int:
     if output.as_json:
         output.document(found)
         return DONE
-    output.table(
-        ("version", "made", "when", "rows", "from", "difference"),
-        [
-            (
-                one["version_id"],
-                words.MADE.get(one["made"], one["made"]),
-                words.moment(one["added_at"]),
-                words.exactly(one["rows"]),
-                one["parent"] or one["source_path"],
-                in_short(one["made"], one["changes"]),
-            )
-            for one in found
-        ],
-    )
+    # Which version it came from goes without saying: the one below.
+    rows = [(one["version_id"], words.moment(one["added_at"]), words.exactly(one["rows"]), _how(one)) for one in found]
+    output.table(("version", "made", "rows", "how"), rows, wrap=True)
     return DONE
+
+
+def _how(version: Document) -> str:
+    """``updated: 12 added``: what was done, and what is different since."""
+    made = MADE.get(version["made"], version["made"])
+    if version["made"] == "add":
+        return f"{made} from {os.path.basename(version['source_path'])}" if version["source_path"] else made
+    difference = in_short(version["made"], version["changes"])
+    return f"{made}: {difference}" if difference else made
 
 
 def in_short(made: str, changes: Document) -> str:

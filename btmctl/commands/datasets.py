@@ -9,6 +9,7 @@ from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
+from btmd.vocabulary import LAYOUTS, MADE
 
 SHOWN_ROWS = 5
 SHOWN_FILES = 20
@@ -18,7 +19,10 @@ _PUT_TOGETHER = "grouped_messages"
 
 def command() -> Noun:
     noun = Noun("datasets", "A dataset is a file or a folder of questions and answers, of conversations, or of text.")
-    noun.verb("list", show_all, "List the datasets that were added.", ["btmctl datasets list"])
+    listing = noun.verb(
+        "list", show_all, "List the datasets that were added.", ["btmctl datasets list", "btmctl datasets list --all"]
+    )
+    listing.add_argument("--all", action="store_true", help="also those that were removed, which can still be erased")
     dataset_add.add_verb(noun)
     noun.verb("show", show, "Show what is known of one dataset.", ["btmctl datasets show questions"]).add_argument(
         "dataset", metavar="D", help="id, beginning of an id, or name"
@@ -32,28 +36,36 @@ def command() -> Noun:
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get("/datasets")
+    found = session.client.get("/datasets", removed="true") if arguments.all else session.client.get("/datasets")
     if output.as_json:
         output.document(found)
         return DONE
     if not found:
         output.say("No dataset was added yet. btmctl datasets add FILE adds one.")
         return DONE
-    output.table(
-        ("dataset", "rows", "size", "added", "consent", "file"),
-        [
-            (
-                one["dataset_id"],
-                words.exactly(one["rows"]),
-                words.size(one["size_bytes"]),
-                words.moment(one["added_at"]),
-                ", ".join(one["consent"]) or "no",
-                one["source_name"],
-            )
-            for one in found
-        ],
-    )
+    output.table(("dataset", "rows", "size", "added", "allowed", "file"), [_in_list(one) for one in found])
+    if any(one["removed_at"] for one in found):
+        output.say(
+            "What was removed comes back when its file is added again; btmctl datasets erase D destroys what backups "
+            "still have of it."
+        )
     return DONE
+
+
+def _in_list(dataset: Document) -> tuple[str, ...]:
+    removed = f"removed {words.moment(dataset['removed_at'])}: " if dataset["removed_at"] else ""
+    return (
+        dataset["dataset_id"],
+        words.exactly(dataset["rows"]),
+        words.size(dataset["size_bytes"]),
+        words.moment(dataset["added_at"]),
+        _allowed(dataset),
+        removed + dataset["source_name"],
+    )
+
+
+def _allowed(dataset: Document) -> str:
+    return ", ".join(dataset["scopes"]) or "nothing"
 
 
 def show(arguments: argparse.Namespace, session: Session) -> int:
@@ -73,10 +85,10 @@ def show_fields(dataset: Document, output: Output) -> None:
             ("dataset", dataset["dataset_id"]),
             ("folder" if dataset["facts"]["format"] == "folder" else "file", dataset["source_name"]),
             ("version", dataset["version_id"]),
-            ("made", words.MADE.get(dataset["made"], dataset["made"]) if dataset["made"] != "add" else ""),
+            ("made", MADE.get(dataset["made"], dataset["made"]) if dataset["made"] != "add" else ""),
             ("size", f"{words.size(dataset['size_bytes'])}, {words.size(dataset['stored_bytes'])} kept"),
             ("from", dataset["source_path"]),
-            ("consent", ", ".join(dataset["consent"]) or "no"),
+            ("allowed", _allowed(dataset)),
             ("purpose", dataset["purpose"]),
             *_facts(dataset["facts"]),
         ]
@@ -94,11 +106,11 @@ def _facts(facts: Document) -> list[tuple[str, object]]:
     columns = f" ({', '.join(facts['columns_used'])})" if facts["columns_used"] else ""
     return [
         ("format", _format(facts)),
-        ("layout", facts["layout"] + columns),
+        ("read as", LAYOUTS.get(facts["layout"], facts["layout"]) + columns),
         ("rows", _rows(facts)),
         ("held out by the file", facts["rows_held_out"] if facts["has_split"] else ""),
         ("exact duplicates", facts["duplicates"] or ""),
-        ("empty rows", _lines(facts["rows_empty"], facts["empty_lines"])),
+        ("empty rows", _empty(facts)),
         ("broken rows", facts["rows_broken"] or ""),
         ("files left out", facts.get("skipped_total") or ""),
     ]
@@ -137,8 +149,6 @@ def _left_out(facts: Document, output: Output) -> None:
         output.line(f"  and {len(told) - SHOWN_FILES} more; --json lists them", "yellow")
 
 
-def _lines(count: int, lines: list[int]) -> str:
-    if not count:
-        return ""
-    shown = ", ".join(map(str, lines[:SHOWN_ROWS]))
-    return f"{count} (line {shown}{', ...' if count > SHOWN_ROWS else ''})"
+def _empty(facts: Document) -> str:
+    count = facts["rows_empty"]
+    return f"{count:,} ({words.places(facts, facts['empty_lines'], count, most=SHOWN_ROWS)})" if count else ""

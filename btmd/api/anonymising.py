@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, working_answer
-from btmd.api.datasets import EXAMPLE, dataset_json, found_dataset
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.dataset_documents import EXAMPLE, UploadedFile, found_dataset
+from btmd.api.next_version import Changes, Recording, next_version, told
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -19,7 +19,9 @@ from btmd.domain.event import Actor
 from btmd.errors import InvalidValue
 from btmd.inspection.facts import PersonalData
 from btmd.inspection.requests import OwnExpression, Replacing, WordList
-from btmd.privacy.finding import NAMES_NOT_FOUND, NOT_FOUND, kind_named
+from btmd.privacy.finding import kind_named
+from btmd.privacy.limits import limits_of
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
@@ -32,12 +34,12 @@ PERSONAL_EXAMPLE = {
         "kinds": [{"kind": "email", "rows": 12, "findings": 14, "lines": [3, 17]}],
         "names_looked_for": False,
     },
-    "not_found": list(NOT_FOUND),
+    "not_found": limits_of(names_looked_for=True),
 }
 ANONYMISED_EXAMPLE = {
     "anonymised": True,
     "changes": {"rows_changed": 12, "lines": [3, 17], "kinds": {"email": {"rows": 12, "findings": 14, "different": 9}}},
-    "not_found": list(NOT_FOUND),
+    "not_found": limits_of(names_looked_for=True),
     "dataset": EXAMPLE,
 }
 PREVIEW_EXAMPLE = {
@@ -62,20 +64,14 @@ class OwnPattern(msgspec.Struct):
     expression: Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
-class Source(msgspec.Struct):
-    """An uploaded file that has the columns."""
-
-    content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-    file_name: Annotated[str, Meta(min_length=1, max_length=1000)]
-
-
 class Anonymisation(msgspec.Struct):
     """What is replaced beside the kinds that are found by their form; `keep` names kinds that stay."""
 
     lists: Annotated[list[Given], Meta(max_length=_MOST_LISTS)] = msgspec.field(default_factory=list)
     patterns: Annotated[list[OwnPattern], Meta(max_length=_MOST_LISTS)] = msgspec.field(default_factory=list)
     columns: Annotated[dict[str, str], Meta(max_length=_MOST_LISTS)] = msgspec.field(default_factory=dict)
-    source: Source | None = None
+    source: UploadedFile | None = None
+    """A file that has the columns."""
     regions: Annotated[list[str], Meta(max_length=20)] = msgspec.field(default_factory=list)
     keep: Annotated[list[str], Meta(max_length=40)] = msgspec.field(default_factory=list)
     exact_case: bool = False
@@ -107,9 +103,14 @@ class AnonymisationPreview(Anonymisation):
     examples: Annotated[int, Meta(ge=0, le=1000)] = 5
 
 
-def not_found(*, names_looked_for: bool) -> list[str]:
-    """What no detector finds, in sentences."""
-    return [*([] if names_looked_for else [NAMES_NOT_FOUND]), *NOT_FOUND]
+def not_found(replacing: Replacing = Replacing(), *, names_looked_for: bool) -> list[str]:  # noqa: B008 - frozen
+    """What is not found in spite of all that was asked for, in sentences."""
+    return limits_of(
+        names_looked_for=names_looked_for,
+        names_given=bool(replacing.lists or replacing.columns),
+        regions=replacing.regions,
+        kept=replacing.keep,
+    )
 
 
 def personal_data_json(found: PersonalData) -> dict[str, Any]:
@@ -162,7 +163,7 @@ async def preview_anonymising(
             "version_id": newest.version_id,
             "findings": values.pop("findings"),
             "personal_data": values,
-            "not_found": not_found(names_looked_for=found.names_looked_for),
+            "not_found": not_found(replacing, names_looked_for=found.names_looked_for),
         }
 
     return await working_answer(request, work, parts.stopping)
@@ -175,49 +176,15 @@ async def anonymise_dataset(
     dataset_id: str, body: Anonymisation, request: Request, parts: Parts, actor: Actor
 ) -> Response:
     """Make the version with placeholders; `anonymised` is false where nothing was found. The one before stays."""
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        kept = msgspec.json.decode(earlier.body)
-        return await _answer(request, parts, kept["dataset_id"], kept["changes"])
-    row, newest = await found_dataset(parts, dataset_id)
     replacing = body.replacing()
 
-    async def work(progress: Progress) -> dict[str, Any]:
-        async with heard(progress) as on_progress:
-            handled = await parts.anonymising.anonymise(
-                row,
-                newest,
-                replacing,
-                actor=actor,
-                on_progress=on_progress,
-                content=body.content,
-                idempotency=key,
-                respond=lambda state, rows: stored_answer(
-                    {"dataset_id": state.dataset_id, "changes": rows[-1].data["changes"]}
-                ),
-            )
-        changes = handled.events[-1].data["changes"] if handled.events else None
-        return await _document(parts, row.dataset_id, changes)
+    async def make(row: DatasetRow, newest: DatasetVersionRow, recording: Recording) -> tuple[bool, Changes]:
+        return told(await parts.anonymising.anonymise(row, newest, replacing, content=body.content, **recording))
 
-    return await working_answer(request, work, parts.stopping)
+    def limits(changes: Changes) -> dict[str, Any]:
+        return {"not_found": not_found(replacing, names_looked_for=bool(changes.get("names_looked_for")))}
 
-
-async def _answer(request: Request, parts: Parts, dataset_id: str, changes: dict[str, Any] | None) -> Response:
-    async def work(progress: Progress) -> dict[str, Any]:
-        return await _document(parts, dataset_id, changes)
-
-    return await working_answer(request, work, parts.stopping)
-
-
-async def _document(parts: Parts, dataset_id: str, changes: dict[str, Any] | None) -> dict[str, Any]:
-    names = bool(changes and changes["names_looked_for"])
-    return {
-        "anonymised": changes is not None,
-        "changes": changes or {},
-        "not_found": not_found(names_looked_for=names),
-        "dataset": dataset_json(parts, *await found_dataset(parts, dataset_id)),
-    }
+    return await next_version(dataset_id, request, parts, actor, make, done="anonymised", more=limits)
 
 
 def _kind(given: str) -> str:

@@ -20,6 +20,7 @@ from btmd.errors import InvalidValue
 from btmd.projections.backup import backups
 from btmd.store.audit import newest_of
 from btmd.store.recorded import Recorded
+from btmd.vocabulary import personal_data
 
 router = Router(prefix="/audit", tags=("audit",))
 
@@ -128,7 +129,7 @@ def in_words(row: Recorded) -> str:
         before, after = ("default" if data.get(end) is None else data[end] for end in ("before", "after"))
         return f"{data.get('key')}: {before} -> {after}" + (f', "{data["why"]}"' if data.get("why") else "")
     if row.type == PersonalDataAccepted.TYPE:
-        rows = ", ".join(f"{kind} in {count} rows" for kind, count in data.get("kinds", {}).items())
+        rows = personal_data({"kind": kind, "rows": count} for kind, count in data.get("kinds", {}).items())
         return f"personal data accepted: {data.get('dataset_id')} version {data.get('version_id')} ({rows})"
     words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in row.type).strip()
     subject = row.stream.partition("-")[2] or " ".join(str(data[one]) for one in ("subject", "role") if one in data)

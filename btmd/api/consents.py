@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
+from btmd.api.dataset_documents import consent_json
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -29,8 +30,8 @@ EXAMPLE = {
     "name": "faq",
     "scopes": ["train"],
     "purpose": "our help desk",
-    "by_uid": 1000,
-    "at": "2026-11-22T14:00:00.000000Z",
+    "consent_by_uid": 1000,
+    "consent_at": "2026-11-22T14:00:00.000000Z",
 }
 
 
@@ -41,17 +42,8 @@ class Consent(msgspec.Struct):
     scopes: Annotated[list[str], Meta(max_length=10)] = msgspec.field(default_factory=lambda: ["train"])
 
 
-def consent_json(row: DatasetRow) -> dict[str, Any]:
-    """The consent that a dataset stands under; no scopes where nobody allowed anything."""
-    allowed = bool(row.scopes)
-    return {
-        "dataset_id": row.dataset_id,
-        "name": row.name,
-        "scopes": row.scopes,
-        "purpose": row.purpose if allowed else "",
-        "by_uid": row.consent_by_uid if allowed else None,
-        "at": optional_rfc3339(row.consent_us),
-    }
+def _consent_json(row: DatasetRow) -> dict[str, Any]:
+    return {"dataset_id": row.dataset_id, "name": row.name, **consent_json(row)}
 
 
 async def _row(parts: Parts, dataset: str) -> DatasetRow:
@@ -63,7 +55,7 @@ async def _row(parts: Parts, dataset: str) -> DatasetRow:
 async def list_consents(parts: Parts) -> Response:
     """What is allowed with each dataset, for which purpose, and who allowed it when."""
     async with parts.store.session() as session:
-        return json_answer([consent_json(row) for row in await datasets(session)])
+        return json_answer([_consent_json(row) for row in await datasets(session)])
 
 
 @operation(router, "PUT", "/{dataset}", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
@@ -81,15 +73,15 @@ async def grant_consent(dataset: str, body: Consent, request: Request, parts: Pa
         idempotency=key,
         respond=lambda state, rows: stored_answer(
             {
-                **consent_json(row),
+                **_consent_json(row),
                 "scopes": state.consent_scopes,
                 "purpose": state.purpose,
-                "by_uid": rows[-1].data["by_uid"] if rows else row.consent_by_uid,
-                "at": optional_rfc3339(rows[-1].recorded_at_us if rows else row.consent_us),
+                "consent_by_uid": rows[-1].data["by_uid"] if rows else row.consent_by_uid,
+                "consent_at": optional_rfc3339(rows[-1].recorded_at_us if rows else row.consent_us),
             }
         ),
     )
-    return json_answer(consent_json(await _row(parts, row.dataset_id)))
+    return json_answer(_consent_json(await _row(parts, row.dataset_id)))
 
 
 REVOKED_EXAMPLE = {"message": "Nothing is allowed with faq any more.", "unfinished_jobs": [], "results": ["k3q7zv2m5a"]}

@@ -7,16 +7,15 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.datasets import EXAMPLE, dataset_json, found_dataset
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.answers import Progress, described, working_answer
+from btmd.api.dataset_documents import EXAMPLE, dataset_json, found_dataset, named_model
+from btmd.api.next_version import Changes, Recording, next_version
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.work import heard
 from btmd.domain.event import Actor
-from btmd.naming import find_model
-from btmd.projections.model import ModelRow
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
@@ -52,7 +51,7 @@ class DatasetCleaning(msgspec.Struct):
 async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: Parts) -> Response:
     """What is good and bad in a dataset: findings with rows to look at, one score with its parts, and what helps."""
     row, newest = await found_dataset(parts, dataset_id)
-    model = await _model(parts, body.model_id)
+    model = await named_model(parts, body.model_id)
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
@@ -75,41 +74,12 @@ async def clean_dataset(
     dataset_id: str, body: DatasetCleaning, request: Request, parts: Parts, actor: Actor
 ) -> Response:
     """A version without the rows of some kinds, and what was left out; `cleaned` is false where there are none."""
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        kept = msgspec.json.decode(earlier.body)
-        dataset = dataset_json(parts, *await found_dataset(parts, kept["dataset_id"]))
-        return json_answer({"cleaned": True, "changes": kept["changes"], "dataset": dataset})
-    row, newest = await found_dataset(parts, dataset_id)
-    model = await _model(parts, body.model_id)
 
-    async def work(progress: Progress) -> dict[str, Any]:
-        async with heard(progress) as on_progress:
-            handled, changes = await parts.dataset_checks.clean(
-                row,
-                newest,
-                body.drop,
-                model=model,
-                max_length=body.max_length,
-                actor=actor,
-                on_progress=on_progress,
-                idempotency=key,
-                respond=lambda state, recorded: stored_answer(
-                    {"dataset_id": row.dataset_id, "changes": dict(recorded[-1].data["changes"])}
-                ),
-            )
-        return {
-            "cleaned": bool(handled.events),
-            "changes": changes,
-            "dataset": dataset_json(parts, *await found_dataset(parts, row.dataset_id)),
-        }
+    async def make(row: DatasetRow, newest: DatasetVersionRow, recording: Recording) -> tuple[bool, Changes]:
+        model = await named_model(parts, body.model_id)
+        handled, changes = await parts.dataset_checks.clean(
+            row, newest, body.drop, model=model, max_length=body.max_length, **recording
+        )
+        return bool(handled.events), changes
 
-    return await working_answer(request, work, parts.stopping)
-
-
-async def _model(parts: Parts, model_id: str | None) -> ModelRow | None:
-    if model_id is None:
-        return None
-    async with parts.store.session() as session:
-        return await find_model(session, model_id)
+    return await next_version(dataset_id, request, parts, actor, make, done="cleaned")

@@ -63,12 +63,13 @@ async def erase_dataset(dataset_id: str, parts: Parts, actor: Actor) -> Response
 async def _dataset(parts: Parts, text: str) -> DatasetRow:
     async with parts.store.session() as session:
         try:
-            return await find_dataset(session, text)
+            return await find_dataset(session, text, removed=True)
         except DatasetNotFound:
-            removed = await dataset_named(session, text)
-            if removed is None:
+            # Asked once more, an erasure says the same.
+            erased = await dataset_named(session, text)
+            if erased is None:
                 raise
-            return removed
+            return erased
 
 
 def _said(row: DatasetRow, erased: Erased) -> str:

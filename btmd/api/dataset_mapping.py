@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, working_answer
+from btmd.api.dataset_documents import UploadedData
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -19,13 +20,10 @@ router = Router(prefix="/datasets", tags=("datasets",))
 EXAMPLE = {"rows": [{"line": 1, "messages": [{"role": "user", "content": "Where is it?"}]}], "layout": "mapped"}
 
 
-class MappingPreview(msgspec.Struct):
+class MappingPreview(UploadedData):
     """An uploaded content, and which column is to be what."""
 
-    content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-    file_name: Annotated[str, Meta(min_length=1, max_length=1000)]
-    mapping: Annotated[dict[str, str], Meta(max_length=100)] = {}
-    folder: bool = False
+    mapping: Annotated[dict[str, str], Meta(max_length=100)] = msgspec.field(default_factory=dict)
 
 
 @operation(router, "POST", "/mapping-preview", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404)))

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, working_answer
+from btmd.api.dataset_documents import found_dataset, named_model
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -17,9 +18,9 @@ from btmd.inspection.facts import ArrangementFacts, DatasetFacts
 from btmd.inspection.requests import RowChoice, TrainingShape
 from btmd.inspection.shown import Preview
 from btmd.jobs.submission import OnProgress, Wish
-from btmd.naming import find_dataset, find_model
-from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow
 from btmd.projections.model import ModelRow
+from btmd.registry.previews import planned_shape
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
@@ -50,11 +51,8 @@ async def preview_dataset(dataset_id: str, body: DatasetPreview, request: Reques
     if body.row is not None and body.line is not None:
         raise InvalidValue("Both a row and a line were named.", hint="Name one of them.")
     choice = RowChoice(row=body.row, line=body.line, count=body.rows)
-    async with parts.store.session() as session:
-        dataset = await find_dataset(session, dataset_id)
-        newest = await version(session, dataset.dataset_id, dataset.newest_version)
-        model = None if body.model_id is None else await find_model(session, body.model_id)
-    assert newest is not None
+    dataset, newest = await found_dataset(parts, dataset_id)
+    model = await named_model(parts, body.model_id)
 
     async def work(progress: Progress) -> dict[str, Any]:
         if model is None:
@@ -99,18 +97,7 @@ async def _shape(
     # Whatever else stands against a training, what would be learned can still be seen.
     except BtmdError as error:
         return _without_plan(newest, model), None, {"code": error.code, "detail": error.detail, "hint": error.hint}
-    plan = prepared.plan
-    shape = TrainingShape(
-        training_type=plan.text("training_type"),
-        packing=plan.flag("packing"),
-        max_length=plan.integer("max_length"),
-        batch_size=plan.integer("batch_size"),
-        micro_batch_size=plan.integer("micro_batch_size"),
-        held_out_fraction=plan.number("held_out_fraction"),
-        held_out_limit=plan.integer("held_out_limit"),
-        seed=plan.integer("seed"),
-    )
-    return shape, prepared.preset.name, None
+    return planned_shape(prepared.plan), prepared.preset.name, None
 
 
 def _without_plan(newest: DatasetVersionRow, model: ModelRow) -> TrainingShape:

@@ -5,6 +5,7 @@ It ends when its parent closes standard input.
 
 import errno
 import os
+import re
 import resource
 import sys
 import threading
@@ -22,6 +23,7 @@ Progress = Callable[[float, str], None]
 Perform = Callable[[bytes, Progress], msgspec.Struct]
 
 _PROGRESS_EVERY_S: Final = 0.2
+_FIGURES: Final = re.compile(r"[\d,]+")
 _NICENESS: Final = 5
 
 
@@ -32,7 +34,7 @@ class _Out:
         self._file = os.dup(1)
         os.dup2(2, 1)
         self._lock = threading.Lock()
-        self._told_at = 0.0
+        self._told_at, self._stage = 0.0, ""
 
     def say(self, answer: Answer) -> None:
         line = msgspec.json.encode(answer) + b"\n"
@@ -41,9 +43,10 @@ class _Out:
                 line = line[os.write(self._file, line) :]
 
     def progress(self, share: float, text: str) -> None:
-        now = time.monotonic()
-        if now - self._told_at >= _PROGRESS_EVERY_S:
-            self._told_at = now
+        now, stage = time.monotonic(), _FIGURES.sub("", text)
+        # What is begun is told at once: while it lasts nothing may be said that would show it.
+        if stage != self._stage or now - self._told_at >= _PROGRESS_EVERY_S:
+            self._told_at, self._stage = now, stage
             self.say(Answer(progress=round(min(1.0, max(0.0, share)), 4), text=text))
 
 

@@ -44,6 +44,7 @@ def inspect_dataset(
         folder=folder,
         scratch=Path(aside(scratch_beside(str(rows_path)))),
         on_scan=lambda done: progress(done * _SCAN_SHARE, "Reading the file"),
+        on_stage=lambda done, text: progress(_SCAN_SHARE + (1 - _SCAN_SHARE) * done, text),
     )
     tallies = Tallies(encoding_guessed=reading.encoding_guessed)
     with RowsWriter(rows_path) as out:
@@ -69,7 +70,7 @@ def _take_blocks(
 
 def _watched(reading: Reading, out: RowsWriter, progress: Progress) -> Iterator[Placed]:
     for number, placed in enumerate(reading.records, 1):
-        if number % _PROGRESS_EVERY == 0:
+        if number % _PROGRESS_EVERY == 0 and not reading.groups:
             # Rows are written about as large as they are read: near enough for a bar.
             share = min(1.0, out.size_bytes / max(1, reading.size_bytes))
             progress(_SCAN_SHARE + (1 - _SCAN_SHARE) * share, f"{number:,} rows read")

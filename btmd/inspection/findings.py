@@ -13,6 +13,7 @@ import msgspec
 
 from btmd.inspection.facts import DatasetFacts, PersonalData, TokenFacts
 from btmd.inspection.quality_facts import LISTED, Listed, QualityFacts
+from btmd.vocabulary import PERSONAL_DATA
 
 Severity = Literal["serious", "warning", "note"]
 Part = Literal["completeness", "variety", "text", "answers", "fit", "held_out", "balance", "privacy"]
@@ -328,9 +329,13 @@ def _finding(known: Known, kind: str, listed: Listed, total: int, *, gain: float
     meant = KINDS[kind]
     share = min(1.0, listed.count / total)
     severity: Severity = "serious" if share >= meant.serious_share else "warning" if gain >= 0.5 else "note"
-    kinds = ", ".join(one.kind for one in known.personal.kinds) if known.personal is not None else ""
+    personal = known.personal.kinds if known.personal is not None else ()
+    kinds = ", ".join(PERSONAL_DATA.get(one.kind, one.kind) for one in personal)
     said = meant.text.format(max_length=known.max_length, kinds=kinds, encoding=known.facts.encoding)
-    rows = "1 row" if listed.count == 1 else f"{listed.count:,} rows"
+    rows = f"{listed.count:,} rows"
+    if listed.count == 1:
+        verb, _, rest = said.partition(" ")
+        rows, said = "1 row", f"{_OF_ONE.get(verb, verb)} {rest}"
     return Finding(
         kind=kind,
         part=meant.part,
@@ -343,6 +348,16 @@ def _finding(known: Known, kind: str, listed: Listed, total: int, *, gain: float
         command=_command(known, kind),
         gain=gain,
     )
+
+
+_OF_ONE: Final = {
+    "are": "is",
+    "do": "does",
+    "have": "has",
+    "hold": "holds",
+    "repeat": "repeats",
+    "say": "says",
+}
 
 
 def _reasons(facts: DatasetFacts) -> str:

@@ -8,17 +8,6 @@ STRUCTURED: Final = (EMAIL, PHONE, CARD, IBAN, IP, KEY)
 """What is found by its form, without a recogniser of names."""
 DETECTORS: Final = 1
 """Goes up when the detectors find more or less than before, so that what was remembered is looked for again."""
-NOT_FOUND: Final = (
-    "Postal addresses, dates of birth, user names, faces and voices in descriptions, and anything that only the "
-    "context gives away are not found.",
-    "Keys and passwords are found by their known beginnings, by the word before them, or by looking random: a "
-    "password that is a plain word is not.",
-    "Phone numbers without a country code are found in the forms of the text's language (German, French, Spanish, "
-    "Italian, English) or of a region that is named with --region.",
-)
-NAMES_NOT_FOUND: Final = (
-    "Names of people are not found: no recogniser is installed. --list FILE replaces the names in a file."
-)
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 

@@ -38,6 +38,7 @@ class DatasetRow(SQLModel, table=True):
     consent_by_uid: int | None
     consent_us: int | None
     removed: bool = Field(index=True)
+    removed_us: int | None
     contents_kept: bool
 
     @property
@@ -134,6 +135,7 @@ def _added(connection: sqlite3.Connection, recorded: Recorded, happened: Dataset
         consent_by_uid=None,
         consent_us=None,
         removed=False,
+        removed_us=None,
         contents_kept=False,
     )
 
@@ -185,6 +187,7 @@ def _removed(connection: sqlite3.Connection, recorded: Recorded, happened: Datas
         "dataset_id",
         happened.dataset_id,
         removed=True,
+        removed_us=recorded.recorded_at_us,
         contents_kept=happened.contents_kept,
         scopes_json="[]",
     )
@@ -218,7 +221,7 @@ def _copies_erased(connection: sqlite3.Connection, recorded: Recorded, happened:
 
 DATASETS_VIEW = View(
     "datasets",
-    4,
+    5,
     (DatasetRow, DatasetVersionRow, ErasureRow),
     {
         DatasetAdded: _added,
@@ -236,6 +239,15 @@ async def datasets(session: AsyncSession) -> Sequence[DatasetRow]:
     """All datasets that were not removed, newest first."""
     found = select(DatasetRow).where(col(DatasetRow.removed).is_(False)).order_by(col(DatasetRow.added_seq).desc())
     return (await session.exec(found)).all()
+
+
+async def removed_datasets(session: AsyncSession) -> Sequence[DatasetRow]:
+    """Those that were removed and not erased since, removed last first: they can be added again, or erased."""
+    erased = select(ErasureRow.erased_seq).where(
+        col(ErasureRow.dataset_id) == col(DatasetRow.dataset_id), col(ErasureRow.erased_seq) > col(DatasetRow.added_seq)
+    )
+    found = select(DatasetRow).where(col(DatasetRow.removed).is_(True)).where(~erased.exists())
+    return (await session.exec(found.order_by(col(DatasetRow.removed_us).desc()))).all()
 
 
 async def erasures(session: AsyncSession) -> Sequence[ErasureRow]:

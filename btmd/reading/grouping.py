@@ -6,7 +6,7 @@ Messages are sorted in a file beside the rows, so that memory does not grow with
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,8 @@ MESSAGES: Final = "messages"
 MOST_MESSAGES: Final = 10_000
 """In one conversation: more is a column that does not name conversations."""
 _BATCH: Final = 1000
+_TOLD_EVERY: Final = 1000
+_READING_SHARE: Final = 0.5
 _TABLE: Final = """
 CREATE TABLE messages (
     place INTEGER PRIMARY KEY, line INTEGER, thread INTEGER, position, role TEXT, content TEXT, problem TEXT,
@@ -36,11 +38,22 @@ SELECT line, role, content, problem, own_id, parent, side FROM messages WHERE th
 """
 
 
-def grouped(records: Iterator[Record], layout: Layout, scratch: Path) -> Iterator[Record]:
+OnStage = Callable[[float, str], None]
+"""Hears which part of the work is done, and in words what is being done."""
+
+
+def not_told(share: float, text: str) -> None:
+    """For those who do not want to hear of it."""
+
+
+def grouped(
+    records: Iterator[Record], layout: Layout, scratch: Path, *, size_bytes: int = 0, on_stage: OnStage = not_told
+) -> Iterator[Record]:
     """Conversations in the order in which they begin, each a record with its turns in the field ``messages``.
 
     A message that cannot be used makes its conversation a broken record, since there would be a hole in it.
-    ``scratch`` is a file that does not exist and is removed at the end.
+    ``scratch`` is a file that does not exist and is removed at the end. ``size_bytes`` of the source say how far
+    ``on_stage`` is told that its messages are read.
     """
     assert layout.grouping is not None
     # What SQLite sorts on the disk is the text of rows too: it stays in the folder of the rows.
@@ -52,8 +65,15 @@ def grouped(records: Iterator[Record], layout: Layout, scratch: Path) -> Iterato
             database.execute("PRAGMA cache_size=-32768")
             database.execute(_TABLE)
             intake = _Intake(database, layout.grouping, layout)
-            yield from intake.take(records)
-            yield from _conversations(database, layout, intake.order)
+            yield from intake.take(
+                records,
+                lambda read, count: on_stage(
+                    _READING_SHARE * min(1.0, read / max(1, size_bytes)), f"{count:,} messages read"
+                ),
+            )
+            on_stage(_READING_SHARE, "Sorting the messages")
+            intake.sort()
+            yield from _conversations(database, layout, intake.order, on_stage)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -68,11 +88,20 @@ class _Intake:
         self._by_place = FIRST in layout.roles or OTHERS in layout.roles
         self.order = Order()
 
-    def take(self, records: Iterator[Record]) -> Iterator[Record]:
-        """Yields those records that belong to no conversation: broken ones, and messages without a word."""
+    def take(self, records: Iterator[Record], on_read: Callable[[int, int], None]) -> Iterator[Record]:
+        """Yields those records that belong to no conversation: broken ones, and messages without a word.
+
+        ``on_read`` hears now and then how many characters of how many messages were read.
+        """
         batch: list[tuple[Any, ...]] = []
+        read_chars = 0
         self._database.execute("BEGIN")
         for place, record in enumerate(records):
+            if record.fields is not None:
+                read_chars += sum(len(value) + 1 for value in record.fields.values() if isinstance(value, str))
+            if place % _TOLD_EVERY == 0:
+                # A message is about as large as it is in the file: near enough for a bar.
+                on_read(read_chars, place)
             message = self._message(place, record)
             if isinstance(message, Record):
                 yield message
@@ -82,6 +111,9 @@ class _Intake:
                 self._database.executemany(_INSERT, batch)
                 batch.clear()
         self._database.executemany(_INSERT, batch)
+
+    def sort(self) -> None:
+        """Once all are taken."""
         self._database.execute("CREATE INDEX by_thread ON messages (thread, place)")
         self._database.execute("COMMIT")
 
@@ -136,12 +168,16 @@ def _storable(position: Any) -> Any:
     return str(position).encode("utf-8", "replace").decode()
 
 
-def _conversations(database: sqlite3.Connection, layout: Layout, order: Order) -> Iterator[Record]:
+def _conversations(database: sqlite3.Connection, layout: Layout, order: Order, on_stage: OnStage) -> Iterator[Record]:
     database.create_function("position_key", 1, order.key, deterministic=True)
     grouping = layout.grouping
     assert grouping is not None
     messages = _MESSAGES.format(order="position_key(position)" if grouping.order is not None else "1")
-    for thread, first, count, size_chars in database.execute(_THREADS):
+    (total,) = database.execute("SELECT COUNT(DISTINCT thread) FROM messages").fetchone()
+    for number, (thread, first, count, size_chars) in enumerate(database.execute(_THREADS)):
+        if number % _TOLD_EVERY == 0:
+            share = _READING_SHARE + (1 - _READING_SHARE) * number / total
+            on_stage(share, f"{number:,} of {total:,} conversations put together")
         if count > MOST_MESSAGES or (size_chars or 0) > MAX_RECORD_BYTES:
             (line,) = database.execute("SELECT line FROM messages WHERE place = ?", (first,)).fetchone()
             reason = f"column '{grouping.conversation}' has one value for more than {MOST_MESSAGES:,} messages"

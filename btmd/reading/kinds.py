@@ -120,7 +120,7 @@ def _is(what: str) -> DatasetBinary:
         f"The file is {name}, not text.",
         hint=f"{advice[:1].upper()}{advice[1:]}."
         if advice
-        else "Give rows as JSONL, JSON, CSV, Parquet, or documents.",
+        else "Give a table (CSV, JSON, JSON Lines, Parquet) or documents with text.",
     )
 
 

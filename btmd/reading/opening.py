@@ -9,7 +9,7 @@ from typing import Final
 from btmd.errors import DatasetRefused
 from btmd.reading.folder_files import FolderFile, FolderPart, SkippedFile
 from btmd.reading.folders import open_folder
-from btmd.reading.grouping import grouped
+from btmd.reading.grouping import OnStage, grouped, not_told
 from btmd.reading.layout_choice import layout_of
 from btmd.reading.layouts import Layout
 from btmd.reading.one_file import OneFile, open_file
@@ -44,6 +44,8 @@ class Reading:
     skipped: Sequence[SkippedFile] = ()
     encoding_guessed: Callable[[], bool] = lambda: False
     """Whether nothing says in which letters the record that was yielded last is written."""
+    groups: bool = False
+    """Whether ``on_stage`` of `open_dataset` is told how far it is."""
     by_lines: Layout | None = None
     """Set where every line of the source is a JSON record in UTF-8, and this layout alone makes a row of it."""
 
@@ -68,10 +70,12 @@ def open_dataset(
     mapping: Mapping[str, str] | None,
     scratch: Path,
     on_scan: Callable[[float], None],
+    on_stage: OnStage = not_told,
     folder: FolderContents | None = None,
 ) -> Reading:
     """Tell what ``source`` is and how rows are made of it; ``on_scan`` hears how much of it was read for that.
 
+    ``on_stage`` hears how far messages are put together while records are gone through, where they have to be.
     ``scratch`` names a file for what has to be sorted; it is gone when all records were read. With ``folder``,
     ``source`` is the list of its files. Raises DatasetRefused in one of its kinds, FileMissing or InvalidValue.
     """
@@ -84,9 +88,10 @@ def open_dataset(
     layout = layout_of(opened, columns)
     records = opened.rest(layout.columns_used)
     if layout.grouping is not None:
-        records = grouped(records, layout, scratch)
+        records = grouped(records, layout, scratch, size_bytes=opened.size_bytes, on_stage=on_stage)
     reading = _reading(opened, layout, ((record, layout) for record in records))
     reading.encoding_guessed = lambda: opened.encoding_guessed
+    reading.groups = layout.grouping is not None
     if (opened.format, opened.encoding, layout.grouping) == ("jsonl", "utf-8", None):
         reading.by_lines = layout
     return reading

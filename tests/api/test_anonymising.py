@@ -93,7 +93,7 @@ def test_training_asks_while_personal_data_remains_and_the_answer_is_recorded(cl
     assert client.post("/plans", asked).ok()["personal_data"] == told
     before = client.events(0)[-1]["seq"]
     refused = client.post("/start", asked).refused(409, "personal_data_found")
-    assert "email in 1" in refused["detail"]
+    assert "e-mail addresses in 1 row" in refused["detail"]
     assert "accept_personal_data" in refused["hint"]
     assert client.events(before) == []
     job_id = client.start(**asked, accept_personal_data=True)
@@ -102,7 +102,7 @@ def test_training_asks_while_personal_data_remains_and_the_answer_is_recorded(cl
     assert accepted["data"]["version_id"] == client.get("/datasets/door").ok()["version_id"]
     audited = next(one for one in client.get("/audit").ok() if one["type"] == "PersonalDataAccepted")
     assert "door" in audited["what"]
-    assert "email in 1 rows" in audited["what"]
+    assert "e-mail addresses in 1 row, phone" in audited["what"]
     assert audited["actor"]["uid"] == accepted["actor"]["uid"]
     client.post(f"/cancel/{job_id}").ok()
     client.post("/datasets/door/anonymise", {}).ok()

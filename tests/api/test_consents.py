@@ -22,15 +22,15 @@ def revoke(client: Client, dataset: str) -> Answer:
 def test_consent_is_granted_added_to_and_taken_back(client: Client) -> None:
     client.add_dataset(rows(20), "letters", consent=False)
     listed = {one["dataset_id"]: one for one in client.get("/consents").ok()}
-    assert (listed["letters"]["scopes"], listed["letters"]["by_uid"]) == ([], None)
+    assert (listed["letters"]["scopes"], listed["letters"]["consent_by_uid"]) == ([], None)
     grant(client, "letters", purpose="our library").ok()
     answer = grant(client, "lett", scopes=["backup"]).ok()
     assert (answer["scopes"], answer["purpose"]) == (["train", "backup"], "our library")
-    assert answer["at"]
+    assert answer["consent_at"]
     grant(client, "letters", scopes=["sell"]).refused(422, "invalid_value")
     grant(client, "none").refused(404, "dataset_not_found")
     assert revoke(client, "letters").ok()["unfinished_jobs"] == []
-    assert client.get("/datasets/letters").ok()["consent"] == []
+    assert client.get("/datasets/letters").ok()["scopes"] == []
     before = client.events()[-1]["seq"]
     assert "Nothing was allowed" in revoke(client, "letters").ok()["message"]
     assert client.events(before) == []

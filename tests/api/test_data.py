@@ -103,11 +103,11 @@ def test_a_dataset_is_read_registered_and_removed(client: Client, daemon: Thread
     before = _contents(daemon)
     content = rows(20) + b"{broken\n"
     added = client.add_dataset(content, "Bees", consent=False)
-    assert (added["dataset_id"], added["rows"], added["consent"]) == ("bees", 20, [])
+    assert (added["dataset_id"], added["rows"], added["scopes"]) == ("bees", 20, [])
     assert added["facts"]["broken"][0]["line"] == 21
     assert len(_contents(daemon)) == len(before) + 2
     again = client.add_dataset(content, "Bees", consent=True)
-    assert (again["version_id"], again["consent"]) == (added["version_id"], ["train", "backup"])
+    assert (again["version_id"], again["scopes"]) == (added["version_id"], ["train", "backup"])
     other = {"content": client.upload(rows(5)), "file_name": "Bees.jsonl"}
     client.post("/datasets", other).refused(409, "conflict")
     shown = client.get("/datasets/bees").ok()

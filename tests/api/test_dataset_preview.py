@@ -61,6 +61,20 @@ def test_tokens_are_shown_with_what_a_plan_makes_of_all_rows(ready: Client) -> N
         assert all(lengths[one["line"]] == one["tokens"] for one in together["sequences"])
 
 
+def test_a_plan_tells_the_counts_of_a_split_that_was_made_and_says_whether_they_are(ready: Client) -> None:
+    overrides = {"max_length": 256, "batch_size": 5, "num_epochs": 2}
+    asked = {"model_id": "tiny", "dataset_id": "looked", "overrides": overrides}
+    assert ready.post("/plans", asked).ok()["rows_counted"] is False
+    arranged = preview(ready, model_id="tiny", rows=1, overrides=overrides)["arrangement"]
+    plan = ready.post("/plans", asked).ok()
+    assert plan["rows_counted"] is True
+    assert (plan["train_rows"], plan["held_out_rows"]) == (arranged["train_rows"], arranged["held_out_rows"])
+    assert (plan["left_out_rows"], plan["total_steps"]) == (
+        arranged["left_out"]["over_long"],
+        2 * arranged["steps_an_epoch"],
+    )
+
+
 def test_where_no_training_can_be_planned_the_tokens_are_shown_all_the_same(ready: Client, daemon: Any) -> None:
     silent = make_silent(daemon.config.state_dir.parent / "silent")
     ready.add_model(silent)

@@ -28,8 +28,34 @@ def test_a_name_that_is_added_again_lists_its_own_versions_alone(client: Client)
 
 def test_what_was_taken_back_has_no_purpose_and_nobody_who_allowed_it(client: Client) -> None:
     made = client.post("/datasets", body(client, [1, 2], name="for-now", consent=True, purpose="a trial")).ok()
-    assert (made["consent"], made["purpose"]) == (["train"], "a trial")
+    assert (made["scopes"], made["purpose"]) == (["train"], "a trial")
     assert made["consent_by_uid"] is not None
     client.send("DELETE", "/consents/for-now").ok()
     found = client.get("/datasets/for-now").ok()
-    assert (found["consent"], found["purpose"], found["consent_by_uid"]) == ([], "", None)
+    assert (found["scopes"], found["purpose"], found["consent_by_uid"]) == ([], "", None)
+
+
+def test_what_was_removed_is_listed_and_found_when_asked_for_until_it_is_erased(client: Client) -> None:
+    client.post("/datasets", body(client, [7, 8], name="stale", source_changed_at="2026-03-01T08:00:00.000001Z")).ok()
+    assert client.get("/datasets/stale").ok()["source_changed_at"] == "2026-03-01T08:00:00.000001Z"
+    said = client.send("DELETE", "/datasets/stale").ok()["message"]
+    assert "`btmctl datasets list --all`" in said
+
+    def names(query: str) -> list[str]:
+        return [one["dataset_id"] for one in client.get(f"/datasets{query}").ok() if one["dataset_id"] == "stale"]
+
+    assert (names(""), names("?removed=true")) == ([], ["stale"])
+    client.get("/datasets/stale").refused(404, "dataset_not_found")
+    found = client.get("/datasets/sta?removed=true").ok()
+    assert (found["rows"], found["stored_bytes"], found["removed_at"][-1]) == (2, 0, "Z")
+    client.post("/erasures/stale", {}).ok()
+    assert names("?removed=true") == []
+    client.get("/datasets/stale?removed=true").refused(404, "dataset_not_found")
+    # Said once more, it is what it is.
+    client.post("/erasures/stale", {}).ok()
+    client.post("/datasets", body(client, [7, 8], name="stale")).ok()
+    assert client.get("/datasets/stale").ok()["removed_at"] is None
+
+
+def test_a_time_that_is_none_is_refused(client: Client) -> None:
+    client.post("/datasets", body(client, [1], source_changed_at="yesterday")).refused(422, "invalid_value")

@@ -118,7 +118,7 @@ def test_datasets_go_and_come_back_with_their_contents(client: Client, daemon: T
     again = client.post("/restores", {"seq": done["undo_seq"]}).ok()
     assert again["left_alone"] == []
     back = client.get("/datasets/later").ok()
-    assert (back["version_id"], back["consent"]) == (added["version_id"], ["train", "backup"])
+    assert (back["version_id"], back["scopes"]) == (added["version_id"], ["train", "backup"])
     client.send("DELETE", "/datasets/later").ok()
     lost = client.post("/restores", {"seq": done["undo_seq"], "only": ["datasets"], "dry_run": True}).ok()
     assert (lost["changes"], "contents are gone" in lost["left_alone"][0]) == ([], True)

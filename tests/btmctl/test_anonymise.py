@@ -50,6 +50,9 @@ def test_a_preview_shows_and_a_run_makes_a_version(run: Run, tmp_path: Path) -> 
     assert "Names of people are not found" in out
     names = tmp_path / "names.txt"
     names.write_text("Frau Gabler\n\n")
+    _, out, _ = run("datasets", "anonymise", "tickets", "--preview", "--list", str(names))
+    assert "no recogniser is installed. --list" not in out
+    assert "Names of people are found only where your own lists" in out
     options = ("--pattern", r"CUSTOMER=K-\d{6}", "--list", str(names), "--column", "customer=NAME")
     code, out, err = run("datasets", "anonymise", "tickets", *options, "--json")
     assert code == 0
@@ -92,7 +95,7 @@ def test_train_asks_for_personal_data_and_refuses_without_a_terminal(
     run("datasets", "add", str(tickets(tmp_path)), "--consent")
     train = ("train", "tiny", "tickets", "--preset", "quick_test")
     code, out, _ = run(*train, "--dry-run")
-    assert (code, "email in 1" in " ".join(out.split())) == (0, True)
+    assert (code, "e-mail addresses in 1 row" in " ".join(out.split())) == (0, True)
     code, _, err = run(*train)
     assert (code, "--accept-personal-data" in " ".join(err.split())) == (6, True)
 

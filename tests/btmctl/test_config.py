@@ -119,10 +119,10 @@ def test_consent_that_was_brought_back_goes_again_by_the_printed_command_and_not
     client.send("DELETE", "/consents/agreed").ok()
     run("config", "set", "training.seed=77")
     code, _, err = run("restore", "--seq", str(then), "--only", "consent", "--yes")
-    assert (code, client.get("/datasets/agreed").ok()["consent"]) == (0, ["train", "backup"])
+    assert (code, client.get("/datasets/agreed").ok()["scopes"]) == (0, ["train", "backup"])
     run("config", "set", "training.seed=78")
     assert run(*taking_back(err), "--yes")[0] == 0
-    assert (client.get("/datasets/agreed").ok()["consent"], value(run, "training.seed")) == ([], 78)
+    assert (client.get("/datasets/agreed").ok()["scopes"], value(run, "training.seed")) == ([], 78)
 
 
 def test_the_command_that_a_preview_names_does_what_it_showed(run: Run) -> None:

@@ -35,8 +35,9 @@ def test_consent_is_granted_listed_and_revoked(capsys: pytest.CaptureFixture[str
 
 
 def test_a_list_names_who_allowed_it(btmctl: Btmctl, server: SmallServer) -> None:
-    shared = {"dataset_id": "rows", "name": "rows", "purpose": "", "at": "2026-11-22T14:00:00Z"}
-    found = [{**shared, "scopes": ["train"], "by_uid": os.getuid()}, {**shared, "scopes": [], "by_uid": None}]
+    shared = {"dataset_id": "rows", "name": "rows", "purpose": "", "consent_at": "2026-11-22T14:00:00Z"}
+    allowed = {**shared, "scopes": ["train"], "consent_by_uid": os.getuid()}
+    found = [allowed, {**shared, "scopes": [], "consent_by_uid": None}]
     server.answers("GET", "/consents", found)
     _, out, _ = btmctl("consent", "list")
     assert pwd.getpwuid(os.getuid()).pw_name in out

@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from btmctl.output import Output
+from btmctl.words import rfc3339
 from tests.btmctl.conftest import Btmctl
 from tests.btmctl.small_server import Request, SmallServer, chunked, reply, rows_file
 
@@ -31,13 +35,15 @@ DATASET = {
     "size_bytes": 1234,
     "rows": 3,
     "added_at": "2026-11-22T14:00:00Z",
-    "consent": ["train"],
+    "removed_at": None,
+    "scopes": ["train"],
     "purpose": "tests",
     "made": "add",
     "stored_bytes": 600,
     "source_sha256": "0" * 64,
     "source_path": "",
-    "source_changed_us": 0,
+    "source_changed_at": None,
+    "mapping": {},
     "facts": FACTS,
 }
 MODEL = {"model_id": "tiny", "name": "tiny", "source": "/m", "facts": {}}
@@ -112,7 +118,7 @@ def test_a_file_is_sent_and_registered(btmctl: Btmctl, server: SmallServer, tmp_
         {
             "content": sha256, "file_name": "rows.jsonl", "consent": True, "name": "rows", "purpose": "tests",
             "mapping": {"prompt": "question"}, "source_path": str(path),
-            "source_changed_us": path.stat().st_mtime_ns // 1000,
+            "source_changed_at": rfc3339(path.stat().st_mtime_ns // 1000),
         }
     ]  # fmt: skip
 
@@ -213,11 +219,14 @@ def test_a_dataset_that_is_neither_file_nor_known_is_told_as_both(btmctl: Btmctl
 
 
 def test_a_dry_run_shows_each_value_with_its_reason_and_starts_nothing(btmctl: Btmctl, server: SmallServer) -> None:
-    plan = {
+    plan: dict[str, dict[str, Any]] = {
         "plan": {
             "values": {"precision": {"value": "bf16", "source": "hardware", "reason": "The processor multiplies it."}},
             "notes": ["Three rows are left out."],
             "total_steps": 12,
+            "train_rows": 1073,
+            "held_out_rows": 8,
+            "rows_counted": False,
         }
     }
     bodies: list[dict[str, object]] = []
@@ -232,8 +241,18 @@ def test_a_dry_run_shows_each_value_with_its_reason_and_starts_nothing(btmctl: B
     code, out, _ = btmctl("train", "tiny", "rows", "--dry-run")
     assert code == 0
     assert bodies[0]["dry_run"] is True
-    for text in ("precision", "bf16", "hardware", "The processor multiplies it.", "Three rows are left out.", "12"):
+    for text in (
+        "precision",
+        "bf16",
+        "hardware",
+        "The processor multiplies it.",
+        "Three rows are left out.",
+        "about 12",
+    ):
         assert text in out
+    assert "about 1,073 to learn from, about 8 held out" in out
+    plan["plan"]["rows_counted"] = True
+    assert "about" not in btmctl("train", "tiny", "rows", "--dry-run")[1]
 
 
 def test_settings_are_sent_as_typed(btmctl: Btmctl, server: SmallServer) -> None:
@@ -282,7 +301,7 @@ def test_a_file_that_changed_is_not_silently_used(btmctl: Btmctl, server: SmallS
 def test_a_changed_file_is_told_where_its_dataset_is_used(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
     path = rows_file(tmp_path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    dataset = {**DATASET, "source_path": str(path), "source_sha256": sha256, "source_changed_us": 1}
+    dataset = {**DATASET, "source_path": str(path), "source_sha256": sha256, "source_changed_at": rfc3339(1)}
     server.answers("GET", "/models/tiny", MODEL)
     server.answers("GET", "/datasets/rows", dataset)
     server.answers("POST", "/start", {"job_id": "abc", "message": "queued"})
@@ -324,13 +343,16 @@ def test_an_update_shows_the_difference(btmctl: Btmctl, server: SmallServer, tmp
     assert err.count("The version before was anonymised") == err.count("The version before was cleaned") == 1
 
 
-def test_versions_tell_what_is_different_in_words_and_whole_numbers(btmctl: Btmctl, server: SmallServer) -> None:
+def test_versions_tell_what_is_different_in_words_and_whole_numbers(
+    btmctl: Btmctl, server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared = {"added_at": "2026-11-22T14:00:00Z", "parent": "0a1b2c3d4e5f6071", "source_path": "/data/rows.csv"}
     dropped = {"duplicates": {"count": 8, "lines": [5]}, "cut_off_answers": {"count": 1, "lines": [9]}}
     made = [
         ("update", {"rows_added": 1066, "rows_removed": 2, "rows_unchanged": 0}, "1,066 added, 2 removed"),
         ("anonymise", {"rows_changed": 1133, "kinds": {}}, "1,133 changed"),
         ("clean", {"rows_before": 1141, "rows": 1132, "dropped": dropped}, "duplicates dropped: 8, cut off answers"),
+        ("add", {}, "added from rows.csv"),
     ]
     found = [
         {**shared, "version_id": f"{at}", "made": kind, "rows": 1132, "changes": changes}
@@ -340,6 +362,11 @@ def test_versions_tell_what_is_different_in_words_and_whole_numbers(btmctl: Btmc
     _, out, _ = btmctl("datasets", "versions", "rows")
     assert all(words in out for _, _, words in made), out
     assert "1,132" in out
+    # A terminal as wide as most still shows a line for each, not a block.
+    monkeypatch.setattr(Output, "width", 80)
+    _, out, _ = btmctl("datasets", "versions", "rows")
+    assert [line[:1] for line in out.splitlines() if line[:1] != " "] == ["v", "0", "1", "2", "3"]
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_a_dataset_put_together_from_messages_says_of_how_many(btmctl: Btmctl, server: SmallServer) -> None:
@@ -368,11 +395,42 @@ def test_an_update_of_what_came_from_nowhere_needs_a_path(btmctl: Btmctl, server
 
 
 def test_erasing_asks_first(btmctl: Btmctl, server: SmallServer) -> None:
+    server.answers("GET", "/datasets/rows", DATASET)
     server.answers("POST", "/erasures/rows", {"message": "It is erased.", "jobs": [], "unreached": []})
-    assert btmctl("datasets", "erase", "rows")[0] == 6
-    assert server.seen == []
+    code, _, err = btmctl("datasets", "erase", "rows")
+    assert (code, "Erase the dataset rows, 3 rows?" in err) == (6, True)
+    assert "POST" not in {method for method, _ in server.seen}
     code, _, err = btmctl("datasets", "erase", "rows", "--yes")
     assert (code, "It is erased." in err) == (0, True)
+
+
+def test_nobody_is_asked_whether_to_erase_what_is_not_there(btmctl: Btmctl, server: SmallServer) -> None:
+    server.answers("GET", "/datasets/nosuch", NOT_THERE, 404)
+    code, _, err = btmctl("datasets", "erase", "nosuch")
+    assert (code, "There is no such one." in err, "Erase" in err) == (5, True, False)
+
+
+def test_what_was_removed_is_listed_when_asked_for(btmctl: Btmctl, server: SmallServer) -> None:
+    asked: list[dict[str, list[str]]] = []
+
+    def listed(request: Request) -> None:
+        asked.append(request.query)
+        reply(request, [DATASET, {**DATASET, "dataset_id": "gone", "removed_at": "2026-11-23T14:00:00.000000Z"}])
+
+    server.does("GET", "/datasets", listed)
+    _, out, err = btmctl("datasets", "list", "--all")
+    assert asked == [{"removed": ["true"]}]
+    assert "removed 2026-11-23" in next(line for line in out.splitlines() if line.startswith("gone"))
+    assert "btmctl datasets erase D" in err
+
+
+def test_an_addition_names_what_to_do_next(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
+    path = rows_file(tmp_path)
+    added(server, [])
+    _, out, err = btmctl("datasets", "add", str(path), "--consent")
+    for command in ("datasets check rows", "datasets preview rows", "train MODEL rows"):
+        assert f"btmctl {command}" in err
+    assert "questions and answers (question, answer)" in out
 
 
 def test_removing_asks_first(btmctl: Btmctl, server: SmallServer) -> None:
@@ -396,3 +454,27 @@ def test_a_log_that_does_not_fit_has_its_exit_code(
     assert code == exit_code
     assert "event 5" in out
     assert "event 5" in err
+
+
+def test_standard_input_is_taken_by_the_name_of_its_file_and_a_pipe_is_refused_in_words(
+    btmctl: Btmctl, server: SmallServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = os.dup(0)
+    path, bodies = rows_file(tmp_path), list[dict[str, Any]]()
+    server.does("POST", "/datasets", lambda request: (bodies.append(request.json()), reply(request, DATASET))[1])
+    try:
+        with path.open() as file:
+            os.dup2(file.fileno(), 0)
+            assert [btmctl("datasets", "add", given, "--consent")[0] for given in ("-", "/dev/stdin")] == [0, 0]
+        reader, writer = os.pipe()
+        os.dup2(reader, 0)
+        said = [btmctl("datasets", "add", given, "--consent") for given in ("-", "/dev/stdin")]
+        os.close(reader)
+        os.close(writer)
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+    assert [(one["file_name"], one["source_path"]) for one in bodies] == [("rows.jsonl", str(path))] * 2
+    for code, _, err in said:
+        assert (code, "Standard input is not an ordinary file." in err, "JSON" in err) == (5, True, False)
+        assert "COMMAND > data.csv" in err

@@ -55,7 +55,7 @@ def test_a_check_tells_what_was_found_and_what_helps(btmctl: Btmctl, server: Sma
         "They count as often as they stand there.",
         "lines 14, 15, 16, 17, 18, 19, 20, 21, ...",
         "btmctl datasets clean rows --drop duplicates",
-        "en (170), de (8)",
+        "English (170), German (8)",
     ):
         assert text in out
     assert "btmctl datasets check rows --model M" in err

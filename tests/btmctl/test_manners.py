@@ -235,6 +235,14 @@ def test_long_texts_are_broken_between_words_at_a_terminal(monkeypatch: pytest.M
     ]
 
 
+def test_values_stand_below_their_names_where_nothing_fits_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out = Terminal()
+    output = Output(stdout=out, stderr=Terminal(), environment={"NO_COLOR": "1"})
+    output.fields([("rows that say something that is new", "95.7 (costs 4.1 points)")])
+    assert out.getvalue().splitlines() == ["rows that say something that is new", "  95.7 (costs 4.1 points)"]
+
+
 def test_a_hint_about_values_shows_the_command_that_was_typed(btmctl: Btmctl, server: SmallServer) -> None:
     assert "try: btmctl config set training.seed=7" in btmctl("config", "set", "seed")[2]
     assert "--limit: 'many' is no number." in btmctl("jobs", "list", "--limit", "many")[2]

@@ -72,7 +72,7 @@ def state_of(client: Client) -> dict[str, Any]:
     return {
         "settings": {one["key"]: one["value"] for one in client.get("/settings").ok()},
         "models": [one["model_id"] for one in client.get("/models").ok()],
-        "datasets": [(one["name"], bool(one["consent"])) for one in client.get("/datasets").ok()],
+        "datasets": [(one["name"], bool(one["scopes"])) for one in client.get("/datasets").ok()],
         "access": [(one["subject"], one["role"]) for one in client.get("/access").ok()],
         "presets": [one["key"] for one in client.get("/preset-definitions?origin=own").ok()],
         "jobs": [one["job_id"] for one in client.get("/jobs").ok()],

@@ -71,7 +71,7 @@ def test_looked_at_restored_and_taken_back(run: Run, client: Client) -> None:
     client.get("/datasets/since").refused(404, "dataset_not_found")
     assert client.get("/restores").ok()[0]["backup_id"] == made["backup_id"]
     assert run("restore", "--seq", str(done["undo_seq"]), "--yes")[0] == 0
-    assert (seed(client), client.get("/datasets/since").ok()["consent"]) == (12, ["train", "backup"])
+    assert (seed(client), client.get("/datasets/since").ok()["scopes"]) == (12, ["train", "backup"])
 
 
 def test_the_operation_that_clients_know(client: Client) -> None:
@@ -146,7 +146,7 @@ def test_contents_come_back_where_they_went_along(run: Run, daemon: ThreadedDaem
     done = as_json(run, *asked, "--yes")
     assert [(one["subject"], one["after"]) for one in done["changes"]] == [("kept", "registered")]
     back = client.get("/datasets/kept").ok()
-    assert (back["version_id"], back["consent"]) == (added["version_id"], ["train", "backup"])
+    assert (back["version_id"], back["scopes"]) == (added["version_id"], ["train", "backup"])
     for path in daemon.config.content_dir.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
     client.send("DELETE", "/datasets/kept").ok()
@@ -235,7 +235,7 @@ def test_the_state_of_a_log_that_was_given_up_comes_back(
             assert (without["changes"], "contents are gone" in without["left_alone"][0]) == ([], True)
             shutil.copytree(contents, config.content_dir, dirs_exist_ok=True)
             assert as_json(run, *asked, "--only", "datasets", socket=socket)["changes"][0]["subject"] == "late"
-            assert client.get("/datasets/late").ok()["consent"] == ["train", "backup"]
+            assert client.get("/datasets/late").ok()["scopes"] == ["train", "backup"]
             # What was registered since goes, as with any restore, and can be taken back.
             assert run("restore", "--seq", str(done["undo_seq"]), "--yes", socket=socket)[0] == 0
             assert (seed(client), client.get("/datasets/late").status) == (1, 404)

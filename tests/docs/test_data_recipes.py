@@ -80,7 +80,7 @@ def write_questions(place: Place) -> None:
 
 def questions_are_there(place: Place) -> None:
     found = dataset(place, "questions")
-    assert (found["rows"], found["purpose"], found["consent"]) == (21, "our help desk", ["train"])
+    assert (found["rows"], found["purpose"], found["scopes"]) == (21, "our help desk", ["train"])
     assert "Wo steht der Turm Nr. 0?" in place.said
 
 
@@ -151,7 +151,7 @@ def consent_was_there_and_is_gone(place: Place) -> None:
     events = [event for event in place.client.events() if event["stream"] == "dataset-questions"]
     assert events[-2]["type"] == "ConsentGranted"
     assert events[-2]["data"]["scopes"] == ["train", "backup"]
-    assert dataset(place, "questions")["consent"] == []
+    assert dataset(place, "questions")["scopes"] == []
 
 
 def add_tickets(place: Place) -> None:

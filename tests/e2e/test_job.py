@@ -98,7 +98,7 @@ def test_the_queue_pause_cancel_resume_and_stop(client: Client, daemon: DaemonPr
     client.wait_for(first, lambda job: job["step"] >= 1)
     waiting = client.job("second")
     assert (waiting["job_id"], waiting["state"]) == (second, "queued")
-    assert waiting["waits_for"] == "another training to end"
+    assert waiting["waits_for"] == f"Waits for the training {first} to end; it has the CPU."
     client.post(f"/jobs/{first}/resume").refused(409, "conflict")
     assert client.post(f"/jobs/{first}/pause").ok()["asked"] == "pause"
     assert client.wait_until(first, "paused")["checkpoints"]
@@ -165,4 +165,4 @@ def test_consent_given_with_the_start_keeps_its_purpose(client: Client) -> None:
     job_id = client.start(dataset_id="asked-later", consent=True, purpose="the museum's guide", overrides=LONG)
     client.post(f"/jobs/{job_id}/cancel").ok()
     dataset = client.get("/datasets/asked-later").ok()
-    assert (dataset["consent"], dataset["purpose"]) == (["train"], "the museum's guide")
+    assert (dataset["scopes"], dataset["purpose"]) == (["train"], "the museum's guide")

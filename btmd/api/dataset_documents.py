@@ -1,0 +1,119 @@
+"""A dataset and its versions as documents, and the one that a request names."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from btmd.api.parts import Parts
+from btmd.api.times import optional_rfc3339, rfc3339
+from btmd.naming import find_dataset, find_model
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
+from btmd.projections.model import ModelRow
+from btmd.registry.sources import Source
+
+EXAMPLE = {"dataset_id": "faq", "name": "faq", "version_id": "0a1b2c3d4e5f6071", "rows": 180, "scopes": ["train"]}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class UploadedFile(msgspec.Struct):
+    """An uploaded content, and what the file was called."""
+
+    content: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    file_name: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class UploadedData(UploadedFile):
+    """An uploaded file or folder that rows are made of."""
+
+    folder: bool = False
+    """The content is the list of a folder's files."""
+
+
+class UploadedSource(UploadedData):
+    """As that, and where it lies."""
+
+    source_path: Annotated[str, Meta(max_length=4096)] = ""
+    """Where the file lies, for an update later on; the daemon does not open it."""
+    source_changed_at: Annotated[datetime, Meta(tz=True)] | None = None
+    """When it was changed last."""
+
+    def source(self, mapping: dict[str, str]) -> Source:
+        changed_at = self.source_changed_at or _EPOCH
+        return Source(
+            content=self.content,
+            file_name=self.file_name,
+            mapping=mapping,
+            path=self.source_path,
+            changed_us=(changed_at - _EPOCH) // timedelta(microseconds=1),
+            folder=self.folder,
+        )
+
+
+def dataset_json(parts: Parts, row: DatasetRow, newest: DatasetVersionRow) -> dict[str, Any]:
+    return {
+        "dataset_id": row.dataset_id,
+        "name": row.name,
+        "owner_uid": row.owner_uid,
+        "source_name": row.source_name,
+        "added_at": rfc3339(row.added_us),
+        "removed_at": optional_rfc3339(row.removed_us),
+        "version_id": newest.version_id,
+        "rows": newest.rows,
+        "size_bytes": newest.size_bytes,
+        **consent_json(row),
+        "made": newest.made,
+        "stored_bytes": parts.contents.stored_bytes([newest.rows_sha256]),
+        "source_sha256": newest.source_sha256,
+        "source_path": newest.source_path,
+        "source_changed_at": optional_rfc3339(newest.source_changed_us or None),
+        "mapping": newest.mapping,
+        "facts": newest.facts,
+    }
+
+
+def consent_json(row: DatasetRow) -> dict[str, Any]:
+    """The consent that a dataset stands under; no scopes where nobody allowed anything."""
+    allowed = bool(row.scopes)
+    return {
+        "scopes": row.scopes,
+        "purpose": row.purpose if allowed else "",
+        "consent_by_uid": row.consent_by_uid if allowed else None,
+        "consent_at": optional_rfc3339(row.consent_us) if allowed else None,
+    }
+
+
+def version_json(row: DatasetVersionRow) -> dict[str, Any]:
+    return {
+        "version_id": row.version_id,
+        "added_at": rfc3339(row.added_us),
+        "source_sha256": row.source_sha256,
+        "rows_sha256": row.rows_sha256,
+        "size_bytes": row.size_bytes,
+        "rows": row.rows,
+        "parent": row.parent,
+        "made": row.made,
+        "changes": row.changes,
+        "source_path": row.source_path,
+        "source_changed_at": optional_rfc3339(row.source_changed_us or None),
+    }
+
+
+async def found_dataset(
+    parts: Parts, dataset_id: str, *, removed: bool = False
+) -> tuple[DatasetRow, DatasetVersionRow]:
+    """The dataset and its newest version; with ``removed`` also one that was. Raises DatasetNotFound, Ambiguous."""
+    async with parts.store.session() as session:
+        row = await find_dataset(session, dataset_id, removed=removed)
+        newest = await version(session, row.dataset_id, row.newest_version)
+    assert newest is not None
+    return row, newest
+
+
+async def named_model(parts: Parts, model_id: str | None) -> ModelRow | None:
+    """The model in whose tokens a dataset is looked at, if there is one. Raises ModelNotFound, Ambiguous."""
+    if model_id is None:
+        return None
+    async with parts.store.session() as session:
+        return await find_model(session, model_id)
