@@ -10,6 +10,7 @@ from btmd.command_handler import CommandHandler
 from btmd.domain import settings
 from btmd.domain.settings import SettingsState
 from btmd.domain.units import MIB
+from btmd.domain.warning import samples_stream
 from btmd.errors import BtmdError
 from btmd.projections.job import unfinished_jobs
 from btmd.store.condensing import CondenseRule
@@ -78,6 +79,11 @@ class Condensing:
         return CondenseRule(
             before_us=self._clock() - int(float(value("log.condense_after_days")) * DAY_US),
             max_bytes=int(float(value("log.max_tick_mb")) * MIB),
-            at_work=frozenset(f"ticks-{job_id}" for job_id in self._busy()),
-            unfinished=frozenset(f"ticks-{job_id}" for job_id in unfinished),
+            at_work=_tick_streams(self._busy()),
+            unfinished=_tick_streams(unfinished),
         )
+
+
+def _tick_streams(jobs: Collection[str]) -> frozenset[str]:
+    """Where the ticks of jobs are: their progress, and samples of the machine beside it."""
+    return frozenset(f"ticks-{job_id}" for job_id in jobs) | frozenset(map(samples_stream, jobs))

@@ -181,6 +181,7 @@ class Daemon:
             tasks.start_soon(self.assembly.confirmations.run)
             tasks.start_soon(self.assembly.settings_watcher.run)
             tasks.start_soon(self.assembly.presets_watcher.run)
+            tasks.start_soon(self.assembly.watching.run)
             tasks.start_soon(self.assembly.condensing.run)
             tasks.start_soon(self.assembly.sweep.run)
             tasks.start_soon(self.assembly.backup_schedule.run)

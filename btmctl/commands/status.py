@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     )
     for about, problem in (status.get("problems") or {}).items():
         output.say(f"{about}: {problem}", "yellow")
+    for warning in status.get("warnings") or ():
+        output.say(f"job {warning['job_id']}: {warning['text']} {warning['advice']}", "yellow")
     for reminder in status.get("reminders") or ():
         output.say(reminder)
     return DONE

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.job_warnings import warnings_json
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -21,6 +22,7 @@ from btmd.domain.job_events import TrainingProgressed
 from btmd.errors import InvalidValue, NotFound
 from btmd.inspection.requests import AnswersRequest
 from btmd.job_folder import JobFolder
+from btmd.jobs.account import account_of
 from btmd.jobs.report import read_report, result_folder
 from btmd.jobs.submission import require_training_allowed
 from btmd.monitoring.texts import STATUS
@@ -75,6 +77,8 @@ def job_json(row: JobRow, parts: Parts) -> dict[str, Any]:
         "reason": row.reason,
         "text": row.text,
         "hint": row.hint,
+        "question": row.question,
+        "answer_by": optional_rfc3339(row.deadline_us),
     }
 
 
@@ -110,6 +114,7 @@ async def get_job(job_id: str, parts: Parts) -> Response:
         checkpoints = await view.checkpoints(session, row.job_id)
         foretold = await forecast_of(session, row.job_id)
     folder = result_folder(row, parts.config.jobs_dir)
+    account = account_of(row, report.trainer_plan, report.attempts, report.recoveries)
     body = {
         **job_json(row, parts),
         "stage_text": row.stage_text,
@@ -154,10 +159,24 @@ async def get_job(job_id: str, parts: Parts) -> Response:
             }
             for one in report.evaluations
         ],
+        "account": account.happened,
+        "changed": account.changed,
+        "recoveries": [
+            {
+                "attempt": one.attempt,
+                "kind": one.kind,
+                "action": one.action,
+                "text": one.text,
+                "at": rfc3339(one.at_us),
+                **one.details,
+            }
+            for one in report.recoveries
+        ],
         "notices": [
             {"code": one.code, "text": one.text, "attempt": one.attempt, "at": rfc3339(one.at_us)}
             for one in report.notices
         ],
+        "warnings": await warnings_json(parts, row),
     }
     return json_answer(body)
 

@@ -2,7 +2,19 @@
 
 from typing import Any, get_args
 
-from btmd.domain import access, backup, dataset, health, job, machine, model, preset_definition, reset, settings
+from btmd.domain import (
+    access,
+    backup,
+    dataset,
+    health,
+    job,
+    machine,
+    model,
+    preset_definition,
+    reset,
+    settings,
+    warning,
+)
 from btmd.domain.decider import Decider
 
 SETTINGS = Decider("settings", settings.stream, settings.decide, settings.evolve, settings.SettingsState)
@@ -20,6 +32,7 @@ JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
 BACKUPS = Decider("backups", backup.stream, backup.decide, backup.evolve, backup.BackupsState)
 MACHINE = Decider("machine", machine.stream, machine.decide, machine.evolve, machine.MachineState)
 HEALTH = Decider("health", health.stream, health.decide, health.evolve, health.HealthState)
+WARNINGS = Decider("watch", warning.stream, warning.decide, warning.evolve, warning.WatchState)
 RESETS = Decider("resets", reset.stream, reset.decide, reset.evolve, reset.ResetState)
 
 DECIDERS: dict[type[Any], Decider] = {
@@ -33,6 +46,7 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(machine.MachineCommand), MACHINE),
     **dict.fromkeys(get_args(health.HealthCommand), HEALTH),
     **dict.fromkeys(get_args(reset.ResetCommand), RESETS),
+    warning.ReportFindings: WARNINGS,
 }
 
 __all__ = [
@@ -47,4 +61,5 @@ __all__ = [
     "PRESETS",
     "RESETS",
     "SETTINGS",
+    "WARNINGS",
 ]

@@ -129,6 +129,22 @@ SCHEMA: tuple[Setting, ...] = (
     ),
     Setting("training.sample_answers", 3, "Held-out prompts answered before and after training.", "prompts", 0, 200),
     Setting("training.sample_tokens", 64, "Length of a sample answer at most.", "tokens", 1, 4096),
+    Setting(
+        "training.general_questions",
+        60,
+        "Everyday questions measured before and after, to notice forgetting.",
+        "",
+        0,
+        60,
+    ),
+    Setting(
+        "training.scored_answers",
+        24,
+        "Held-out prompts with short answers whose answers before and after are compared with the data's.",
+        "prompts",
+        0,
+        1000,
+    ),
     Setting("training.tick_every_s", 1.0, "Time between two progress reports.", "seconds", 0.1, 3600),
     Setting("checkpoints.keep", 2, "Newest checkpoints kept beside the best one.", "", 1, 100),
     Setting(
@@ -140,6 +156,14 @@ SCHEMA: tuple[Setting, ...] = (
         1440,
     ),
     Setting("jobs.crash_resumes", 3, "How often a crashed training is taken up again by itself.", "", 0, 100),
+    Setting(
+        "monitoring.sample_every_s",
+        30.0,
+        "How often the machine is looked at while a training runs.",
+        "s",
+        0.5,
+        600.0,
+    ),
     Setting(
         "recovery.attempts",
         6,

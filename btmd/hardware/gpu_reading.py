@@ -52,7 +52,7 @@ def read_gpu(nvml: Nvml, index: int, root: Path) -> tuple[Gpu | None, str]:
         temperature_limit_c=optional(
             nvml, nvml.nvmlDeviceGetTemperatureThreshold, handle, nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         ),
-        throttle_reasons=_throttle_reasons(optional(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)),
+        throttle_reasons=throttle_reasons(optional(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)),
         ecc_enabled=None if ecc is None else bool(ecc[0]),
         uncorrected_errors=_uncorrected(nvml, handle) if ecc is not None and ecc[0] else None,
         mig_instances=instances,
@@ -80,7 +80,8 @@ def _instances(nvml: Nvml, handle: Any) -> tuple[GpuInstance, ...]:
     return tuple(found)
 
 
-def _throttle_reasons(bits: int | None) -> tuple[str, ...]:
+def throttle_reasons(bits: int | None) -> tuple[str, ...]:
+    """The driver's bits in words."""
     return tuple(reason for bit, reason in THROTTLE_REASONS.items() if bits and bits & bit)
 
 

@@ -8,16 +8,16 @@ from btmd.hardware.control_groups import ControlGroup, control_groups, read_text
 
 def read_memory(root: Path = Path("/"), process: str = "self") -> Memory:
     """Memory that the process could use now, in bytes."""
-    table = _meminfo(read_text(root / "proc/meminfo"))
+    table = meminfo(read_text(root / "proc/meminfo"))
     total = table.get("MemTotal", 0)
     available = table.get("MemAvailable", table.get("MemFree", 0))
     limits: list[int] = []
     for group in control_groups("memory", root, process):
-        limit = _limit(group)
+        limit = group_limit(group)
         if limit is None or limit >= total:
             continue
         limits.append(limit)
-        available = min(available, max(0, limit - _used(group)))
+        available = min(available, max(0, limit - group_used(group)))
     limit = min(limits, default=None)
     return Memory(
         total_bytes=total if limit is None else limit,
@@ -28,7 +28,8 @@ def read_memory(root: Path = Path("/"), process: str = "self") -> Memory:
     )
 
 
-def _meminfo(text: str) -> dict[str, int]:
+def meminfo(text: str) -> dict[str, int]:
+    """The kernel's table of memory, in bytes."""
     found: dict[str, int] = {}
     for line in text.splitlines():
         key, _, rest = line.partition(":")
@@ -38,7 +39,8 @@ def _meminfo(text: str) -> dict[str, int]:
     return found
 
 
-def _limit(group: ControlGroup) -> int | None:
+def group_limit(group: ControlGroup) -> int | None:
+    """What a control group grants; None where it sets no limit."""
     if group.version == 1:
         return group.read_number("memory.limit_in_bytes")
     # Beyond memory.high a process is slowed down until it hardly moves: as good as a limit.
@@ -46,7 +48,7 @@ def _limit(group: ControlGroup) -> int | None:
     return min((limit for limit in found if limit is not None), default=None)
 
 
-def _used(group: ControlGroup) -> int:
+def group_used(group: ControlGroup) -> int:
     """Memory in use, without the file cache that the kernel gives back first."""
     if group.version == 1:
         used, cache = group.read_number("memory.usage_in_bytes"), group.read_stat("memory.stat", "total_inactive_file")

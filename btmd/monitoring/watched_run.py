@@ -9,6 +9,8 @@ from btmd.domain.event import Event
 from btmd.domain.forecast import Forecast, ForecastMade, ForecastRevised
 from btmd.domain.job import ENDED, STAGES
 from btmd.domain.job_events import (
+    AnswerAsked,
+    AttemptFailed,
     AttemptLost,
     AttemptStarted,
     CancelRequested,
@@ -27,6 +29,7 @@ from btmd.domain.job_events import (
     TrainingShapeKnown,
     TrainingStageEntered,
 )
+from btmd.domain.machine import DaemonStarted
 from btmd.domain.warning import MachineSampled
 from btmd.monitoring.losses import LossCourse
 from btmd.monitoring.paces import Paces
@@ -46,6 +49,8 @@ _ASKED: Mapping[type[Event], str] = {
 _STATES: Mapping[type[Event], str] = {
     JobPaused: "paused",
     AttemptLost: "recovering",
+    AttemptFailed: "recovering",
+    AnswerAsked: "needs_attention",
     JobFailed: "failed",
     JobCancelled: "cancelled",
     JobCompleted: "completed",
@@ -144,6 +149,9 @@ class WatchedRun:
                 self.forecast = happened.forecast
             case AttemptStarted():
                 self._begin_attempt(happened.attempt, now_s)
+            case DaemonStarted():
+                # Nobody listened before: what the trainer told meanwhile is still to be read.
+                self.sign_s = now_s
             case TrainingStageEntered():
                 self.state, self.stage_since_s = happened.stage, now_s
                 if self.trains and self.training_since_s is None:

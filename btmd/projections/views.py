@@ -9,6 +9,7 @@ from btmd.projections.preset import PRESETS_VIEW
 from btmd.projections.queue import QUEUE_VIEW
 from btmd.projections.settings import SETTINGS_VIEW
 from btmd.projections.spool import SPOOL_VIEW
+from btmd.projections.warning import WARNINGS_VIEW
 
 ALL_PROJECTIONS = (
     SETTINGS_VIEW,
@@ -19,5 +20,6 @@ ALL_PROJECTIONS = (
     QUEUE_VIEW,
     FORECASTS_VIEW,
     SPOOL_VIEW,
+    WARNINGS_VIEW,
     BACKUPS_VIEW,
 )

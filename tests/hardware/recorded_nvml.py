@@ -21,7 +21,7 @@ class RecordedNvml:
     NVMLError = RecordedError
     NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_DRIVER_NOT_LOADED = 3, 4, 9
     NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED, NVML_ERROR_LIB_RM_VERSION_MISMATCH = 15, 16, 18
-    NVML_TEMPERATURE_GPU, NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 0, 1
+    NVML_TEMPERATURE_GPU, NVML_TEMPERATURE_THRESHOLD_SLOWDOWN, NVML_CLOCK_SM = 0, 1, 1
     NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC = 1, 0
 
     def __init__(
@@ -99,6 +99,12 @@ class RecordedNvml:
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: Any) -> int:
         return self._ask(self.throttle)  # type: ignore[no-any-return]
+
+    def nvmlDeviceGetClockInfo(self, handle: Any, clock: int) -> int:
+        return self._ask(1500)  # type: ignore[no-any-return]
+
+    def nvmlDeviceGetMaxClockInfo(self, handle: Any, clock: int) -> int:
+        return self._ask(2500)  # type: ignore[no-any-return]
 
     def nvmlDeviceGetEccMode(self, handle: Any) -> Any:
         if self.ecc_errors is None:
