@@ -110,9 +110,9 @@ proof-systemd: dev
 # Spoiled headers of GGUF and safetensors files, ten minutes each.
 proof-parsers: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/inspection/test_parser_fuzz.py
-# Spoiled datasets of every format, ten minutes each.
+# Spoiled datasets of every format, ten minutes each; interrupted, it goes on where it was. ARGS="--only CSV": one alone.
 proof-importers: dev
-	BTMD_PROOF=1 $(BIN)/python -m pytest tests/inspection/test_importer_fuzz.py
+	$(BIN)/python -m benchmarks.importers $(ARGS)
 # Damaged backups, a hundred kills of each operation on them, full disks and read-only folders: the disks need root.
 proof-backup-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/backup/test_damage.py tests/faults/test_backup_kill.py \
