@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-planning proof-parsers proof-importers proof-faults proof-data
+        proof-history proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -20,7 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -117,6 +117,9 @@ proof-importers: dev
 proof-backup-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/backup/test_damage.py tests/faults/test_backup_kill.py \
 	  tests/faults/test_backup_disk.py
+# A hundred kills each of adding, updating, cleaning, anonymising and erasing, and full disks, which need root.
+proof-data-faults: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 tests/faults/test_data_kill.py tests/faults/test_data_disk.py
 # A hundred kills each of factory reset, migration and falling back, and every way to break a start as a process.
 proof-taking-back: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults/test_taking_back_kill.py tests/faults/test_taking_back_disk.py \

@@ -1,0 +1,303 @@
+"""SIGKILL while data is added, updated, cleaned, anonymised or erased: whole or not there, and no text is left over."""
+
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.results import Figure, Topic, record
+from btmd.data.row_chunks import read_list
+from tests.daemon.test_dataset_erasure import holding
+from tests.fixtures.daemon import PATIENCE_S, Client, DaemonProcess, config_of
+from tests.fixtures.short_folder import short_folder
+
+PROOF = os.environ.get("BTMD_PROOF") == "1"
+KILLS = int(os.environ.get("BTMD_KILLS", "100" if PROOF else "1"))
+INTERRUPTS = max(1, KILLS // 10)
+ROWS = 20_000 if PROOF else 4_000
+COMMAND = "make proof-data-faults"
+GONE_S = 10.0
+"""How long what was interrupted may take to leave."""
+COUNTED: dict[str, "Counted"] = {}
+
+
+@dataclass
+class Counted:
+    killed: int = 0
+    done: int = 0
+    """Found done afterwards."""
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[DaemonProcess]:
+    with short_folder() as folder, DaemonProcess(config_of(folder)) as running:
+        values = {"backup.every_hours": 0, "backup.drill_every_days": 0}
+        running.client.patch("/settings", {"changes": values}).ok()
+        yield running
+
+
+def text(mark: str, count: int = ROWS) -> bytes:
+    """Rows of which a tenth is there twice, and each tenth one names somebody's address."""
+    lines = []
+    for number in range(count):
+        answer = f"It is {secrets.token_hex(40)}, {mark}, ask bee{number}@example.org." if number % 10 else f"{mark}."
+        question = f"What is {number if number % 10 else 0}, {mark}?"
+        lines.append(json.dumps({"question": question, "answer": answer}))
+    return "\n".join(lines).encode()
+
+
+@dataclass
+class Given:
+    """One dataset of its own, and what is about to happen to it."""
+
+    client: Client
+    name: str = field(default_factory=lambda: f"d{secrets.token_hex(4)}")
+    mark: str = field(default_factory=lambda: f"mark{secrets.token_hex(8)}")
+
+    def __post_init__(self) -> None:
+        self.first = text(self.mark)
+        self.second = self.first + b"\n" + text(self.mark, 50)
+
+    def body(self, content: bytes) -> dict[str, Any]:
+        return {"content": self.client.upload(content), "file_name": f"{self.name}.jsonl"}
+
+    def add(self) -> None:
+        self.client.post("/datasets", {**self.body(self.first), "consent": True}).ok()
+
+    def update(self) -> None:
+        self.client.post(f"/datasets/{self.name}/versions", self.body(self.second)).ok()
+
+    def clean(self) -> None:
+        self.client.post(f"/datasets/{self.name}/clean", {"drop": ["duplicates"]}).ok()
+
+    def anonymise(self) -> None:
+        self.client.post(f"/datasets/{self.name}/anonymise", {}).ok()
+
+    def erase(self) -> None:
+        answer = self.client.post(f"/erasures/{self.name}", {})
+        # Done before the answer could be given.
+        assert answer.status == 200, answer.json
+
+    def versions(self) -> list[dict[str, Any]]:
+        answer = self.client.get(f"/datasets/{self.name}/versions")
+        return list(answer.ok()) if answer.status == 200 else []
+
+
+def named_contents(daemon: DaemonProcess) -> set[str]:
+    """The lists and chunks of everything that is registered, each of which has to be there."""
+    client, found = daemon.client, set()
+    for dataset in client.get("/datasets").ok():
+        for version in client.get(f"/datasets/{dataset['dataset_id']}/versions").ok():
+            sha256 = version["rows_sha256"]
+            found |= {sha256, *(one.sha256 for one in read_list(daemon.config.content_dir / sha256[:2] / sha256))}
+    return found
+
+
+def on_disk(daemon: DaemonProcess) -> tuple[set[str], set[str]]:
+    """Contents, and what lies beside them: unfinished uploads and files half made."""
+    root = daemon.config.content_dir
+    contents = {path.name for path in root.glob("??/*")}
+    return contents, {str(path.relative_to(root / "partial")) for path in (root / "partial").rglob("*")}
+
+
+def require_nothing_left_over(daemon: DaemonProcess, *, half_uploads: bool = False) -> None:
+    """Only what is registered is there; with ``half_uploads`` also what an interrupted upload may go on from."""
+    end = time.monotonic() + GONE_S
+    while True:
+        contents, beside = on_disk(daemon)
+        if half_uploads:
+            beside = {name for name in beside if name.rpartition(".")[2] != str(os.getuid())}
+        named = named_contents(daemon)
+        if (contents, beside) == (named, set()):
+            return
+        assert time.monotonic() < end, (contents - named, named - contents, beside)
+        time.sleep(0.1)
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def killed(daemon: DaemonProcess, operation: Callable[[], None], after_s: float, *, whom: str) -> bool:
+    """Kill the daemon, or its children alone, so long after the operation began; False: it was over before."""
+    over = threading.Event()
+
+    def ask() -> None:
+        # The answer is cut off with the daemon, and is a refusal where a child went.
+        with suppress(OSError, HTTPException, AssertionError):
+            operation()
+            over.set()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(after_s)
+    assert daemon.process is not None
+    if whom == "daemon":
+        daemon.kill()
+        asking.join()
+        was_over = over.is_set()
+        daemon.start()
+        return not was_over
+    while asking.is_alive():
+        if children := children_of(daemon.process.pid):
+            for pid in children:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    asking.join()
+    return not over.is_set()
+
+
+STEPS: dict[str, tuple[list[str], Callable[[Given], bool]]] = {
+    # What comes before, and whether it was done.
+    "add": ([], lambda given: len(given.versions()) == 1),
+    "update": (["add"], lambda given: len(given.versions()) == 2),
+    "clean": (["add"], lambda given: len(given.versions()) == 2),
+    "anonymise": (["add"], lambda given: len(given.versions()) == 2),
+    "erase": (["add", "update"], lambda given: not given.versions()),
+}
+
+
+def duration_s(client: Client, name: str) -> float:
+    given = Given(client)
+    for before in STEPS[name][0]:
+        getattr(given, before)()
+    began = time.monotonic()
+    getattr(given, name)()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("name", list(STEPS))
+def test_killed_meanwhile_it_is_whole_or_was_not_begun(daemon: DaemonProcess, name: str) -> None:
+    if not PROOF and name in ("update", "clean"):
+        pytest.skip("long: as adding and anonymising do")
+    client, chance = daemon.client, random.Random()
+    before, is_done = STEPS[name]
+    takes_s = duration_s(client, name)
+    counted = COUNTED.setdefault(name, Counted())
+    for number in range(5 * KILLS):
+        if counted.killed >= KILLS:
+            break
+        given = Given(client)
+        for step in before:
+            getattr(given, step)()
+        whom = "children" if number % 4 == 3 else "daemon"
+        counted.killed += killed(daemon, getattr(given, name), chance.uniform(0, 1.2 * takes_s), whom=whom)
+        done = is_done(given)
+        counted.done += done
+        require_nothing_left_over(daemon, half_uploads=name in ("add", "update"))
+        if done and name == "erase":
+            assert next(one for one in client.get("/erasures").ok() if one["dataset_id"] == given.name)["done"]
+        else:
+            assert done or len(given.versions()) == len(before)
+            getattr(given, name)()
+        assert is_done(given)
+        require_nothing_left_over(daemon)
+        if name == "erase":
+            assert holding(daemon.config.state_dir, given.mark) == set()
+        else:
+            client.post(f"/datasets/{given.name}/check", {}).ok()
+            given.erase()
+        # The marks of all rounds are looked for where no contents are: in the log, caches, and what was logged.
+        assert given.mark not in daemon.log.read_text()
+    assert client.get("/audit/verification").ok()["verdict"] == "ok"
+    assert counted.killed >= KILLS, f"{name} was over before it could be killed"
+    told()
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------
+
+
+def adding(daemon: DaemonProcess, path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "btmctl", "datasets", "add", str(path), "--consent"],
+        env=os.environ | {"BTMD_SOCKET": str(daemon.config.socket_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A test that runs in the background is deaf to Ctrl-C, and what it starts would be, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def has_begun(daemon: DaemonProcess, where: str) -> bool:
+    _, beside = on_disk(daemon)
+    if where == "upload":
+        return any(name.endswith(f".{os.getuid()}") for name in beside)
+    return any(name.endswith(".work.chunks") for name in beside)
+
+
+@pytest.mark.parametrize("where", ["upload", "reading"])
+def test_ctrl_c_while_a_file_is_added_leaves_nothing_half_added(
+    daemon: DaemonProcess, tmp_path: Path, where: str
+) -> None:
+    counted = COUNTED.setdefault(f"Ctrl-C: {where}", Counted())
+    for number in range(5 * INTERRUPTS):
+        if counted.killed >= INTERRUPTS:
+            break
+        name, mark = f"c{secrets.token_hex(4)}", f"mark{secrets.token_hex(8)}"
+        path = tmp_path / f"{name}.jsonl"
+        path.write_bytes(text(mark, 60_000 if where == "upload" else 30_000))
+        process = adding(daemon, path)
+        while process.poll() is None and not has_begun(daemon, where):
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.05) if number else 0.0)
+        process.send_signal(signal.SIGINT)
+        told_, _ = process.communicate(timeout=PATIENCE_S)
+        if process.returncode == 0:
+            continue
+        assert process.returncode == 130, told_
+        assert "Traceback" not in told_
+        counted.killed += 1
+        assert name not in [one["name"] for one in daemon.client.get("/datasets").ok()]
+        require_nothing_left_over(daemon, half_uploads=True)
+        again = adding(daemon, path)
+        told_, _ = again.communicate(timeout=PATIENCE_S)
+        assert again.returncode == 0, told_
+        require_nothing_left_over(daemon)
+        daemon.client.post(f"/erasures/{name}", {}).ok()
+        assert holding(daemon.config.state_dir, mark) == set()
+    assert counted.killed >= INTERRUPTS
+    told()
+
+
+def told() -> None:
+    """Note it once all have been done."""
+    if not PROOF or KILLS < 100 or set(COUNTED) != {*STEPS, "Ctrl-C: upload", "Ctrl-C: reading"}:
+        return
+    figures = []
+    for name, counted in COUNTED.items():
+        wanted = INTERRUPTS if name.startswith("Ctrl-C") else KILLS
+        figures.append(Figure(f"{name}: cut off before its end", [counted.killed], "", f">= {wanted}", 0))
+        if name in STEPS:
+            figures.append(Figure(f"{name}: found done afterwards", [counted.done], digits=0))
+    figures += [
+        Figure("datasets half added or half erased", [0], "", "<= 0", 0),
+        Figure("files that no dataset needs after the next start", [0], "", "<= 0", 0),
+        Figure("erased texts found in the state folder", [0], "", "<= 0", 0),
+    ]
+    notes = [
+        "Each is ended at random moments: three times of four the daemon, else its children; then repeated.",
+        "After each, everything under the content store is compared with what the versions name.",
+    ]
+    record(Topic("Data: kills", COMMAND, figures, notes=notes))
