@@ -3,6 +3,7 @@
 Names in braces are filled in by the caller. The status texts are a fixed contract and never translated.
 """
 
+from btmd.monitoring.curve_texts import CURVE_TEXTS
 from btmd.monitoring.queue_texts import QUEUE_TEXTS
 from btmd.monitoring.warning_texts import WARNING_TEXTS
 
@@ -251,6 +252,7 @@ TEXTS: dict[str, str] = {
     "account_unanswered": "Nobody answered in time.",
 }
 
+TEXTS.update(CURVE_TEXTS)
 TEXTS.update(QUEUE_TEXTS)
 TEXTS.update(WARNING_TEXTS)
 
