@@ -143,6 +143,10 @@ class TrialDone(Frame, frozen=True, tag="trial"):
     shapes: int
     """Lengths at which something is computed; ``shapes_left`` of them were not tried."""
     shapes_left: int
+    saving_s: float = 0.0
+    """What a checkpoint takes; 0: not told."""
+    closing_s: float = 0.0
+    """What comes after the last step: measuring, answers, the result; 0: not told."""
 
 
 class Notice(Frame, frozen=True, tag="notice"):
@@ -251,6 +255,7 @@ class FrameWriter:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         end, number = 0, 0
         for found in read_frames(path):

@@ -31,7 +31,7 @@ async def foretell(store: Store, plan: Plan, model: ModelFacts, tokens: TokenFac
         history = await outcomes(session, kind)
     rates = None if rate is None else sustained_rates(rate.flops, rate.copied_bytes_s, device=kind)
     forecast = forecast_plan(plan, model, tokens, hardware, rates=rates, history=history)
-    most_s = trial_seconds(forecast)
+    most_s = trial_seconds(forecast, plan.number("time_limit_s"))
     if not most_s:
         return Foretold(forecast, None)
     disk = forecast.disk_bytes

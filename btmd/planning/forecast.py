@@ -12,10 +12,14 @@ from btmd.planning.memory import CPU_PROCESS_BYTES, MemoryEstimate, Shape, estim
 from btmd.planning.plan import Plan
 from btmd.planning.request import TokenFacts
 from btmd.planning.time_estimate import (
+    QUESTION_TOKENS,
+    SCORED_TOKENS,
+    TOGETHER,
     TRIAL_FROM_S,
     MachineRates,
     StepWork,
     Work,
+    are_answered_together,
     step_seconds,
     total_seconds,
     usual_rates,
@@ -24,6 +28,9 @@ from btmd.planning.time_estimate import (
 TRIAL_LEAST_S = 30.0
 TRIAL_SHARE = 0.05
 """Beyond a visit to every length, which is never left out: memory grows with each new one."""
+TRIAL_SHARE_OF_LIMIT = 0.1
+LIMIT_LOW, LIMIT_HIGH = 0.9, 1.1
+"""Between which shares of a limit of time a training ends that would take longer without it."""
 GPU_HOST_BYTES = 2500 * MIB
 """Main memory of a trainer whose model is on a GPU: CUDA's own libraries are most of it."""
 SPOOL_BYTES = MIB
@@ -60,18 +67,26 @@ def forecast_plan(
         process_bytes=process,
         disk_bytes=_disk(plan, factors(history, DISK, FORMULA), work),
         step_s=time_factors.applied(step_seconds(work.step, known)),
-        total_s=time_factors.applied(total_seconds(work, known)),
+        total_s=within_limit(time_factors.applied(total_seconds(work, known)), plan.number("time_limit_s")),
         gpu_memory_bytes=gpu,
         rates_known=known.measured,
     )
 
 
-def trial_seconds(forecast: Forecast) -> float:
+def within_limit(said: Range, limit_s: float) -> Range:
+    """A limit of time (0: none) is kept by taking fewer steps."""
+    if limit_s <= 0 or said.high <= limit_s:
+        return said
+    return Range(min(said.low, LIMIT_LOW * limit_s), min(said.middle, limit_s), min(said.high, LIMIT_HIGH * limit_s))
+
+
+def trial_seconds(forecast: Forecast, limit_s: float = 0.0) -> float:
     """What real steps before the first one may last; 0 where a trial does not repay itself."""
     expected_s = forecast.total_s.middle
     if expected_s < TRIAL_FROM_S:
         return 0.0
-    return max(TRIAL_LEAST_S, TRIAL_SHARE * expected_s)
+    wanted_s = max(TRIAL_LEAST_S, TRIAL_SHARE * expected_s)
+    return min(wanted_s, TRIAL_SHARE_OF_LIMIT * limit_s) if limit_s > 0 else wanted_s
 
 
 def row_bytes(plan: Plan, model: ModelFacts) -> int:
@@ -155,9 +170,22 @@ def work_of(plan: Plan, model: ModelFacts, tokens: TokenFacts) -> Work:
         saves=saves,
         checkpoint_bytes=12 * trained + MIB,
         result_bytes=plan.disk.result_bytes,
-        generated_tokens=2 * plan.integer("sample_answers") * plan.integer("sample_tokens") if measured else 0,
+        generated_tokens=2 * _generated_tokens(plan, model) if measured else 0,
+        question_tokens=2 * plan.integer("general_questions") * QUESTION_TOKENS,
         longest_row=min(tokens.longest_row, plan.integer("max_length")),
     )
+
+
+def _generated_tokens(plan: Plan, model: ModelFacts) -> int:
+    """Tokens generated one after the other, each answer as long as it may be."""
+    shown, scored = plan.integer("sample_answers"), plan.integer("scored_answers")
+    longest = plan.integer("sample_tokens")
+    short = min(longest, SCORED_TOKENS)
+    if not are_answered_together(model, plan.text("training_type"), plan.text("precision")):
+        return shown * longest + scored * short
+    parts = -(-(shown + scored) // TOGETHER)
+    with_shown = min(parts, shown)
+    return with_shown * longest + (parts - with_shown) * short
 
 
 def _disk(plan: Plan, spread: Factors, work: Work) -> Range:

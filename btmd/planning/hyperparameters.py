@@ -129,6 +129,14 @@ _ALL = (
         0,
         10_000_000,
     ),
+    Hyperparameter(
+        "time_limit_s",
+        "float",
+        "Ends the training, with a whole model, within this time from its start; 0: no limit.",
+        "seconds",
+        0,
+        30 * 86_400,
+    ),
     Hyperparameter("learning_rate", "float", "How far each step moves the weights.", "", 1e-8, 0.1),
     Hyperparameter("batch_size", "int", "Rows that one step learns from.", "rows", 1, 4096),
     Hyperparameter(
@@ -196,6 +204,17 @@ _ALL = (
     Hyperparameter("device", "str", "Where the training computes: cpu, or cuda:0 for the first GPU."),
     Hyperparameter("sample_answers", "int", "Held-out prompts answered before and after.", "prompts", 0, 200),
     Hyperparameter("sample_tokens", "int", "Longest sample answer.", "tokens", 1, 4096),
+    Hyperparameter(
+        "general_questions", "int", "Everyday questions measured before and after, to notice forgetting.", "", 0, 60
+    ),
+    Hyperparameter(
+        "scored_answers",
+        "int",
+        "Held-out prompts with short answers that are answered before and after, and compared word by word.",
+        "prompts",
+        0,
+        1000,
+    ),
 )
 HYPERPARAMETERS: dict[str, Hyperparameter] = {entry.key: entry for entry in _ALL}
 

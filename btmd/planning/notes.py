@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from btmd.domain.units import format_count
+from btmd.domain.units import format_count, format_duration
 from btmd.planning.adapter_values import type_notes
 from btmd.planning.data import DataShare
 from btmd.planning.fit import Fit
@@ -96,6 +96,13 @@ def _machine_notes(request: PlanRequest, fit: Fit, values: Mapping[str, Value]) 
         notes.append(
             "A model of this size takes very long on a CPU. A GPU is worth it from about a billion parameters on; "
             "here a smaller model or fewer rows help."
+        )
+    limit_s = values["time_limit_s"].value
+    assert isinstance(limit_s, (int, float))
+    if limit_s:
+        notes.append(
+            f"It ends within {format_duration(limit_s)} of its start, pauses not counted, with the best state found. "
+            "How many steps fit is decided after a few on trial, and the learning rate falls over these."
         )
     if values["compile"].value:
         notes.append("Compiling takes minutes before the first step.")

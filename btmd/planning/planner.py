@@ -17,6 +17,7 @@ from btmd.planning.plan import Plan, Source
 from btmd.planning.request import PlanRequest, read_allow
 from btmd.planning.row_kinds import PACKED_TYPE, PAIR_TYPE
 from btmd.planning.schedule import choose_schedule
+from btmd.planning.scoring import choose_scoring
 from btmd.planning.shape_values import choose_shape
 from btmd.planning.simpler import simpler_request
 from btmd.planning.training_types import EITHER_WAY_TYPES
@@ -62,6 +63,7 @@ def _plan(request: PlanRequest, chosen: Mapping[str, HyperparameterValue], allow
     _choose_learning(choices, fit)
     share = share_data(choices, fit.length.max_length, packed=choices.values["training_type"].value == PACKED_TYPE)
     total_steps = choose_schedule(choices, fit, share)
+    choose_scoring(choices, fit, share, total_steps)
     choose_compile(choices, fit, total_steps)
     disk = choose_checkpoints(choices, fit.memory.trained_parameters, adapter=fit.adapter)
     values = {key: choices.values[key] for key in HYPERPARAMETERS}
@@ -138,6 +140,7 @@ def _choose_learning(choices: Choices, fit: Fit) -> None:
     choices.choose("learning_rate", float(f"{rate:.6g}"), source, reason)
     choices.choose("num_epochs", preset.num_epochs, "preset", "The preset's number of passes over the data.")
     choices.choose("max_steps", 0, "preset", "No limit: as many steps as the epochs take.")
+    choices.choose("time_limit_s", 0.0, "preset", "No limit: it takes the time that its steps take.")
     choices.choose("batch_size", preset.batch_size, "preset", "The preset's; it is kept whatever the memory.")
     choices.choose("warmup_ratio", preset.warmup_ratio, "preset", "The preset's share of steps with a rising rate.")
     choices.choose("lr_scheduler", preset.lr_scheduler, "preset", "The rate falls gently towards the end.")

@@ -33,6 +33,13 @@ SAVED_BYTES_S = 400e6
 """Written, synced and hashed."""
 ANSWER_LAYER_S = 0.0004
 """What a layer costs besides its weights when one token is generated."""
+QUESTION_TOKENS = 28
+"""Of an everyday question with its answer."""
+SCORED_TOKENS = 40
+"""Longest answer that is compared with the data's word by word."""
+TOGETHER = 16
+"""Prompts answered at once where the implementation can: each weight is read once for all of them."""
+TOGETHER_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 SUSTAINED_PRODUCTS, SUSTAINED_COPIES = 0.58, 0.24
 """What a training keeps up of the rates that the trial measures at their best: large products, and a copy that fits in
 the cache. Fitted to 43 trainings of 30 to 360 million parameters on two cores, median error 16 %."""
@@ -97,8 +104,11 @@ class Work:
     checkpoint_bytes: int
     result_bytes: int
     generated_tokens: int
+    """One after the other: of prompts that are answered together, those of the longest answer."""
     longest_row: int = 0
     """Tokens; 0: without a trial."""
+    question_tokens: int = 0
+    """Of everyday questions, measured before and after."""
 
 
 def sustained_rates(flops: float, copied_bytes_s: float, *, device: str) -> MachineRates:
@@ -133,8 +143,8 @@ def total_seconds(work: Work, rates: MachineRates) -> float:
     """Seconds from the start of the trainer to its result."""
     step, model = work.step, work.step.model
     a_step_s = step_seconds(step, rates)
-    measuring = work.measured_rows * step.mean_length * _token_seconds(step, rates, training=False)
-    token_s = step.number_bytes * model.parameters / rates.copied_bytes_s + model.layers * ANSWER_LAYER_S
+    question_token_s = _token_seconds(step, rates, training=False)
+    measuring = work.measured_rows * step.mean_length * question_token_s
     expected_s = (
         START_S
         + model.size_bytes / READ_BYTES_S
@@ -142,11 +152,23 @@ def total_seconds(work: Work, rates: MachineRates) -> float:
         + work.total_steps * a_step_s
         + work.evaluations * measuring
         + (work.saves * work.checkpoint_bytes + work.result_bytes) / SAVED_BYTES_S
-        + work.generated_tokens * token_s
+        + work.generated_tokens * answer_token_seconds(model, step.number_bytes, rates)
+        + work.question_tokens * question_token_s
     )
     if not work.longest_row or expected_s < TRIAL_FROM_S:
         return expected_s
     return expected_s + _trial_seconds(work, a_step_s)
+
+
+def answer_token_seconds(model: ModelFacts, number_bytes: int, rates: MachineRates) -> float:
+    """Seconds to generate one token: every weight is read."""
+    return number_bytes * model.parameters / rates.copied_bytes_s + model.layers * ANSWER_LAYER_S
+
+
+def are_answered_together(model: ModelFacts, training_type: str, precision: str) -> bool:
+    """Whether the trainer's own implementation computes this model, which answers many prompts at once."""
+    own = model.architecture in TOGETHER_ARCHITECTURES
+    return own and precision != "fp16" and not training_type.startswith("qlora")
 
 
 def _trial_seconds(work: Work, a_step_s: float) -> float:

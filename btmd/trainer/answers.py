@@ -1,11 +1,13 @@
 """Held-out questions answered before and after training. Their text stays in one private file of the job folder."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from btmd.data.answers_file import open_sealed, seal
 from btmd.data.encoding import Encoder
@@ -16,6 +18,10 @@ from btmd.files.durable import write_atomically
 from btmd.trainer.data import read_row_at
 from btmd.trainer.model import TrainableModel
 
+SHORT_TOKENS = 40
+"""Answers up to this length can be compared word by word; of longer ones many are right."""
+FEWEST_SCORED = 5
+MOST_TOGETHER = 16
 _TEXT_PROMPT_TOKENS = 32
 
 
@@ -39,49 +45,111 @@ class Answers(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A sample with the tokens after which the model answers."""
+    """A sample with the tokens after which the model answers, in at most ``most_tokens``."""
 
     sample: Sample
     prompt_ids: list[int]
+    most_tokens: int
+    shown: bool
+    """Whether a person sees its answers."""
+    scored: bool
+    """Whether they are compared with the data's."""
 
 
-def choose_questions(rows_path: Path, held_out: Rows, count: int, encoder: Encoder) -> list[Question]:
-    """``count`` held-out rows, evenly spread over the file; all of them if there are fewer."""
-    if len(held_out) == 0 or count <= 0:
+class Answered(msgspec.Struct, frozen=True):
+    """What answering took: token for token of ``tokens`` in all batches together, of ``most`` that there could be."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    most: int = 0
+
+    @property
+    def longest_s(self) -> float:
+        """What it takes if every answer is as long as it may be."""
+        return self.seconds * self.most / max(1, self.tokens)
+
+
+def choose_questions(
+    rows_path: Path, held_out: Rows, encoder: Encoder, *, shown: int, scored: int, sample_tokens: int
+) -> list[Question]:
+    """Held-out rows, evenly spread over the file: ``shown`` of any, and ``scored`` of those with short answers.
+
+    There are fewer where the data has no more, and none is scored where less than FEWEST_SCORED could be.
+    """
+    every = np.arange(len(held_out))
+    to_show = set(_spread(every, shown))
+    short = np.flatnonzero(held_out.learned_counts <= min(SHORT_TOKENS, sample_tokens))
+    to_score = set(_spread(short, scored)) if len(short) >= FEWEST_SCORED else set()
+    found: list[Question] = []
+    for index in sorted(to_show | to_score):
+        limit = sample_tokens
+        if index not in to_show:
+            limit = min(sample_tokens, SHORT_TOKENS)
+        question = _question(rows_path, held_out, index, encoder, limit, index in to_show, index in to_score)
+        found.append(question)
+    return found
+
+
+def _spread(places: NDArray[np.int64], count: int) -> list[int]:
+    if len(places) == 0 or count <= 0:
         return []
-    spread = np.linspace(0, len(held_out) - 1, min(count, len(held_out)))
-    return [_question(rows_path, held_out, int(index), encoder) for index in np.unique(spread.round().astype(int))]
+    spread = np.linspace(0, len(places) - 1, min(count, len(places)))
+    return [int(places[index]) for index in np.unique(spread.round().astype(int))]
 
 
-def _question(rows_path: Path, held_out: Rows, index: int, encoder: Encoder) -> Question:
+def _question(
+    rows_path: Path, held_out: Rows, index: int, encoder: Encoder, limit: int, shown: bool, scored: bool
+) -> Question:
     row = read_row_at(rows_path, int(held_out.places[index]))
     messages = row.get("messages", [])
     last = next((at for at in reversed(range(len(messages))) if messages[at]["role"] == "assistant"), None)
     if last:
         prompt = messages[:last]
         sample = Sample(row["line"], prompt, prompt[-1]["content"], messages[last]["content"])
-        return Question(sample, encoder.prompt_ids(prompt))
+        return Question(sample, encoder.prompt_ids(prompt), limit, shown, scored)
     ids: list[int] = held_out.sequence(held_out.sequences(index)[0])[0].tolist()
     cut = min(_TEXT_PROMPT_TOKENS, max(1, len(ids) // 2))
-    return Question(Sample(row["line"], [], encoder.decode(ids[:cut]), encoder.decode(ids[cut:])), ids[:cut])
+    sample = Sample(row["line"], [], encoder.decode(ids[:cut]), encoder.decode(ids[cut:]))
+    # How a text goes on is nobody's to say.
+    return Question(sample, ids[:cut], limit, shown, scored=False)
 
 
-def answer(
+def answer_all(
     model: TrainableModel,
     encoder: Encoder,
-    question: Question,
+    questions: Sequence[Question],
     *,
-    max_new_tokens: int,
     base: bool,
-    between_tokens: Callable[[], None],
-) -> str:
-    """The model's answer, the likeliest token each time."""
-    ids: list[int] = []
-    eos_ids = set(encoder.eos_ids)
-    for token in model.generate(question.prompt_ids, max_new_tokens=max_new_tokens, eos_ids=eos_ids, base=base):
-        between_tokens()
-        ids.append(token)
-    return encoder.decode(ids).strip()
+    most_tokens: int,
+    between: Callable[[], None],
+) -> tuple[list[str], Answered]:
+    """The model's answers, the likeliest token each time; prompts of ``most_tokens`` in all are computed together."""
+    answers = [""] * len(questions)
+    began_s, tokens, most = time.monotonic(), 0, 0
+    for places in _together(questions, most_tokens):
+        limits = [questions[place].most_tokens for place in places]
+        found = model.answer_all(
+            [questions[place].prompt_ids for place in places],
+            max_new_tokens=limits,
+            eos_ids=set(encoder.eos_ids),
+            base=base,
+            between=between,
+        )
+        for place, ids in zip(places, found, strict=True):
+            answers[place] = encoder.decode(ids).strip()
+        tokens += max(len(ids) for ids in found) + 1
+        most += max(limits) + 1
+    return answers, Answered(time.monotonic() - began_s, tokens, most)
+
+
+def _together(questions: Sequence[Question], most_tokens: int) -> Iterator[list[int]]:
+    """Places of questions answered at once: of like length, in equal parts, so that few shapes occur."""
+    by_length = sorted(range(len(questions)), key=lambda place: (len(questions[place].prompt_ids), place))
+    longest = max((len(one.prompt_ids) + one.most_tokens for one in questions), default=1)
+    size = max(1, min(MOST_TOGETHER, most_tokens // longest))
+    parts = -(-len(by_length) // size)
+    for part in np.array_split(np.array(by_length, np.int64), parts) if parts else ():
+        yield [int(place) for place in part]
 
 
 def read_answers(path: Path, keys: str) -> list[Sample]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from btmd.data.sequences import Rows
+from btmd.data.sequences import Rows, micro_batches
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.model import TrainableModel
 from btmd.trainer.objective import NEXT_TOKEN, Objective
-from btmd.trainer.step import cut
+from btmd.trainer.row_losses import RowLosses
+from btmd.trainer.step import make_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Evaluation:
 
     loss: float
     tokens: int
+    rows: RowLosses
     margin: float | None = None
     accuracy: float | None = None
     """Share of pairs whose chosen side is the likelier one, compared with the reference."""
@@ -33,18 +35,29 @@ def held_out_loss(
 ) -> Evaluation:
     """Evaluate all ``rows``; raises TrainingFailed(not_a_number), and whatever ``before_each`` raises."""
     members = rows.taking_part(np.lexsort((np.arange(len(rows)), -rows.lengths)))
-    total, count, tokens, margin, preferred = 0.0, 0, 0, 0.0, 0.0
-    for batch in cut(rows, members, done=0, micro_batch_size=micro_batch_size):
+    lines: list[int] = []
+    losses: list[float] = []
+    counts: list[int] = []
+    tokens, margin, preferred = 0, 0.0, 0.0
+    for together in micro_batches(members, micro_batch_size):
         before_each()
-        found = objective.measure(model, batch)
-        total += found.loss
-        count += found.count
+        found = objective.measure(model, make_batch(rows, together))
+        lines += objective.lines(rows, together)
+        losses += found.losses
+        counts += found.counts
         tokens += found.tokens
         margin += found.margin
         preferred += found.preferred
-    loss = total / count
-    if not np.isfinite(loss):
-        raise TrainingFailed("not_a_number", "The held-out loss is not a number: the training has diverged.")
+    by_line = RowLosses.gathered(lines, losses, counts)
+    if not np.isfinite(by_line.mean):
+        raise _not_a_number(by_line)
     if not objective.compares:
-        return Evaluation(loss, tokens)
-    return Evaluation(loss, tokens, margin / count, preferred / count)
+        return Evaluation(by_line.mean, tokens, by_line)
+    return Evaluation(by_line.mean, tokens, by_line, margin / len(members), preferred / len(members))
+
+
+def _not_a_number(found: RowLosses) -> TrainingFailed:
+    """Blamed on the rows that have no loss, unless none has one: then it is the model."""
+    bad = tuple(line for line, loss in zip(found.lines, found.losses, strict=True) if not np.isfinite(loss))
+    text = "The held-out loss is not a number: the training has diverged."
+    return TrainingFailed("not_a_number", text, rows=bad if len(bad) < len(found.lines) else ())

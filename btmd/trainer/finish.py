@@ -1,12 +1,12 @@
 """The end of a run: the best state becomes the result, and held-out questions are answered."""
 
-from pathlib import Path
+from typing import Any
 
 import torch
 
 from btmd.errors import Damaged
 from btmd.frames import Finished
-from btmd.trainer.answers import Question, answer, choose_questions, read_answers, write_answers
+from btmd.trainer.measures import scores_after
 from btmd.trainer.process import peak_resident_bytes, seconds_since_start
 from btmd.trainer.result import save_result
 from btmd.trainer.run import EndedBy, Run
@@ -18,10 +18,36 @@ def finish(run: Run, ended_by: EndedBy) -> None:
     run.reporter.stage("evaluating", "Measuring the trained model.")
     after = _measure_after(run)
     result_step = after.step if after is not None else run.state.progress.step
-    _answer_after(run)
+    scores = _scores(run, result_step)
     run.reporter.stage("evaluating", "Writing the result.")
-    save_result(run.folder, run.plan, run.state.model, run.state.progress, result_step=result_step, ended_by=ended_by)
-    _tell_finished(run, ended_by, after, result_step)
+    save_result(
+        run.folder,
+        run.plan,
+        run.state.model,
+        run.state.progress,
+        result_step=result_step,
+        ended_by=ended_by,
+        scores=scores,
+    )
+    _tell_finished(run, ended_by, after, result_step, scores)
+
+
+def _scores(run: Run, result_step: int) -> dict[str, Any]:
+    """What else was measured before and after, by the names of frames.Finished; the result's weights are in place."""
+    before, after = run.state.progress.before, scores_after(run)
+    sure = run.improvement(result_step) if run.state.progress.step else None
+    both = before.general is not None and after.general is not None
+    found: dict[str, Any] = {
+        "general_before": before.general,
+        "general_after": after.general,
+        "general_questions": run.plan.general_questions if both else 0,
+    }
+    if before.answers == after.answers > 0:
+        found |= {"overlap_before": before.overlap, "overlap_after": after.overlap}
+        found |= {"exact_before": before.exact, "exact_after": after.exact, "scored_answers": after.answers}
+    if sure is not None:
+        found |= {"held_out_low": sure.low, "held_out_high": sure.high, "held_out_rows": sure.rows}
+    return found
 
 
 def _measure_after(run: Run) -> HeldOutLoss | None:
@@ -59,45 +85,9 @@ def _tell_after(run: Run, loss: HeldOutLoss) -> HeldOutLoss:
     return loss
 
 
-def answer_before(run: Run) -> None:
-    """Let the untrained model answer where it cannot later: an adapter can be left out, trained weights cannot."""
-    if not run.plan.trains_adapter:
-        questions = _questions(run)
-        for question in questions:
-            question.sample.base = _answer(run, question, base=False)
-        write_answers(run.folder.answers_path, [question.sample for question in questions], run.plan.answers_keys)
-
-
-def _answer_after(run: Run) -> None:
-    questions = _questions(run)
-    told_before = {sample.line: sample.base for sample in read_answers(run.folder.answers_path, run.plan.answers_keys)}
-    for question in questions:
-        if not run.plan.trains_adapter:
-            question.sample.base = told_before.get(question.sample.line)
-        else:
-            question.sample.base = _answer(run, question, base=True)
-        question.sample.tuned = _answer(run, question, base=False)
-    write_answers(run.folder.answers_path, [question.sample for question in questions], run.plan.answers_keys)
-
-
-def _questions(run: Run) -> list[Question]:
-    plan, material = run.plan, run.material
-    return choose_questions(Path(plan.rows_path), material.dataset.held_out, plan.sample_answers, material.encoder)
-
-
-def _answer(run: Run, question: Question, *, base: bool) -> str:
-    run.stop.leave_if_asked()
-    return answer(
-        run.state.model,
-        run.material.encoder,
-        question,
-        max_new_tokens=run.plan.sample_tokens,
-        base=base,
-        between_tokens=run.stop.leave_if_asked,
-    )
-
-
-def _tell_finished(run: Run, ended_by: EndedBy, after: HeldOutLoss | None, result_step: int) -> None:
+def _tell_finished(
+    run: Run, ended_by: EndedBy, after: HeldOutLoss | None, result_step: int, scores: dict[str, Any]
+) -> None:
     progress, device = run.state.progress, run.state.model.device
     on_gpu = device.type == "cuda"
     run.reporter.finished(
@@ -117,5 +107,6 @@ def _tell_finished(run: Run, ended_by: EndedBy, after: HeldOutLoss | None, resul
             peak_gpu_memory_bytes=int(torch.cuda.max_memory_reserved(device)) if on_gpu else None,
             attempt_s=seconds_since_start(),
             folder_bytes=run.folder.size_bytes(),
+            **scores,
         )
     )

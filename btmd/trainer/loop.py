@@ -6,7 +6,8 @@ from collections.abc import Callable
 from btmd.data.sequences import rows_of_step
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.trainer.culprits import blamed
-from btmd.trainer.finish import answer_before, finish
+from btmd.trainer.finish import finish
+from btmd.trainer.measures import measure_before
 from btmd.trainer.opening import open_run
 from btmd.trainer.preparation import Material
 from btmd.trainer.process import resident_bytes
@@ -15,6 +16,7 @@ from btmd.trainer.run import EndedBy, Run
 from btmd.trainer.schedule import count_warmup_steps, learning_rate_factor
 from btmd.trainer.step import Accumulation, GradientOverflow, NotANumber, StepResult, cut, optimizer_step
 from btmd.trainer.stop import Stop, StopRequested
+from btmd.trainer.time_budget import TimeBudget, time_budget
 from btmd.trainer.trial import settled, try_out
 
 _STEPS_BEFORE_LARGER_LOSS_SCALE = 1000
@@ -29,10 +31,11 @@ def train(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporter, 
         idle_bytes = resident_bytes()
         run = open_run(folder, settled(folder, plan), stop, reporter, material)
         try:
+            budget = time_budget(plan.time_limit_s, folder.path / "spool", reporter.spool)
             _measure_before(run)
-            try_out(run, idle_bytes=idle_bytes)
+            try_out(run, idle_bytes=idle_bytes, budget=budget)
             reporter.stage("training", "Training.")
-            ended_by = _train_steps(run)
+            ended_by = _train_steps(run, budget)
             finish(run, ended_by)
         except StopRequested as request:
             if request.control == "pause":
@@ -44,42 +47,48 @@ def train(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporter, 
 
 def _measure_before(run: Run) -> None:
     progress = run.state.progress
-    if progress.step or progress.accumulation.rows_done:
-        return
-    if run.has_held_out:
-        run.reporter.stage("evaluating", "Measuring the model before training.")
-        progress.held_out_before = run.measure("before").loss
-    answer_before(run)
+    if progress.step == 0 and progress.accumulation.rows_done == 0:
+        measure_before(run)
 
 
-def _train_steps(run: Run) -> EndedBy:
+def _train_steps(run: Run, budget: TimeBudget | None) -> EndedBy:
     """Step until the end, doing before each step what is due; a resume therefore finds what a crash left undone."""
-    plan, progress = run.plan, run.state.progress
+    progress = run.state.progress
     while True:
+        if budget is not None and progress.accumulation.rows_done == 0:
+            budget.look_again(run)
         boundary = progress.accumulation.rows_done == 0 and 0 < progress.step < run.total_steps
-        if boundary and _is_due(plan.eval_every, progress.step) and run.has_held_out and not progress.evaluated_now():
+        if boundary and _is_due(run.plan.eval_every, progress.step) and _can_evaluate(run, budget):
             _evaluate(run)
-        if boundary and _is_due(plan.save_every, progress.step):
+        if boundary and _is_due(run.plan.save_every, progress.step):
             run.save()
-        if ended_by := _ended_by(run):
+        if ended_by := _ended_by(run, budget):
             return ended_by
         _step(run)
+
+
+def _can_evaluate(run: Run, budget: TimeBudget | None) -> bool:
+    progress = run.state.progress
+    if not run.has_held_out or progress.evaluated_now():
+        return False
+    return budget is None or budget.allows(run, progress.costs.measuring_s)
 
 
 def _is_due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _ended_by(run: Run) -> EndedBy | None:
+def _ended_by(run: Run, budget: TimeBudget | None) -> EndedBy | None:
     plan, progress = run.plan, run.state.progress
     run.stop.leave_if_asked()
     if run.stop.read() == "stop":
         return "stopped"
     if progress.step >= run.total_steps:
-        return "finished"
+        return "finished" if run.total_steps >= run.planned_steps else "time"
     if 0 < plan.patience <= progress.evaluations_without_gain:
         return "early_stopping"
-    if 0 < plan.time_limit_s <= progress.training_s:
+    whole = progress.step > 0 and progress.accumulation.rows_done == 0
+    if budget is not None and whole and budget.is_over(run):
         return "time"
     return None
 

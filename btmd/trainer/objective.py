@@ -16,10 +16,10 @@ from btmd.trainer.model import Batch, TrainableModel
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Sums over a batch; ``loss / count`` is the mean loss. The last two are over pairs, 0 where there are none."""
+    """Each sequence's or pair's loss, a sum over so many counted ones; the last two are sums over all pairs."""
 
-    loss: float
-    count: int
+    losses: list[float]
+    counts: list[int]
     tokens: int
     """Learned tokens."""
     margin: float = 0.0
@@ -42,6 +42,9 @@ class Objective(Protocol):
     def measure(self, model: TrainableModel, batch: Batch) -> Measured:
         """The same without gradient, dropout or randomness."""
 
+    def lines(self, rows: Rows, members: Sequence[int] | NDArray[np.int64]) -> list[int]:
+        """The line of the dataset that each loss of these rows belongs to, in the order of ``measure``."""
+
 
 class NextToken:
     """Predict each learned token from those before it; counted in tokens."""
@@ -55,8 +58,12 @@ class NextToken:
         return model.loss_sum(batch)
 
     def measure(self, model: TrainableModel, batch: Batch) -> Measured:
-        loss, tokens = model.evaluate_loss_sum(batch)
-        return Measured(loss, tokens, tokens)
+        losses = model.evaluate_sequence_losses(batch).tolist()
+        counts = batch.learned_counts()
+        return Measured(losses, counts, sum(counts))
+
+    def lines(self, rows: Rows, members: Sequence[int] | NDArray[np.int64]) -> list[int]:
+        return [int(rows.lines_of_sequences[number]) for index in members for number in rows.sequences(int(index))]
 
 
 NEXT_TOKEN: Final = NextToken()
@@ -87,12 +94,15 @@ class Preference:
         references = _references(model, batch)
         margins = self._margins(model.evaluate_sequence_losses(batch), references).double()
         return Measured(
-            loss=float(functional.softplus(-margins).sum()),
-            count=len(margins),
+            losses=functional.softplus(-margins).tolist(),
+            counts=[1] * len(margins),
             tokens=batch.count_learned(),
             margin=float(margins.sum()),
             preferred=float((margins.sign() + 1).sum() / 2),
         )
+
+    def lines(self, rows: Rows, members: Sequence[int] | NDArray[np.int64]) -> list[int]:
+        return [int(rows.lines_of_sequences[rows.firsts[index]]) for index in members]
 
     def _margins(self, losses: Tensor, references: Tensor) -> Tensor:
         """One for each pair; a loss is a log-probability with its sign changed."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from accelerate import PartialState
 
@@ -21,6 +22,7 @@ from btmd.trainer.preparation import Material, tell_left_out
 from btmd.trainer.references import with_references
 from btmd.trainer.reporter import Reporter
 from btmd.trainer.resuming import conditions_of, resume
+from btmd.trainer.row_losses import HeldOutRows, read_held_out
 from btmd.trainer.run import Run
 from btmd.trainer.state import TrainingState, seed_everything
 from btmd.trainer.stop import Stop
@@ -45,8 +47,24 @@ def open_run(folder: JobFolder, plan: TrainerPlan, stop: Stop, reporter: Reporte
         reporter.stage("preparing", "Measuring how likely the answers are before training.")
         dataset = with_references(folder.path, plan, model, material.dataset, stop.leave_if_asked)
         material = replace(material, dataset=dataset)
-    run = Run(folder, plan, stop, reporter, material, objective, state, checkpoints, total_steps, per_epoch)
+    run = Run(
+        folder,
+        plan,
+        stop,
+        reporter,
+        material,
+        objective,
+        state,
+        checkpoints,
+        total_steps,
+        per_epoch,
+        planned_steps=total_steps,
+        planned_eval_every=plan.eval_every,
+    )
     resume(run)
+    if (timed := state.progress.timed) is not None and plan.time_limit_s > 0:
+        run.take_time(timed)
+    _take_kept_rows(run)
     if torch.cuda.is_available() and model.device.type == "cuda":
         reporter.gpu_memory = lambda: int(torch.cuda.memory_reserved(model.device))
     _tell_shape(run)
@@ -76,6 +94,23 @@ def _load_model(plan: TrainerPlan) -> TrainableModel:
             adapter_folder=Path(plan.adapter_folder) if plan.adapter_folder else None,
             compile=plan.compile,
         )
+
+
+def _take_kept_rows(run: Run) -> None:
+    """What was measured row by row; where other rows are held out by now, only what is still there is compared."""
+    progress, held_out = run.state.progress, run.material.dataset.held_out
+    if progress.step == 0 and progress.accumulation.rows_done == 0:
+        return
+    run.held_out = read_held_out(run.folder.held_out_path)
+    before = run.held_out.before
+    present = set(held_out.lines(held_out.taking_part(np.arange(len(held_out)))))
+    if before is None or set(before.lines) == present:
+        return
+    kept = before.only(present)
+    run.held_out = HeldOutRows(before=kept)
+    progress.held_out_before = kept.mean if kept.lines else None
+    # Losses on other rows say nothing of which state is the best.
+    progress.best, progress.evaluations_without_gain = None, 0
 
 
 def _tell_shape(run: Run) -> None:

@@ -5,8 +5,6 @@ import os
 import time
 from dataclasses import dataclass
 
-import torch
-
 from btmd.frames import Spread, TrialDone
 from btmd.job_folder import TrialPlan
 from btmd.trainer.cost import Sample, fitted
@@ -17,8 +15,6 @@ from btmd.trainer.workload import Workload
 GROWTH_SHARE = 0.01
 """Of the peak: what later phases add to it."""
 _WRITTEN_BYTES = 16 * 1024 * 1024
-_TOKENS = 4
-_PROMPT_TOKENS = 64
 _LAST_S = 0.3
 """Names, hashes and frames at the end."""
 
@@ -41,8 +37,8 @@ class Tried:
 
 def forecast_after(run: Run, wanted: TrialPlan, tried: Tried, *, idle_bytes: int, at_us: int) -> TrialDone:
     """What is to be expected of the whole run."""
-    training_s = _training_s(run, tried)
-    rest_s = training_s + _measuring_s(run) + _saving_s(run) + _answering_s(run) + _LAST_S
+    training_s = trained_seconds(run, tried)
+    rest_s = training_s + _on_the_way_s(run) + closing_seconds(run)
     total_s = seconds_since_start() + rest_s
     peak = (1 + GROWTH_SHARE) * tried.peak_bytes + tried.to_come_bytes
     on_gpu = run.state.model.device.type == "cuda"
@@ -53,7 +49,7 @@ def forecast_after(run: Run, wanted: TrialPlan, tried: Tried, *, idle_bytes: int
         process_bytes=idle_bytes,
         disk_bytes=Spread(*wanted.disk_bytes),
         step_s=_spread(wanted.time_factors, training_s / run.total_steps),
-        total_s=_spread(wanted.time_factors, total_s),
+        total_s=_within_limit(_spread(wanted.time_factors, total_s), run.plan.time_limit_s),
         gpu_memory_bytes=_spread(wanted.gpu_memory_factors, peak) if on_gpu else None,
         seconds=tried.seconds,
         micro_batches=len(tried.samples),
@@ -61,6 +57,8 @@ def forecast_after(run: Run, wanted: TrialPlan, tried: Tried, *, idle_bytes: int
         largest_tokens=max(sample.tokens for sample in tried.samples),
         shapes=tried.shapes,
         shapes_left=tried.shapes_left,
+        saving_s=saving_seconds(run),
+        closing_s=closing_seconds(run),
     )
 
 
@@ -69,36 +67,54 @@ def _spread(factors: tuple[float, float, float], amount: float, base: float = 0.
     return Spread(low, middle, high)
 
 
-def _training_s(run: Run, tried: Tried) -> float:
-    return tried.workload.seconds(fitted(tried.samples)) + run.total_steps * tried.optimizer_s
+def _within_limit(said: Spread, limit_s: float) -> Spread:
+    """A limit of time is kept by taking fewer steps."""
+    if limit_s <= 0:
+        return said
+    return Spread(min(said.low, 0.9 * limit_s), min(said.middle, limit_s), min(said.high, 1.1 * limit_s))
 
 
-def _measurements(run: Run) -> int:
-    """Held-out measurements still to come, the one at the end included."""
-    if not run.has_held_out:
-        return 0
-    every = run.plan.eval_every
-    return ((run.total_steps - 1) // every if every > 0 else 0) + 1
+def trained_seconds(run: Run, tried: Tried) -> float:
+    """What the steps of the run take."""
+    share = run.total_steps / run.planned_steps
+    return share * tried.workload.seconds(fitted(tried.samples)) + run.total_steps * tried.optimizer_s
 
 
-def _measuring_s(run: Run) -> float:
-    return _measurements(run) * run.measuring_s
-
-
-def _saving_s(run: Run) -> float:
-    """Checkpoints and the result, at the rate at which a piece is written, hashed and synced here."""
-    plan = run.plan
-    periodic = (run.total_steps - 1) // plan.save_every if plan.save_every > 0 else 0
-    saves = max(periodic, _measurements(run) - 1)
+def closing_seconds(run: Run) -> float:
+    """What comes after the last step: measuring, the way back to the best state, answers, and the result."""
+    costs = run.state.progress.costs
     trained, whole = run.state.model.count_parameters()
     result_bytes = 4 * trained if trained < whole else 2 * whole
-    checkpoint_bytes = sum(
-        tensor.numel() * tensor.element_size() for held in run.state.tensors().values() for tensor in held.values()
-    )
-    return (saves * checkpoint_bytes + result_bytes) / _written_bytes_s(run)
+    measuring_s = costs.measuring_s if run.has_held_out else 0.0
+    # Answers may be longer than they were before.
+    answering_s = costs.general_s + costs.answering.longest_s
+    return measuring_s + answering_s + result_bytes / _written_bytes_s(run) + _LAST_S
+
+
+def saving_seconds(run: Run) -> float:
+    """What a checkpoint takes, at the rate at which a piece is written, hashed and synced here."""
+    held = run.state.tensors().values()
+    checkpoint_bytes = sum(tensor.numel() * tensor.element_size() for part in held for tensor in part.values())
+    return checkpoint_bytes / _written_bytes_s(run)
+
+
+def _on_the_way_s(run: Run) -> float:
+    """Measurements and checkpoints between the first step and the last."""
+    plan, every = run.plan, run.plan.eval_every
+    measurements = (run.total_steps - 1) // every if every > 0 and run.has_held_out else 0
+    periodic = (run.total_steps - 1) // plan.save_every if plan.save_every > 0 else 0
+    saves = max(periodic, measurements)
+    return measurements * run.state.progress.costs.measuring_s + (saves * saving_seconds(run) if saves else 0.0)
 
 
 def _written_bytes_s(run: Run) -> float:
+    costs = run.state.progress.costs
+    if not costs.written_bytes_s:
+        costs.written_bytes_s = _measured_written_bytes_s(run)
+    return costs.written_bytes_s
+
+
+def _measured_written_bytes_s(run: Run) -> float:
     path, data = run.folder.tmp / "write-rate", os.urandom(_WRITTEN_BYTES)
     began_s = time.monotonic()
     hashlib.sha256(data).digest()
@@ -110,20 +126,3 @@ def _written_bytes_s(run: Run) -> float:
     finally:
         path.unlink(missing_ok=True)
     return _WRITTEN_BYTES / max(1e-6, time.monotonic() - began_s)
-
-
-@torch.no_grad()
-def _answering_s(run: Run) -> float:
-    """Sample answers at the end, each as long as it may be, from a few tokens generated now."""
-    plan = run.plan
-    answers = min(plan.sample_answers, len(run.material.dataset.held_out))
-    if not answers or plan.sample_tokens < 1:
-        return 0.0
-    prompt = run.material.dataset.held_out.row(0)[0][:_PROMPT_TOKENS].tolist()
-    times = [time.monotonic()]
-    for _ in run.state.model.generate(prompt, max_new_tokens=_TOKENS + 1, eos_ids=set()):
-        times.append(time.monotonic())
-    first_s = times[1] - times[0]
-    token_s = (times[-1] - times[1]) / max(1, len(times) - 2)
-    each_s = first_s + plan.sample_tokens * token_s
-    return answers * each_s * (2 if plan.trains_adapter else 1)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from btmd.data.encoding import Encoder
-from btmd.data.sequences import Dataset
+from btmd.data.general_knowledge import general_rows
+from btmd.data.sequences import Dataset, Rows
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.model_fingerprint import fingerprint_now
 from btmd.trainer.data import load_dataset, prompt_date
@@ -24,6 +25,8 @@ class Material:
 
     encoder: Encoder
     dataset: Dataset
+    general: Rows | None = None
+    """Everyday questions, to notice what is forgotten."""
 
 
 def load_material(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
@@ -47,7 +50,8 @@ def load_material(folder: JobFolder, plan: TrainerPlan, stop: Stop) -> Material:
             between_rows=stop.leave_if_asked,
         )
         dataset = _without_quarantined(dataset, plan.quarantined_rows)
-    return Material(encoder, dataset)
+    general = general_rows(encoder, plan.general_questions) if plan.general_questions else None
+    return Material(encoder, dataset, general)
 
 
 def _without_quarantined(dataset: Dataset, lines: tuple[int, ...]) -> Dataset:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from btmd.frames import (
     AnyFrame,
@@ -37,6 +38,11 @@ class Reporter:
         self.step = 0
         self.gpu_memory: Callable[[], int] | None = None
         """Bytes in use on the GPU, where there is one."""
+
+    @property
+    def spool(self) -> Path:
+        """The file that is reported into."""
+        return self._writer.path
 
     def stage(self, stage: str, text: str) -> None:
         self.append(StageEntered(_now_us(), stage, text))

@@ -37,10 +37,19 @@ class TrainingRecord(msgspec.Struct, frozen=True):
     ended_by: str
     implementation: str
     versions: dict[str, str]
+    scores: dict[str, float | int | None]
+    """What else was measured, as in frames.Finished."""
 
 
 def save_result(
-    folder: JobFolder, plan: TrainerPlan, model: TrainableModel, progress: Progress, *, result_step: int, ended_by: str
+    folder: JobFolder,
+    plan: TrainerPlan,
+    model: TrainableModel,
+    progress: Progress,
+    *,
+    result_step: int,
+    ended_by: str,
+    scores: dict[str, float | int | None],
 ) -> None:
     """Write ``result/`` aside, sync it, rename it; raises OSError, and then no part of it is left."""
     aside = folder.path / ".tmp-result"
@@ -48,7 +57,7 @@ def save_result(
     try:
         aside.mkdir(mode=0o700)
         model.save_result(aside)
-        record = _record(plan, model, progress, result_step=result_step, ended_by=ended_by)
+        record = _record(plan, model, progress, result_step=result_step, ended_by=ended_by, scores=scores)
         (aside / "training.json").write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
         _sync_all(aside)
         if folder.result.exists():  # written by an attempt that died before it could say so
@@ -68,7 +77,13 @@ def remove_left_overs(folder: JobFolder) -> None:
 
 
 def _record(
-    plan: TrainerPlan, model: TrainableModel, progress: Progress, *, result_step: int, ended_by: str
+    plan: TrainerPlan,
+    model: TrainableModel,
+    progress: Progress,
+    *,
+    result_step: int,
+    ended_by: str,
+    scores: dict[str, float | int | None],
 ) -> TrainingRecord:
     settings = {name: value for name, value in msgspec.to_builtins(plan).items() if name not in _PATHS}
     after = progress.best.loss if progress.best is not None else None
@@ -88,6 +103,7 @@ def _record(
         ended_by=ended_by,
         implementation=model.implementation,
         versions=_versions(),
+        scores=scores,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from btmd.errors import Damaged
+from btmd.trainer.answers import Answered
 from btmd.trainer.model import TrainableModel
 from btmd.trainer.optimizer import AdamW
 from btmd.trainer.step import Accumulation
@@ -38,6 +39,33 @@ class HeldOutLoss(msgspec.Struct, frozen=True):
     accuracy: float | None = None
 
 
+class Scores(msgspec.Struct, frozen=True):
+    """What was measured beside the held-out loss, as in frames.Finished; ``answers`` is ``scored_answers`` there."""
+
+    general: float | None = None
+    overlap: float | None = None
+    exact: float | None = None
+    answers: int = 0
+
+
+class Costs(msgspec.Struct):
+    """What measuring takes, as it was the last time, in seconds."""
+
+    measuring_s: float = 0.0
+    """The held-out loss."""
+    general_s: float = 0.0
+    answering: Answered = msgspec.field(default_factory=Answered)
+    written_bytes_s: float = 0.0
+    """Bytes written, hashed and synced in a second; 0: not measured."""
+
+
+class Timed(msgspec.Struct, frozen=True):
+    """What the time allows: optimizer steps in all, and how many lie between two measurements."""
+
+    total_steps: int
+    eval_every: int
+
+
 class Progress(msgspec.Struct):
     """How far the run is. ``step`` counts finished optimizer steps, ``accumulation`` is about the one after."""
 
@@ -47,12 +75,15 @@ class Progress(msgspec.Struct):
     training_s: float = 0.0
     """Over all attempts, evaluation and saving excluded."""
     held_out_before: float | None = None
+    before: Scores = msgspec.field(default_factory=Scores)
+    costs: Costs = msgspec.field(default_factory=Costs)
     evaluations: list[HeldOutLoss] = msgspec.field(default_factory=list)
     """During and at the end of training."""
     best: HeldOutLoss | None = None
     evaluations_without_gain: int = 0
     loss_scale: float = 1.0
     steps_at_loss_scale: int = 0
+    timed: Timed | None = None
     rewind: str = ""
     """The going back to an earlier step since which this was made; see resuming.rewind_of."""
 

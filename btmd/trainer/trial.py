@@ -19,10 +19,11 @@ from btmd.job_folder import JobFolder, TrainerPlan, TrialPlan
 from btmd.trainer.cost import FEW, Sample
 from btmd.trainer.failures import TrainingFailed
 from btmd.trainer.machine_rates import measure_rates
-from btmd.trainer.outlook import Tried, forecast_after
+from btmd.trainer.outlook import Tried, forecast_after, trained_seconds
 from btmd.trainer.process import available_bytes, peak_resident_bytes, resident_bytes
 from btmd.trainer.run import Run
 from btmd.trainer.step import make_batch
+from btmd.trainer.time_budget import TimeBudget
 from btmd.trainer.workload import Portion, Shape, Workload, covering, portion_of, workload_of
 
 WARM_SAMPLES = 5
@@ -59,8 +60,10 @@ def _read(folder: JobFolder) -> Settled | None:
         return None
 
 
-def try_out(run: Run, *, idle_bytes: int) -> None:
+def try_out(run: Run, *, idle_bytes: int, budget: TimeBudget | None) -> None:
     """Take trial steps if the plan wants them and nothing has been trained yet; tell the forecast they make.
+
+    With a ``budget`` it is decided from them how many steps there will be.
 
     ``idle_bytes`` was resident before the model was loaded. Makes the micro-batches smaller where the run would not
     fit. Raises TrainingFailed(out_of_memory) where nothing helps, StopRequested.
@@ -78,6 +81,8 @@ def try_out(run: Run, *, idle_bytes: int) -> None:
                 MachineRate(_now_us(), run.state.model.device.type, plan.precision, plan.threads, flops, copied_bytes_s)
             )
         tried = _Trial(run, wanted).run()
+        if budget is not None:
+            budget.decide(run, trained_seconds(run, tried) / run.total_steps)
         told = forecast_after(run, wanted, tried, idle_bytes=idle_bytes, at_us=_now_us())
     _settle(run, done=True)
     run.reporter.append(told)
@@ -114,7 +119,8 @@ class _Trial:
         workload, optimizer_s = self._largest()
         before, known = self._memory(), self._seen
         for portion in covering(workload.portions, self._seen):
-            if self._run.stop.read() == "stop":
+            hurried = self._run.plan.time_limit_s > 0 and self._over(self._wanted.most_s)
+            if hurried or self._run.stop.read() == "stop":
                 break
             self._take(portion)
         self._run.state.optimizer.drop_gradients()

@@ -170,14 +170,6 @@ def test_a_damaged_best_checkpoint_gives_the_last_state_and_is_told_of(tmp_path:
     assert finished.best_step == finished.steps
 
 
-def test_a_time_limit_ends_the_run_with_a_result(tmp_path: Path) -> None:
-    folder = make_job(tmp_path, time_limit_s=1e-6)
-    train_here(folder)
-    [finished] = only(Finished, frames_of(folder))
-    assert (finished.ended_by, finished.steps) == ("time", 1)
-    assert folder.result.is_dir()
-
-
 def test_without_held_out_rows_the_last_state_is_the_result_and_it_says_so(tmp_path: Path) -> None:
     folder = make_job(tmp_path, held_out_every=0, held_out_fraction=0.0)
     train_here(folder)
