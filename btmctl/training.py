@@ -20,6 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="K=V", help="change one value, such as num_epochs=2 (repeatable)")
     add("--allow", metavar="LIST", help="changes allowed without asking: shorter,lora,qlora,cpu,simpler or none")
     add("--from-job", metavar="J", help="go on from this training's adapter, with other data")
+    add("--time", metavar="T", help="end within this time, with a whole model: 3m, 2h, 1h30m")
     add("--name", metavar="TEXT", help="what to call the training")
     add("--priority", type=int, metavar="N", help="higher goes first")
     add("--consent", action="store_true", help="you may allow the use of this data, and do")
@@ -30,6 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def request(arguments: argparse.Namespace, session: Session) -> Document:
     """The body of a start or a plan; paths among model and dataset are added first."""
     overrides = words.pairs(arguments.set, "--set")
+    if arguments.time:
+        overrides["time_limit_s"] = words.time_limit_s(arguments.time)
     model = sources.model(arguments.model, session)
     dataset = sources.dataset(arguments.dataset, session, consent=arguments.consent, purpose=arguments.purpose)
     body: Document = {"model_id": model["model_id"], "dataset_id": dataset["dataset_id"]}

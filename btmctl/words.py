@@ -118,6 +118,7 @@ def change_number(text: str) -> int:
     return number
 
 
+SHORTEST_TIME_S = 20
 LONGEST_CONFIRMATION_S = 7 * 86_400
 
 
@@ -136,6 +137,23 @@ def duration_s(text: str) -> float:
     if whole_s > LONGEST_CONFIRMATION_S:
         raise UsageError(f"{text[:20]!r} is too long.", "A change waits for at most 7 days.", "--confirm 7d")
     return float(whole_s)
+
+
+def time_limit_s(text: str) -> float:
+    """``90s``, ``3m``, ``2h``, ``1h30m`` in seconds. Raises UsageError."""
+    import re
+
+    from btmctl.errors import UsageError
+
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    parts = re.findall(r"([0-9]{1,9})([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        raise UsageError(f"{text[:20]!r} is no time span.", "It is numbers with s, m, h or d.", "--time 1h30m")
+    seconds = sum(int(number) * units[unit] for number, unit in parts)
+    if seconds < SHORTEST_TIME_S:
+        why = f"Loading and measuring alone take about that long; the least is {SHORTEST_TIME_S} seconds."
+        raise UsageError(f"{text[:20]!r} is too short to train anything.", why, "--time 3m")
+    return float(seconds)
 
 
 def span(seconds: float) -> str:
