@@ -25,7 +25,7 @@ LAYOUTS: Final[Mapping[str, str]] = {
     "instruction": "instructions and answers",
     "preference": "questions with a better and a worse answer",
     "text": "plain text",
-    "mapped": "as --map says",
+    "mapped": "the columns that --map names",
 }
 """What the rows of a file are."""
 

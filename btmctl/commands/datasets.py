@@ -53,14 +53,14 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def _in_list(dataset: Document) -> tuple[str, ...]:
-    removed = f"removed {words.moment(dataset['removed_at'])}: " if dataset["removed_at"] else ""
+    removed = f"removed {words.moment(dataset['removed_at'])[:10]}" if dataset["removed_at"] else ""
     return (
         dataset["dataset_id"],
         words.exactly(dataset["rows"]),
         words.size(dataset["size_bytes"]),
         words.moment(dataset["added_at"]),
-        _allowed(dataset),
-        removed + dataset["source_name"],
+        removed or _allowed(dataset),
+        dataset["source_name"],
     )
 
 

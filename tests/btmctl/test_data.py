@@ -410,7 +410,9 @@ def test_nobody_is_asked_whether_to_erase_what_is_not_there(btmctl: Btmctl, serv
     assert (code, "There is no such one." in err, "Erase" in err) == (5, True, False)
 
 
-def test_what_was_removed_is_listed_when_asked_for(btmctl: Btmctl, server: SmallServer) -> None:
+def test_what_was_removed_is_listed_when_asked_for(
+    btmctl: Btmctl, server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[dict[str, list[str]]] = []
 
     def listed(request: Request) -> None:
@@ -418,6 +420,7 @@ def test_what_was_removed_is_listed_when_asked_for(btmctl: Btmctl, server: Small
         reply(request, [DATASET, {**DATASET, "dataset_id": "gone", "removed_at": "2026-11-23T14:00:00.000000Z"}])
 
     server.does("GET", "/datasets", listed)
+    monkeypatch.setattr(Output, "width", 80)
     _, out, err = btmctl("datasets", "list", "--all")
     assert asked == [{"removed": ["true"]}]
     assert "removed 2026-11-23" in next(line for line in out.splitlines() if line.startswith("gone"))
