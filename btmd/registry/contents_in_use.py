@@ -133,7 +133,8 @@ class ContentsInUse:
         """Remove what could not go before, now that the log can be written again. Raises StoreFailed, OSError."""
         await self._store.round_trip()
         left, self._left = self._left, set()
-        await self.remove_unneeded(left)
+        if left:
+            await self.remove_unneeded(left)
 
     async def sweep(self, before_s: float, registered: Set[str]) -> int:
         """Remove what nothing needs and nobody touched since, unfinished uploads too; returns how many files.
