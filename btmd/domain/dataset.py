@@ -108,41 +108,28 @@ class DatasetCopiesErased(Event):
 
 @dataclass(frozen=True, slots=True)
 class AddDataset:
-    dataset_id: str
-    name: str
-    owner_uid: int
-    source_name: str
-    version_id: str
-    source_sha256: str
-    rows_sha256: str
-    size_bytes: int
-    rows: int
-    mapping: dict[str, str]
-    facts: dict[str, Any]
+    """Register a dataset with its first version, and with ``consent`` allow its use."""
+
+    added: DatasetAdded
+    version: DatasetVersionAdded
     consent: bool
     purpose: str = ""
     scopes: tuple[str, ...] = ("train",)
-    source_path: str = ""
-    source_changed_us: int = 0
+
+    @property
+    def dataset_id(self) -> str:
+        return self.added.dataset_id
 
 
 @dataclass(frozen=True, slots=True)
 class AddVersion:
-    """A version made from another one (``parent``), which has to be the newest when this is decided."""
+    """Add a version made from another one (its ``parent``), which has to be the newest when this is decided."""
 
-    dataset_id: str
-    version_id: str
-    parent: str
-    made: Made
-    changes: dict[str, Any]
-    source_sha256: str
-    rows_sha256: str
-    size_bytes: int
-    rows: int
-    mapping: dict[str, str]
-    facts: dict[str, Any]
-    source_path: str = ""
-    source_changed_us: int = 0
+    version: DatasetVersionAdded
+
+    @property
+    def dataset_id(self) -> str:
+        return self.version.dataset_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +231,7 @@ def decide(command: DatasetCommand, state: DatasetState | None) -> list[Event]:
             f"There is no dataset called {command.dataset_id}.", hint="`btmctl datasets list` shows those there are."
         )
     if isinstance(command, AddVersion):
-        return _derive(command, state)
+        return _derive(command.version, state)
     if isinstance(command, GrantConsent):
         return _grant(state, command.purpose, command.scopes, command.by_uid)
     if isinstance(command, RevokeConsent):
@@ -275,59 +262,30 @@ def _record_erasure(command: RecordErasure, state: DatasetState | None) -> list[
 def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
     if state is not None and state.erased == "asked":
         raise Conflict(
-            f"What there was of the dataset {command.name} is just being erased.", hint="Try again in a moment."
+            f"What there was of the dataset {command.added.name} is just being erased.", hint="Try again in a moment."
         )
+    added = command.added
     if state is not None and not state.removed:
-        if command.version_id == state.versions[-1]:
-            return _grant(state, command.purpose, command.scopes, command.owner_uid) if command.consent else []
+        if command.version.version_id == state.versions[-1]:
+            return _grant(state, command.purpose, command.scopes, added.owner_uid) if command.consent else []
         raise Conflict(
-            f"A dataset called {command.name} is there already, and its newest version has other contents.",
-            hint=f"`btmctl datasets update {command.dataset_id} PATH` makes its next version; --name adds another one.",
+            f"A dataset called {added.name} is there already, and its newest version has other contents.",
+            hint=f"`btmctl datasets update {added.dataset_id} PATH` makes its next version; --name adds another one.",
         )
-    events: list[Event] = [
-        DatasetAdded(command.dataset_id, command.name, command.owner_uid, command.source_name),
-        DatasetVersionAdded(
-            command.dataset_id,
-            command.version_id,
-            command.source_sha256,
-            command.rows_sha256,
-            command.size_bytes,
-            command.rows,
-            command.mapping,
-            command.facts,
-            source_path=command.source_path,
-            source_changed_us=command.source_changed_us,
-        ),
-    ]
+    events: list[Event] = [added, command.version]
     if command.consent:
-        events.append(_granted(command.dataset_id, command.purpose, command.scopes, command.owner_uid))
+        events.append(_granted(added.dataset_id, command.purpose, command.scopes, added.owner_uid))
     return events
 
 
-def _derive(command: AddVersion, state: DatasetState) -> list[Event]:
-    if command.version_id == state.versions[-1]:
+def _derive(version: DatasetVersionAdded, state: DatasetState) -> list[Event]:
+    if version.version_id == state.versions[-1]:
         return []
-    if command.parent != state.versions[-1]:
+    if version.parent != state.versions[-1]:
         raise Conflict(
             f"The dataset {state.name} has got another version meanwhile.", hint="Look at it, and try again."
         )
-    return [
-        DatasetVersionAdded(
-            command.dataset_id,
-            command.version_id,
-            command.source_sha256,
-            command.rows_sha256,
-            command.size_bytes,
-            command.rows,
-            command.mapping,
-            command.facts,
-            command.parent,
-            command.made,
-            command.changes,
-            command.source_path,
-            command.source_changed_us,
-        )
-    ]
+    return [version]
 
 
 def _granted(dataset_id: str, purpose: str, scopes: tuple[str, ...], by_uid: int) -> ConsentGranted:

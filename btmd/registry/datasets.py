@@ -7,7 +7,7 @@ import msgspec
 
 from btmd.command_handler import CommandHandler, Handled
 from btmd.data.row_chunks import RowsFile
-from btmd.domain.dataset import AddDataset, DatasetState, RemoveDataset
+from btmd.domain.dataset import AddDataset, DatasetAdded, DatasetState, DatasetVersionAdded, RemoveDataset
 from btmd.domain.event import Actor
 from btmd.errors import Conflict, FileMissing, InvalidValue
 from btmd.files.durable import write_atomically
@@ -69,11 +69,9 @@ class DatasetAdding:
             if len(purpose) > LONGEST_PURPOSE:
                 raise InvalidValue(f"The purpose has more than {LONGEST_PURPOSE:,} characters.", hint="Say it shorter.")
             facts = await self._sources.rows(source, actor, held, on_progress)
-            command = AddDataset(
+            added = DatasetAdded(dataset_id, name, actor.uid, file_name)
+            version = DatasetVersionAdded(
                 dataset_id=dataset_id,
-                name=name,
-                owner_uid=actor.uid,
-                source_name=file_name,
                 version_id=await self._version_there(dataset_id, source)
                 or version_id(source.content, facts.rows_sha256),
                 source_sha256=source.content,
@@ -82,12 +80,10 @@ class DatasetAdding:
                 rows=facts.rows_kept,
                 mapping=dict(source.mapping),
                 facts=msgspec.to_builtins(facts, str_keys=True),
-                consent=consent,
-                purpose=purpose,
-                scopes=scopes,
                 source_path=source.path,
                 source_changed_us=source.changed_us,
             )
+            command = AddDataset(added, version, consent, purpose, scopes)
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
 
     async def _version_there(self, dataset_id: str, source: Source) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from btmd.child.caller import ignore_progress
 from btmd.command_handler import CommandHandler, Handled, Respond
 from btmd.data.row_chunks import clear_rows
-from btmd.domain.dataset import AddVersion, Made, stream_name
+from btmd.domain.dataset import AddVersion, DatasetVersionAdded, Made, stream_name
 from btmd.domain.event import Actor
 from btmd.inspection.facts import DatasetFacts
 from btmd.inspection.requests import DifferenceRequest
@@ -74,7 +74,7 @@ class DatasetVersions:
                 before=str(self._contents.path(base.rows_sha256)), after=str(self._contents.path(facts.rows_sha256))
             )
             found = await self._inspector.difference(request, lambda done, text: on_progress(0.8 + done * 0.2, text))
-            command = _version(row, base, "update", Derived(facts, msgspec.to_builtins(found)), source)
+            command = AddVersion(_version(row, base, "update", Derived(facts, msgspec.to_builtins(found)), source))
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
 
     async def derive(
@@ -106,16 +106,16 @@ class DatasetVersions:
                 await self._in_use.adopt_rows(rows_out, derived.facts.rows_sha256, held)
             finally:
                 clear_rows(rows_out)
-            command = _version(row, base, made, derived)
+            command = AddVersion(_version(row, base, made, derived))
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
 
 
 def _version(
     row: DatasetRow, base: DatasetVersionRow, made: Made, derived: Derived, source: Source | None = None
-) -> AddVersion:
+) -> DatasetVersionAdded:
     facts = derived.facts
     content = base.source_sha256 if source is None else source.content
-    return AddVersion(
+    return DatasetVersionAdded(
         dataset_id=row.dataset_id,
         version_id=version_id(content, facts.rows_sha256, base.version_id),
         parent=base.version_id,

@@ -14,14 +14,15 @@ ERASED = DatasetErased("d", 7, ("v1",), ("r1", "s1"), ("j",))
 
 def version(identity: str, parent: str) -> dataset.AddVersion:
     return dataset.AddVersion(
-        "d", identity, parent, "update", {"rows_added": 1}, "s2", "r2", 11, 4, {}, {}, "/d.jsonl", 5
+        dataset.DatasetVersionAdded(
+            "d", identity, "s2", "r2", 11, 4, {}, {}, parent, "update", {"rows_added": 1}, "/d.jsonl", 5
+        )
     )
 
 
 def add(version_id: str, *scopes: str) -> dataset.AddDataset:
-    return dataset.AddDataset(
-        "d", "D", 1, "d.jsonl", version_id, "s", "r", 10, 3, {}, {}, bool(scopes), scopes=tuple(scopes)
-    )
+    first = dataset.DatasetVersionAdded("d", version_id, "s", "r", 10, 3, {}, {})
+    return dataset.AddDataset(ADDED, first, bool(scopes), scopes=tuple(scopes))
 
 
 def test_a_version_comes_from_the_newest_one() -> None:

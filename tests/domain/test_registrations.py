@@ -7,12 +7,12 @@ from btmd.domain.dataset import AddDataset, ConsentGranted, ConsentRevoked, Data
 from btmd.errors import Conflict, DatasetNotFound, InvalidValue, ModelNotFound
 from tests.domain.given import given
 
-ADD = AddDataset("d", "D", 7, "rows.csv", "v1", "aa", "bb", 10, 3, {}, {}, consent=True, purpose="course")
 ADDED = (
     DatasetAdded("d", "D", 7, "rows.csv"),
     DatasetVersionAdded("d", "v1", "aa", "bb", 10, 3, {}, {}),
     ConsentGranted("d", "course", ("train",), 7),
 )
+ADD = AddDataset(ADDED[0], ADDED[1], consent=True, purpose="course")
 FACTS = model.ModelFacts("LlamaForCausalLM", "llama", 1, 1, 1, 1, 1, 1, 1, 1, True, "bf16", 1, True, True, False, "f1")
 MODEL = model.AddModel("m", "M", 7, "/models/m", "/models/m", False, FACTS)
 MODEL_ADDED = model.ModelAdded("m", "M", 7, "/models/m", "/models/m", False, FACTS)
@@ -29,7 +29,7 @@ def test_the_same_contents_again_change_nothing_but_missing_consent() -> None:
 
 
 def test_other_contents_need_another_name() -> None:
-    given(*ADDED).when(replace(ADD, version_id="v2")).then_refused(Conflict, "--name")
+    given(*ADDED).when(replace(ADD, version=replace(ADDED[1], version_id="v2"))).then_refused(Conflict, "--name")
 
 
 def test_revoked_consent_is_gone() -> None:
