@@ -17,7 +17,9 @@ from btmd.errors import BtmdError
 from btmd.inspection.facts import DatasetFacts
 from btmd.jobs.plan_request import to_token_facts
 from btmd.jobs.trainer_plan import to_trainer_plan
-from btmd.planning import SIMPLEST_PRESET, PlanRequest, make_plan
+from btmd.planning import SIMPLEST_PRESET, Plan, PlanRequest, make_plan
+from btmd.planning.memory import GROWTH_RESERVE_SHARE
+from btmd.planning.row_kinds import PAIR_TYPE
 from btmd.planning.training_types import EITHER_WAY_TYPES, FULL, LORA, QLORA, USUAL_RANK
 from btmd.presets.catalogue import PresetCatalogue
 from btmd.projections.dataset import version
@@ -38,8 +40,8 @@ DEVICE_KEYS = ("device", "precision", "threads")
 CHANGED_KEYS = ("training_type", "learning_rate", "lora", *SHAPE_KEYS, *DEVICE_KEYS, "max_length")
 """Of the trainer plan: what a way out may change. The rows of a step and the passes over them stay."""
 SIMPLER_KEYS = ("num_epochs", "warmup_ratio", "lr_scheduler", "weight_decay")
-HELPS_SHARE = 0.9
-"""Of what did not fit: what takes more would not fit either."""
+HELPS_SHARE = 0.95
+"""Of what did not fit: what takes more would most likely not fit either."""
 PLENTY_BYTES = 1 << 50
 
 
@@ -97,26 +99,19 @@ def find_way(permission: str, request: PlanRequest, planned: Mapping[str, Any], 
     ``planned`` are the values of the frozen plan, ``plan`` is the trainer plan with all changes since.
     """
     now = _as_it_is(planned, plan)
-    asked = _asked(permission, request, now, plan)
-    if asked is None:
-        return None
     try:
         present = make_plan(replace(request, overrides=now, hardware=_plenty(request.hardware)))
-        hardware = request.hardware
-        if permission != "cpu":
-            hardware = _at_most(hardware, int(HELPS_SHARE * present.memory.total_bytes / 0.9))
-        preset = request.simpler if permission == "simpler" else None
-        made = make_plan(
-            replace(
-                request,
-                preset=preset or request.preset,
-                simpler=None,
-                overrides=asked,
-                allow=frozenset({permission}),
-                hardware=hardware,
-            )
-        )
-    except BtmdError:
+    except BtmdError as error:
+        log.warning("what a training takes now cannot be told: %s", error.detail)
+        return None
+    hardware = request.hardware
+    if permission != "cpu":
+        hardware = _at_most(hardware, int(HELPS_SHARE * present.memory.total_bytes / (1 - GROWTH_RESERVE_SHARE)))
+    limited = replace(request, allow=frozenset({permission}), hardware=hardware, simpler=None)
+    if permission == "simpler" and request.simpler is not None:
+        limited = replace(limited, preset=request.simpler)
+    made = _first_that_fits(limited, _asked(permission, request, now, plan))
+    if made is None:
         return None
     values = msgspec.to_builtins(
         to_trainer_plan(
@@ -136,9 +131,20 @@ def find_way(permission: str, request: PlanRequest, planned: Mapping[str, Any], 
     return Way(permission, changes, _told(permission, request, values, plan))
 
 
+def _first_that_fits(request: PlanRequest, wishes: Sequence[Mapping[str, Any]]) -> Plan | None:
+    for overrides in wishes:
+        try:
+            return make_plan(replace(request, overrides=overrides))
+        except BtmdError:
+            continue
+    return None
+
+
 def _as_it_is(planned: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
     """Every value of the training as it is now, as if a person had set them all."""
-    values = {key: one["value"] for key, one in planned.items()}
+    # Each value is refused where it would have no effect.
+    idle = () if plan["training_type"] == PAIR_TYPE else ("dpo_beta",)
+    values = {key: one["value"] for key, one in planned.items() if key not in idle}
     values |= {key: plan[key] for key in values.keys() & plan.keys()}
     if lora := plan.get("lora"):
         values |= {
@@ -156,31 +162,34 @@ def _as_it_is(planned: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, 
 
 def _asked(
     permission: str, request: PlanRequest, now: Mapping[str, Any], plan: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """What to plan with; None where the change makes no sense."""
+) -> list[dict[str, Any]]:
+    """What to plan with, what changes least first; empty where the change makes no sense."""
     training_type, on_gpu = str(plan["training_type"]), plan["device"] != "cpu"
-    free = {key: value for key, value in now.items() if key not in (*SHAPE_KEYS, "save_every", "eval_every")}
-    untyped = {key: value for key, value in free.items() if key not in (*TYPE_KEYS, "precision")}
+    free = _without(now, (*SHAPE_KEYS, "save_every", "eval_every"))
+    untyped = _without(free, (*TYPE_KEYS, "precision"))
     match permission:
         case "shorter":
             shorter = [length for length in LENGTHS if length < int(plan["max_length"])]
-            fits = [length for length in shorter if request.tokens.left_out_rows(length) < request.tokens.rows]
-            return {**free, "max_length": fits[0]} if fits else None
+            tokens = request.tokens
+            return [{**free, "max_length": one} for one in shorter if tokens.left_out_rows(one) < tokens.rows]
         case "lora" if plan.get("lora") is None:
             if training_type in EITHER_WAY_TYPES:
-                return {**untyped, "training_type": training_type, "lora_r": USUAL_RANK}
-            return {**untyped, "training_type": LORA}
+                return [{**untyped, "training_type": training_type, "lora_r": USUAL_RANK}]
+            return [{**untyped, "training_type": LORA}]
         case "qlora" if on_gpu and training_type in (FULL, LORA):
-            return {**untyped, "training_type": QLORA}
+            return [{**untyped, "training_type": QLORA}]
+        case "cpu" if on_gpu and training_type == QLORA:
+            return [{**_without(untyped, DEVICE_KEYS), "device": "cpu", "training_type": LORA}]
         case "cpu" if on_gpu:
-            kept = untyped if training_type == QLORA else {k: v for k, v in free.items() if k not in DEVICE_KEYS}
-            kept = {key: value for key, value in kept.items() if key not in DEVICE_KEYS}
-            return {**kept, "device": "cpu", **({"training_type": LORA} if training_type == QLORA else {})}
+            return [{**_without(free, DEVICE_KEYS), "device": "cpu"}]
         case "simpler" if request.simpler is not None and request.simpler.key != request.preset.key:
-            if training_type in EITHER_WAY_TYPES:
-                return None
-            return {key: now[key] for key in ("batch_size", "device", "seed", "max_steps") if key in now}
-    return None
+            kept = ("batch_size", "device", "seed", "max_steps")
+            return [] if training_type in EITHER_WAY_TYPES else [{key: now[key] for key in kept if key in now}]
+    return []
+
+
+def _without(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def _told(
