@@ -88,12 +88,10 @@ def check_one(arguments: argparse.Namespace, session: Session) -> int:
         _finding(one, dataset["facts"], output)
     if not found["findings"]:
         output.line("Nothing was found that would have to be changed.", "green")
-    if found["similar_groups"] or found["languages"]:
-        output.line()
-        output.fields([("rows", words.exactly(dataset["rows"])), ("languages", _languages(found["languages"]))])
-    if tokens:
-        output.fields(_tokens(tokens))
-    else:
+    output.line()
+    counted = [("rows", words.exactly(dataset["rows"])), ("languages", _languages(found["languages"]))]
+    output.fields([*counted, *(_tokens(tokens) if tokens else ())])
+    if not tokens:
         output.say(f"How long the rows are: btmctl datasets check {dataset['dataset_id']} --model M")
     return DONE
 

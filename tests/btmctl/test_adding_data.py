@@ -122,7 +122,7 @@ def test_at_a_terminal_the_suggestions_are_shown_with_rows_and_one_is_chosen(
     said = capsys.readouterr()
     assert "--map conversation=ticket_id --map role=author --map content=body" in said.err
     assert f"user: {PROSE.format(0)} {SECRET}" in said.err
-    assert "grouped_messages" in said.out
+    assert "one message a row, put together" in said.out
     monkeypatch.setattr("sys.stdin", Terminal("\n"))
     assert main(["datasets", "add", str(table), "--consent", "--name", "other"]) == 2
     assert "other" not in {one["name"] for one in daemon.client.get("/datasets").ok()}
