@@ -8,8 +8,9 @@ from msgspec import Meta
 
 from btmd.api.parts import Parts
 from btmd.api.times import optional_rfc3339, rfc3339
+from btmd.errors import DatasetNotFound
 from btmd.naming import find_dataset, find_model
-from btmd.projections.dataset import DatasetRow, DatasetVersionRow, version
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow, dataset_named, version
 from btmd.projections.model import ModelRow
 from btmd.registry.sources import Source
 
@@ -105,7 +106,14 @@ async def found_dataset(
 ) -> tuple[DatasetRow, DatasetVersionRow]:
     """The dataset and its newest version; with ``removed`` also one that was. Raises DatasetNotFound, Ambiguous."""
     async with parts.store.session() as session:
-        row = await find_dataset(session, dataset_id, removed=removed)
+        try:
+            row = await find_dataset(session, dataset_id, removed=removed)
+        except DatasetNotFound as error:
+            gone = await dataset_named(session, dataset_id)
+            if gone is not None:
+                error.detail = f"The dataset {gone.name} was {'erased' if removed else 'removed'}."
+                error.hint = "`btmctl datasets list --all` shows what can be had again by adding its file, or erased."
+            raise
         newest = await version(session, row.dataset_id, row.newest_version)
     assert newest is not None
     return row, newest
