@@ -132,6 +132,10 @@ def _open_document(path: Path, kind: Kind, on_scan: OnScan, told: Told) -> OneFi
         with limited_processor_time():
             return list(blocks(_lines(path, kind, encoding)))
 
+    if kind == "pdf":
+        # Loaded here once, or each document's process would load it.
+        import btmd.reading.portable_documents  # noqa: F401
+
     # Wholly before the first row: a document that breaks off in its middle is refused, not learned by halves.
     found = read_apart(read, "PDF") if kind == "pdf" else read()
     records = [Record(number, fields={"text": text}) for number, text in found]

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pypdfium2 as pdfium
+
 from btmd.errors import DatasetDamaged, DatasetEncrypted, DatasetScanned, DatasetUnsafe
 from btmd.reading.text_blocks import Line
 
@@ -20,8 +22,6 @@ def pdf_lines(path: Path) -> Iterator[Line]:
 
     Raises DatasetEncrypted, DatasetDamaged, DatasetScanned where no page has text, DatasetUnsafe for too many pages.
     """
-    import pypdfium2 as pdfium
-
     try:
         document = pdfium.PdfDocument(path)
     except pdfium.PdfiumError as error:

@@ -180,7 +180,7 @@ def test_rows_that_are_too_long_are_told_with_their_lines_and_by_the_length_that
 
 def test_personal_data_is_told_by_kind_where_it_was_looked_for() -> None:
     (found,) = report(200, {"personal_data": 5}).findings
-    assert "email" in found.text
+    assert "e-mail addresses" in found.text
     assert found.command == "btmctl datasets anonymise faq"
     assert report_on(Known(dataset_id="faq", facts=facts(10))).findings == ()
 
