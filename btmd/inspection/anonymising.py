@@ -26,6 +26,7 @@ from btmd.inspection.row_scan import LookingFor, Place, kinds_in, look_through, 
 from btmd.inspection.shown import AnonymisingPreview, ShownFinding
 from btmd.privacy.masked import New, Replaced
 from btmd.reading.one_file import open_file
+from btmd.reading.told import told_by
 
 _IN_USE: Final = re.compile(rb"\[([A-Z][A-Z0-9_]{0,30})_(\d{1,18})\]")
 _LISTED: Final = 100
@@ -187,10 +188,12 @@ def _looking_for(replacing: Replacing, progress: Progress) -> LookingFor:
 def _columns(replacing: Replacing, progress: Progress) -> list[tuple[str, tuple[str, ...]]]:
     """The different values of the named columns of the source. Raises InvalidValue."""
     assert replacing.source is not None
+    told, _ = told_by(replacing.source_told)
     opened = open_file(
         Path(replacing.source),
         replacing.source_name,
         lambda done: progress(_FIRST_PASS * done / 2, "Reading the columns"),
+        told,
     )
     values: dict[str, set[str]] = {column: set() for column in replacing.columns}
     seen: set[str] = set(opened.columns)

@@ -132,6 +132,8 @@ class Replacing(msgspec.Struct, frozen=True, kw_only=True):
     """Columns of ``source`` by name, and the kind that their values are of."""
     source: str | None = None
     source_name: str = ""
+    source_told: dict[str, str] = {}
+    """The mapping with which ``source`` was read: what it says of the file itself."""
     regions: tuple[str, ...] = ()
     """Whose phone numbers without a country code are found in any text: ``DE``, ``GB``."""
     keep: tuple[str, ...] = ()

@@ -73,7 +73,7 @@ class Anonymising:
             request = AnonymisingPreviewRequest(
                 rows=str(rows),
                 rows_total=version.rows,
-                replacing=self._with_source(replacing, content, actor),
+                replacing=self._with_source(replacing, content, actor, version),
                 examples=examples,
             )
             return await self._inspector.anonymising_preview(request, on_progress)
@@ -98,7 +98,7 @@ class Anonymising:
                 rows=str(rows),
                 rows_total=base.rows,
                 out=str(rows_out),
-                replacing=self._with_source(replacing, content, actor),
+                replacing=self._with_source(replacing, content, actor, base),
             )
             made = await self._inspector.anonymise(request, on_progress)
             facts = msgspec.structs.replace(
@@ -126,7 +126,9 @@ class Anonymising:
     def _held(self, content: str | None) -> tuple[str, ...]:
         return () if content is None else (content,)
 
-    def _with_source(self, replacing: Replacing, content: str | None, actor: Actor) -> Replacing:
+    def _with_source(
+        self, replacing: Replacing, content: str | None, actor: Actor, version: DatasetVersionRow
+    ) -> Replacing:
         if not replacing.columns:
             return replacing
         if content is None:
@@ -136,4 +138,6 @@ class Anonymising:
             )
         if not self._contents.sent_by(content, actor.uid):
             raise FileMissing("This content was not uploaded.", hint="Send it with PUT /contents/{sha256} first.")
-        return msgspec.structs.replace(replacing, source=str(self._contents.path(content)))
+        return msgspec.structs.replace(
+            replacing, source=str(self._contents.path(content)), source_told=dict(version.mapping)
+        )

@@ -105,6 +105,19 @@ def test_values_of_a_column_are_replaced_throughout_the_text(tmp_path: Path) -> 
         anonymised(tmp_path, [chat(1, "a", "b")], Replacing(columns={"buyer": "name"}, source=str(table)))
 
 
+def test_the_columns_are_those_of_the_file_as_it_was_read(tmp_path: Path) -> None:
+    table = tmp_path / "customers.csv"
+    table.write_bytes("Łucja Żak,tea\nBogusław Kość,milk\n".encode("iso8859-2"))
+    replacing = Replacing(
+        columns={"column 1": "name"},
+        source=str(table),
+        source_name="customers.csv",
+        source_told={"file:header": "none", "file:encoding": "iso8859-2", "text": "column 2"},
+    )
+    [row] = anonymised(tmp_path, [chat(1, "Who is Łucja Żak?", "She knows Bogusław Kość.")], replacing)
+    assert [turn["content"] for turn in row["messages"]] == ["Who is [NAME_1]?", "She knows [NAME_2]."]
+
+
 def test_the_preview_shows_each_kind_in_its_context_and_counts_all(tmp_path: Path) -> None:
     rows = [chat(number, f"Please mail p{number}@example.com today", "ok") for number in range(1, 30)]
     source = written(tmp_path / "rows", [*rows, chat(40, "a", "b", rejected="from 203.0.113.9 at night")])
