@@ -1,6 +1,7 @@
 """Gives turns: starts what can start, in order, each job with the lock of its device, and says what others wait for."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,6 +87,7 @@ AGAIN_S = 1.0
 """The least time between two starts of the same job."""
 
 _BY_CLOCK = frozenset({"quiet_hours", "mains", "later"})
+_BY_LOOKING = OUTSIDE | {"lock"}
 _BY_LOCK = frozenset({"other_btmd", "lock"})
 
 
@@ -119,6 +121,8 @@ class Scheduler:
         """By job that this daemon has started, its device."""
         self._started_at: dict[str, float] = {}
         self._outside_since: dict[str, float] = {}
+        self._locked: set[str] = set()
+        """Names of the locks that somebody else holds and a job here waits for."""
         self.waits: dict[str, Wait] = {}
         """By job: what it waits for."""
 
@@ -135,7 +139,27 @@ class Scheduler:
                 self._turn = anyio.Event()
                 again_s = await self._give_turns()
                 with anyio.move_on_after(again_s):
-                    await self._turn.wait()
+                    await self._turn_or_lock()
+
+    async def _turn_or_lock(self) -> None:
+        """Return when something changed, or a device that another daemon trained on is free."""
+        while self._locked:
+            with anyio.move_on_after(LOCK_S):
+                await self._turn.wait()
+                return
+            if any(self._is_free(name) for name in self._locked):
+                return
+        await self._turn.wait()
+
+    def _is_free(self, name: str) -> bool:
+        try:
+            lock = self._locks.take(name)
+        except OSError:
+            return False
+        if lock is None:
+            return False
+        os.close(lock)
+        return True
 
     async def _listen(self, position: int) -> None:
         async for batch in subscribe(self._store, position):
@@ -144,6 +168,7 @@ class Scheduler:
 
     async def _give_turns(self) -> float | None:
         """Start what can be started; returns after how many seconds to look again, None for when something happens."""
+        self._locked.clear()
         state, _ = await self._handler.state(settings.STREAM)
         state = state or SettingsState()
         line, running = await self._line(), await self._running()
@@ -211,6 +236,7 @@ class Scheduler:
     ) -> Mapping[str, Wait]:
         """What the jobs wait for that could not be started."""
         now_s = anyio.current_time()
+        self._locked.clear()
         unclaimable: dict[str, Wait] = {}
         patient = {job_id for job_id, since in self._outside_since.items() if now_s - since >= patience_s}
         while True:
@@ -237,14 +263,15 @@ class Scheduler:
 
     def _claim(self, start: Start, sight: Sight, unclaimable: dict[str, Wait]) -> int | None:
         """The lock of the device; None, and the reason in ``unclaimable``, where it cannot be had."""
-        device = device_words(start.device)
+        device, name = device_words(start.device), lock_name(start.device, sight.gpus)
         try:
-            lock = self._locks.take(lock_name(start.device, sight.gpus))
+            lock = self._locks.take(name)
         except OSError as problem:
             told = f"{problem.filename}: {problem.strerror}" if problem.filename else str(problem.strerror)
             unclaimable[start.device] = Wait("lock", text("wait_lock", device=device, problem=told))
             return None
         if lock is None:
+            self._locked.add(name)
             unclaimable[start.device] = Wait("other_btmd", text("wait_other_btmd", device=device))
         return lock
 
@@ -264,10 +291,8 @@ class Scheduler:
     def _again_s(self, waits: Mapping[str, Wait], *, watched: bool) -> float | None:
         kinds = {wait.kind for wait in waits.values()}
         found = [CLOCK_S] if watched or kinds & _BY_CLOCK else []
-        if kinds & OUTSIDE:
+        if kinds & _BY_LOOKING:
             found.append(LOOK_AGAIN_S)
-        if kinds & _BY_LOCK:
-            found.append(LOCK_S)
         if "again" in kinds:
             found.append(AGAIN_S)
         return min(found, default=None)
