@@ -65,6 +65,13 @@ def test_a_file_of_comments_alone_sets_nothing() -> None:
     assert read_values(rendered({}).encode()) == {}
 
 
+def test_a_table_stands_once_however_the_settings_are_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("btmd.settings.file.SCHEMA", SCHEMA[::2] + SCHEMA[1::2])
+    text = rendered({"training.seed": 7})
+    assert text.count("\n[training]\n") == 1
+    assert read_values(text.encode()) == {"training.seed": 7}
+
+
 def test_comments_and_order_stay() -> None:
     text = written(BY_HAND, {"checkpoints.keep": 3, "training.seed": 7, "chat.idle_s": 5.0, "jobs.crash_resumes": 1})
     for line in ("# mine", "keep = 3   # enough", "# the answer", "seed = 7", "idle_s = 5.0", "[jobs]"):

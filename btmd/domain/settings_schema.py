@@ -157,6 +157,14 @@ SCHEMA: tuple[Setting, ...] = (
     ),
     Setting("jobs.crash_resumes", 3, "How often a crashed training is taken up again by itself.", "", 0, 100),
     Setting(
+        "jobs.cancel_grace_s",
+        8.0,
+        "How long a cancelled training may take to end before it is killed.",
+        "seconds",
+        0.0,
+        9.0,
+    ),
+    Setting(
         "monitoring.sample_every_s",
         30.0,
         "How often the machine is looked at while a training runs.",
@@ -187,14 +195,6 @@ SCHEMA: tuple[Setting, ...] = (
         "hours",
         0.001,
         8760,
-    ),
-    Setting(
-        "jobs.cancel_grace_s",
-        8.0,
-        "How long a cancelled training may take to end before it is killed.",
-        "seconds",
-        0.0,
-        9.0,
     ),
     Setting(
         "queue.quiet_hours",

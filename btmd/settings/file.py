@@ -1,5 +1,6 @@
 """settings.toml: its text and the values in it."""
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -90,19 +91,16 @@ def written(text: str | None, values: Mapping[str, Value]) -> str:
 
 def rendered(values: Mapping[str, Value]) -> str:
     """A new text with these values and, as comments, everything else that can be set."""
-    lines = [_HEAD]
-    table = ""
+    tables: dict[str, list[str]] = {}
     for one in SCHEMA:
-        section, _, name = one.key.rpartition(".")
-        if section != table:
-            table = section
-            lines.append(f"\n[{section}]\n")
+        table, _, name = one.key.rpartition(".")
+        lines = tables.setdefault(table, [f"\n[{table}]\n"])
         lines.append(f"# {_about(one)}\n")
         if one.key in values:
             lines.append(f"{name} = {toml(values[one.key])}\n")
         else:
             lines.append(f"# {name} = {toml(one.default)}\n")
-    return "".join(lines)
+    return _HEAD + "".join(itertools.chain.from_iterable(tables.values()))
 
 
 def _about(one: Setting) -> str:
