@@ -20,7 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -131,6 +131,10 @@ proof-history: dev
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup
+
+# Crashes, kills, limits on memory, bad rows, full disks: real ones. Some need root; about fifteen minutes.
+proof-recovery: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 tests/faults/test_recovery_real.py
 
 # A thousand simulated machines with every preset and model size, and more and more memory.
 proof-planning: dev
