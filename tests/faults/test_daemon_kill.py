@@ -78,8 +78,8 @@ def test_when_both_are_killed_the_job_resumes_by_itself(daemon: DaemonProcess) -
     steps = {step for tick in client.ticks(job_id) for step in tick["steps"]}
     # What was learned after the last checkpoint and not yet reported was learned again.
     assert set(range(job["shape"]["resumed_from_step"] + 1, STEPS + 1)) <= steps
-    lost = next(event for event in client.events() if event["type"] == "AttemptLost")
-    assert lost["data"]["cause"] == "crash"
+    lost = next(event for event in client.events() if event["type"] == "AttemptFailed")
+    assert lost["data"]["reason"] == "crash"
 
 
 def test_a_trainer_that_is_killed_again_and_again_fails_the_job(daemon: DaemonProcess) -> None:
