@@ -92,6 +92,8 @@ def _values_of(one: Setting) -> st.SearchStrategy[Value]:
         return st.integers(int(low or 0), int(high or 10**9))
     if isinstance(one.default, float):
         return st.floats(low or 0.0, high or 1e9)
+    if one.key == "queue.quiet_hours":
+        return st.sampled_from(("", "22:00-07:00", "12:30-13:00 Mon-Fri; 00:00-06:00 Sat"))
     return st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 
 
