@@ -54,6 +54,18 @@ def test_a_repeated_training_has_the_same_plan_and_comes_out_the_same(client: Cl
     assert (compared["settings"], compared["same_rows"]) == ([], True)
 
 
+def test_its_course_is_told_from_the_log(client: Client, first: str) -> None:
+    told = client.get(f"/jobs/{first}/curves").ok()
+    curves = {one["key"]: one for one in told["curves"]}
+    ticks = client.ticks(first)
+    steps = [step for tick in ticks for step in tick["steps"]]
+    assert curves["loss"]["step"] == steps
+    assert curves["loss"]["mean"] == pytest.approx([loss for tick in ticks for loss in tick["losses"]])
+    assert curves["held_out"]["step"][0] == 0
+    assert told["resumed_at"] == []
+    client.get(f"/jobs/{first}/curves?points=3").refused(422, "invalid_value")
+
+
 def test_a_training_goes_on_from_an_adapter_with_other_data(client: Client, daemon: DaemonProcess, first: str) -> None:
     plan = client.post("/plans", {"model_id": "tiny", "dataset_id": "more", "from_job": first}).ok()
     assert plan["from_job"] == first
