@@ -21,9 +21,9 @@ def choose_schedule(choices: Choices, fit: Fit, share: DataShare) -> int:
     total_steps = steps_per_epoch * epochs
     if limit := choices.integer("max_steps"):
         total_steps = min(total_steps, limit)
+    _choose_patience(choices, share)
     _choose_eval_every(choices, share, total_steps, steps_per_epoch)
     _choose_save_every(choices, fit, total_steps)
-    _choose_patience(choices, share)
     return total_steps
 
 
@@ -38,11 +38,17 @@ def _choose_eval_every(choices: Choices, share: DataShare, total_steps: int, ste
     trained_rows = total_steps * choices.integer("batch_size")
     affordable = int(EVALUATION_SHARE * trained_rows / (EVALUATION_ROW_COST * share.measured_rows))
     epochs = max(1, -(-total_steps // steps_per_epoch))
-    if epochs >= most:
+    per_epoch = max(1, min(MOST_EVALUATIONS_PER_EPOCH, most // epochs, affordable // epochs))
+    patience = choices.integer("patience")
+    # One is the best and so many more show no gain; the last is at the end, where nothing can be cut short any more.
+    needed = patience + 2 if patience else 0
+    if per_epoch * epochs < needed <= min(most, affordable):
+        every = max(1, -(-total_steps // needed))
+        reason = f"{format_count(needed, 'measurement')}, so that a run that no longer gets better can be ended early."
+    elif epochs >= most:
         every = -(-total_steps // most)
         reason = f"About {format_count(most, 'measurement')} over the whole run (setting training.evaluations)."
     else:
-        per_epoch = max(1, min(MOST_EVALUATIONS_PER_EPOCH, most // epochs, affordable // epochs))
         every = max(1, -(-min(total_steps, steps_per_epoch) // per_epoch))
         often = "Once an epoch" if per_epoch == 1 else f"About {per_epoch} times an epoch"
         reason = f"{often}, to keep the best state found; more would cost more than it tells."

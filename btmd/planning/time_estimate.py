@@ -33,7 +33,7 @@ SAVED_BYTES_S = 400e6
 """Written, synced and hashed."""
 ANSWER_LAYER_S = 0.0004
 """What a layer costs besides its weights when one token is generated."""
-QUESTION_TOKENS = 28
+QUESTION_TOKENS = 45
 """Of an everyday question with its answer."""
 SCORED_TOKENS = 40
 """Longest answer that is compared with the data's word by word."""

@@ -328,6 +328,16 @@ def test_early_stopping_is_on_from_three_epochs() -> None:
     assert value(plan(num_epochs=3), "patience") == (3, "setting")
 
 
+@pytest.mark.parametrize("epochs", [3, 4, 5, 7, 20])
+@pytest.mark.parametrize("rows", [60, 300, 20_000])
+def test_from_three_epochs_on_a_run_that_gains_nothing_can_be_ended_before_its_end(epochs: int, rows: int) -> None:
+    tokens = TokenFacts(rows=rows, total_tokens=rows * 80, learned_tokens=rows * 40, longest_row=120)
+    made = plan(tokens=tokens, num_epochs=epochs)
+    on_the_way = (made.total_steps - 1) // made.integer("eval_every")
+    assert made.integer("patience") == 3
+    assert on_the_way > made.integer("patience")
+
+
 # --- presets ----------------------------------------------------------------------------------------
 
 

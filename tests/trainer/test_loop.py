@@ -27,7 +27,7 @@ from btmd.trainer.checkpoint import Checkpoints
 from btmd.trainer.data import load_dataset
 from btmd.trainer.evaluate import held_out_loss
 from btmd.trainer.model import load_trainable
-from tests.trainer.here import only, train_here
+from tests.trainer.here import crash_here, only, train_here
 from tests.trainer.job import frames_of, full_fine_tune, losses_of, make_job
 
 OVERFIT: dict[str, Any] = {"learning_rate": 0.05, "num_epochs": 12, "lora": LoraPlan(r=8, alpha=16, dropout=0.0)}
@@ -224,3 +224,18 @@ def test_the_record_says_how_the_result_came_about(tmp_path: Path) -> None:
     assert {"torch", "python"} <= record["versions"].keys()
     assert math.isfinite(record["held_out_after"])
     assert str(tmp_path) not in (folder.result / "training.json").read_text()
+
+
+def test_patience_goes_on_where_it_was_when_an_attempt_is_taken_up_again(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**OVERFIT, "eval_every": 2, "patience": 2, "save_every": 2, "sample_answers": 0}
+    whole = make_job(tmp_path, "whole", **settings)
+    train_here(whole)
+    [expected] = only(Finished, frames_of(whole))
+    assert expected.ended_by == "early_stopping"
+    folder = make_job(tmp_path, **settings)
+    # One measurement without gain is behind it, and the next one ends the training.
+    crash_here(folder, 1, step=expected.steps - 1)
+    train_here(folder, 2)
+    [finished] = only(Finished, frames_of(folder, 2))
+    named = ("ended_by", "steps", "best_step", "held_out_after")
+    assert [getattr(finished, name) for name in named] == [getattr(expected, name) for name in named]
