@@ -8,7 +8,7 @@ from btmctl.plots.scales import Panel, ticks
 
 WIDTH = 960
 LEFT, RIGHT = 84, 24
-TOP, TITLE, PLOT, FOOT = 64, 52, 170, 44
+TOP, TITLE, PLOT, FOOT = 64, 68, 170, 44
 COLOURS = {
     "loss": ("#1f5fa8", "#c9dcf0"),
     "held_out": ("#c2410c", "#c2410c"),
@@ -110,11 +110,11 @@ def _heading(figure: Figure, panel: Panel, top: float) -> None:
     for curve in panel.curves:
         unit = f" ({curve['unit']})" if curve["unit"] not in ("", "bytes") else ""
         name = f"{curve['title']}{unit}"
-        figure.shapes.append(Dot(x + 5, top - 30, 5, COLOURS[curve["key"]][0]))
-        figure.shapes.append(Text(x + 16, top - 26, name, 13, bold=True))
+        figure.shapes.append(Dot(x + 5, top - 46, 5, COLOURS[curve["key"]][0]))
+        figure.shapes.append(Text(x + 16, top - 42, name, 13, bold=True))
         x += 16 + 7.6 * len(name) + 24
-    said = " ".join(str(curve["said"]) for curve in panel.curves)
-    figure.shapes.append(Text(LEFT, top - 9, said, 11, colour=GREY))
+    for number, curve in enumerate(panel.curves):
+        figure.shapes.append(Text(LEFT, top - 25 + 15 * number, str(curve["said"]), 11, colour=GREY))
 
 
 def _curve(figure: Figure, curve: Document, panel: Panel, last: int, top: float) -> None:

@@ -60,8 +60,10 @@ def _with_room(low: float, high: float) -> tuple[float, float]:
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         room = abs(high) * 0.1 or 1.0
         return (0.0 if low >= 0 and low - room < 0 else low - room), high + room
+    if low == 0:
+        return 0.0, 1.15 * high
     room = 0.05 * (high - low)
-    return (0.0 if 0 <= low < room else low - room), high + room
+    return (0.0 if 0 < low < room else low - room), high + room
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:

@@ -112,7 +112,7 @@ def test_a_png_shows_the_same(plotted: SmallServer, btmctl: Btmctl, tmp_path: Pa
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", content[16:24])
-    assert (width, height) == (1920, 2 * (64 + 52 + 170 + 44))
+    assert (width, height) == (1920, 2 * (64 + 68 + 170 + 44))
     data_at = content.index(b"IDAT")
     size = struct.unpack(">I", content[data_at - 4 : data_at])[0]
     rows = zlib.decompress(content[data_at + 4 : data_at + 4 + size])
