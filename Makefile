@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults
+        proof-history proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -20,7 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -83,6 +83,9 @@ proof-memory: dev $(VENV)/.demo-model
 # About two hours on two cores that do nothing else; interrupted, it goes on where it was.
 proof-forecast: dev
 	$(BIN)/python -m benchmarks.forecast $(ARGS)
+# A quarter of an hour, on a machine that does nothing else.
+proof-time-limit: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest tests/e2e/test_time_limit.py -q
 proof-daemon: dev
 	$(BIN)/python -m benchmarks.daemon_cost
 proof-cli: dev
