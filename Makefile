@@ -5,12 +5,12 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 # Proofs are long runs that write their figures into benchmarks/RESULTS.md.
-PROOFS := log condensing restore resume start-up memory daemon cli quickstart anonymise
+PROOFS := log condensing restore resume start-up memory daemon cli quickstart anonymise queue
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit
+        proof-history proof-monitoring proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -134,6 +134,17 @@ proof-history: dev
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup
+
+# Fifty queued jobs through twenty kills of the daemon: about ten minutes. SEED=n makes a run again.
+proof-queue: dev
+	BTMD_PROOF=1 $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -s --timeout 0 tests/faults/test_queue_kill.py
+
+# Simulated trainings with fresh seeds, sound and failing: what is found, how late, and what is told wrongly.
+proof-monitoring: dev
+	$(BIN)/python -m benchmarks.monitoring $(ARGS)
+# Five trainings of ten minutes on this machine: what was said of the time that remains. Goes on where it was.
+proof-remaining: dev
+	$(BIN)/python -m benchmarks.remaining $(ARGS)
 
 # Crashes, kills, limits on memory, bad rows, full disks: real ones. Some need root; about fifteen minutes.
 proof-recovery: dev

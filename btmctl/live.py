@@ -93,15 +93,27 @@ def _facts(progress: Document, age_s: float, forecast: Forecast) -> list[tuple[s
         best = progress.get("best_loss")
         facts.append(("loss", f"{progress['current_loss']:.4f}" + ("" if best is None else f" (best {best:.4f})")))
     if progress.get("held_out_loss") is not None:
-        facts.append(("held-out loss", f"{progress['held_out_loss']:.4f}"))
+        least = progress.get("held_out_best")
+        facts.append(
+            ("held-out loss", f"{progress['held_out_loss']:.4f}" + ("" if least is None else f" (best {least:.4f})"))
+        )
+    if progress.get("learning_rate") is not None:
+        facts.append(("learning rate", f"{progress['learning_rate']:.3g}"))
     if progress.get("tokens_per_second"):
         facts.append(("speed", f"{progress['tokens_per_second']:.0f} tokens/s"))
     if progress.get("memory_usage_gb") is not None:
         facts.append(("memory", f"{progress['memory_usage_gb']:.1f} GB"))
     if progress.get("gpu_utilization") is not None:
         facts.append(("GPU", f"{progress['gpu_utilization']:.0f} %"))
+    if progress.get("disk_free_gb") is not None:
+        facts.append(("disk", f"{progress['disk_free_gb']:.1f} GB free{_taken(progress)}"))
     facts.append(("elapsed", duration(elapsed_s)))
     return facts + _to_come(progress, forecast)
+
+
+def _taken(progress: Document) -> str:
+    used = progress.get("disk_used_gb")
+    return f", checkpoints take {used:.1f} GB" if used else ""
 
 
 def _to_come(progress: Document, forecast: Forecast) -> list[tuple[str, str]]:

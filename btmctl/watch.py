@@ -70,7 +70,7 @@ def changes(job_id: str, session: Session, view: View) -> Iterator[tuple[Documen
     while True:
         try:
             fresh = 0.0
-            streams = [f"job-{job_id}", f"ticks-{job_id}"]
+            streams = [f"job-{job_id}", f"ticks-{job_id}", f"watch-{job_id}"]
             # The first thing to come is a comment; nothing is missed after it, so progress is asked for then.
             for event in client.events(after, follow=True, timeout_s=SILENCE_S, stream=streams):
                 if event is not None:
@@ -164,11 +164,13 @@ class LineView:
         self._output = output
         self._said: tuple[object, ...] = ()
         self._foretold: Forecast = []
+        self._warned: list[str] = []
         self._away = False
 
     def show(self, progress: Document, forecast: Forecast) -> None:
         self._away = False
         self._say_forecast(forecast)
+        self._warn(progress)
         share = progress["progress_percentage"]
         training = progress["state"] == "training"
         news = (progress["state"], share // 5, progress.get("held_out_loss") if training else None)
@@ -182,6 +184,15 @@ class LineView:
             if progress.get("remaining_s") is not None:
                 parts.append(f"remaining {progress['estimated_remaining']}")
         self._output.line("  ".join(parts))
+
+    def _warn(self, progress: Document) -> None:
+        """Each warning once, for as long as it holds, and with its advice."""
+        present = [str(one) for one in progress.get("warnings") or ()]
+        if any(one not in self._warned for one in present):
+            for text in (*present, *(progress.get("recommendations") or ())):
+                if text not in self._warned:
+                    self._output.line(f"{'!' if text in present else '>'} {text}")
+        self._warned = [*present, *(progress.get("recommendations") or ())]
 
     def _say_forecast(self, forecast: Forecast) -> None:
         if forecast and forecast != self._foretold:

@@ -124,7 +124,8 @@ def _revised(job_id: str, attempt: int, number: int, frame: TrialDone) -> Foreca
         gpu_memory_bytes=None if frame.gpu_memory_bytes is None else _range(frame.gpu_memory_bytes),
     )
     told = ("seconds", "micro_batches", "micro_batch_size", "largest_tokens", "shapes", "shapes_left")
-    return ForecastRevised(job_id, attempt, number, forecast, {name: getattr(frame, name) for name in told})
+    costs = ("saving_s", "closing_s")
+    return ForecastRevised(job_id, attempt, number, forecast, {name: getattr(frame, name) for name in (*told, *costs)})
 
 
 def _range(spread: Spread) -> Range:

@@ -1,17 +1,14 @@
-"""Progress and result of a job, put together from its views and its last ticks."""
+"""Everything kept of a job, put together from its views, and its last ticks."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from btmd.domain.job_events import TrainingProgressed
 from btmd.job_folder import JobFolder
-from btmd.monitoring import AttemptSpan, JobProgress, Progress, TickPoint, progress
 from btmd.projections import job as view
-from btmd.projections.job import AttemptRow, EvaluationRow, JobRow, NoticeRow
+from btmd.projections.job import AttemptRow, EvaluationRow, JobRow, NoticeRow, RecoveryRow
 from btmd.projections.queue import places
 from btmd.store.event_log import Recorded, Store
 
@@ -30,6 +27,7 @@ class JobReport:
     attempts: tuple[AttemptRow, ...]
     evaluations: tuple[EvaluationRow, ...]
     notices: tuple[NoticeRow, ...]
+    recoveries: tuple[RecoveryRow, ...]
     jobs_before: int
 
 
@@ -39,6 +37,7 @@ async def read_report(store: Store, row: JobRow) -> JobReport:
         attempts = tuple(await view.attempts(session, row.job_id))
         evaluations = tuple(await view.evaluations(session, row.job_id))
         notices = tuple(await view.notices(session, row.job_id))
+        recoveries = tuple(await view.recoveries(session, row.job_id))
         before = await _jobs_before(session, row)
     assert frozen is not None
     return JobReport(
@@ -49,6 +48,7 @@ async def read_report(store: Store, row: JobRow) -> JobReport:
         attempts,
         evaluations,
         notices,
+        recoveries,
         before,
     )
 
@@ -65,55 +65,6 @@ async def _jobs_before(session: Any, row: JobRow) -> int:
 async def recent_ticks(store: Store, row: JobRow) -> list[Recorded]:
     """The newest ticks of a job, oldest first."""
     return await store.read_stream(f"ticks-{row.job_id}", max(0, row.ticks - RECENT_TICKS))
-
-
-async def job_progress(store: Store, row: JobRow, now_us: int, *, waits_for: str = "") -> Progress:
-    """REST.md's Progress. ``waits_for`` says in a sentence what the job waits for, if it does."""
-    report = await read_report(store, row)
-    ticks = await recent_ticks(store, row)
-    points = [
-        TickPoint(one.step, one.elapsed_s, one.loss)
-        for one in (recorded.event for recorded in ticks)
-        if isinstance(one, TrainingProgressed) and one.attempt == row.attempt
-    ]
-    last_tick_us = ticks[-1].recorded_at_us if ticks else None
-    offset_s = time.localtime(now_us // 1_000_000).tm_gmtoff
-    return progress(_facts(report, last_tick_us, waits_for), points, now_us=now_us, utc_offset_s=offset_s)
-
-
-def _facts(report: JobReport, last_tick_us: int | None, waits_for: str) -> JobProgress:
-    row = report.row
-    durations = [one.seconds for one in report.evaluations]
-    return JobProgress(
-        job_id=row.job_id,
-        model_id=row.model_id,
-        state=row.state,
-        asked=row.asked,
-        stage_text=row.stage_text,
-        step=row.step,
-        total_steps=row.total_steps,
-        epoch=row.epoch,
-        total_epochs=row.total_epochs,
-        resumed_from_step=row.resumed_from_step,
-        attempts=tuple(AttemptSpan(one.started_us, one.ended_us) for one in report.attempts),
-        last_tick_us=last_tick_us,
-        eval_every=int(report.trainer_plan["eval_every"]),
-        evaluation_s=sum(durations) / len(durations) if durations else None,
-        current_loss=row.loss,
-        best_loss=row.best_loss,
-        held_out_before=row.held_out_before,
-        held_out_loss=row.held_out_loss,
-        learning_rate=row.learning_rate,
-        tokens_per_s=row.tokens_per_s,
-        memory_bytes=row.memory_bytes,
-        gpu_memory_bytes=row.gpu_memory_bytes,
-        gpu_utilization=row.gpu_utilization,
-        jobs_before=report.jobs_before,
-        waits_for=waits_for,
-        text=row.text,
-        ended_by=row.ended_by,
-        warnings=warnings_of(report),
-    )
 
 
 def warnings_of(report: JobReport) -> tuple[str, ...]:

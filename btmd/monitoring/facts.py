@@ -22,6 +22,8 @@ class TickPoint:
     step: int
     elapsed_s: float
     loss: float
+    at_us: int | None = None
+    """When it was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,32 @@ class JobProgress:
     eval_every: int = 0
     evaluation_s: float | None = None
     """Mean duration of a held-out measurement; None before the first."""
+    evaluations: tuple[tuple[int, float], ...] = ()
+    """Step and duration of those that this attempt has made."""
+    save_every: int = 0
+    saving_s: float = 0.0
+    """Foretold for a checkpoint; 0 where it is not."""
+    saved_steps: tuple[int, ...] = ()
+    """Where this attempt has saved one."""
+    closing_s: float | None = None
+    """Foretold for what comes after the last step; None where it is not."""
+    time_limit_s: float = 0.0
+    """Training time after which it ends; 0: none."""
+    trained_s: float = 0.0
+    """Training time of all attempts so far."""
     current_loss: float | None = None
     best_loss: float | None = None
     held_out_before: float | None = None
     held_out_loss: float | None = None
+    held_out_best: float | None = None
     learning_rate: float | None = None
     tokens_per_s: float | None = None
     memory_bytes: int | None = None
     gpu_memory_bytes: int | None = None
     gpu_utilization: float | None = None
+    disk_free_bytes: int | None = None
+    job_bytes: int | None = None
+    """What the job's checkpoints take."""
     jobs_before: int = 0
     """Jobs that train or wait before this one; for a queued job."""
     waits_for: str = ""

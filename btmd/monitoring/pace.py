@@ -1,17 +1,34 @@
-"""How long the rest takes, from the speed of the attempt that runs; and the time of day it ends."""
+"""How long the rest takes, from the speed of the attempt that runs, as a range; and the time of day it ends.
+
+Steps differ by the length of their rows, and a machine by whatever else it does. What averages out shows in pieces of
+the run so far and shrinks with what is left; what does not, a machine that gets slower for good, shows in how later
+pieces differ from earlier ones, and is believed in before anything was seen.
+"""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from btmd.monitoring.facts import JobProgress, TickPoint
+from btmd.monitoring.robust import median
 from btmd.monitoring.texts import MONTHS, WEEKDAYS, text
 
-WINDOW_TICKS = 240
-PIECES = 8
-LEAST_SPREAD = 0.05
-"""A range is never narrower than this to either side: rows differ in length."""
+MOST_PIECES = 24
+FEWEST_PIECES = 4
+LATE_SHARE, LATEST_SHARE = 0.5, 0.15
+"""Of this attempt's steps, the newest that tell its pace: as many as are left, but no more and no fewer than these.
+With fewer, chance counts for more; with more, what the machine did long ago."""
+DRIFT = 0.17
+"""Deviation of the logarithm of the pace to come against that so far, before anything is known of this run. Measured on
+machines that do other things as well."""
+DRIFT_WEIGHT = 6.0
+"""Pieces' worth of belief in it."""
+SPREADS_BELOW, SPREADS_ABOVE = 1.5, 1.9
+"""Deviations to either end: nine in ten lie between them, and machines are held up more often than sped up."""
+LEAST_SPREAD = 0.02
+MEASURING_SPREAD, CLOSING_SPREAD = 0.12, 0.35
 SOON_S = 120
 CLOCK_STEP_S = 300
 
@@ -25,53 +42,119 @@ class Remaining:
     high_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """Seconds a step, with what lies between steps, and the deviation of its logarithm over the steps to come."""
+
+    step_s: float
+    spread: float
+    between_s: float
+    """Of that, what is neither training nor measuring: checkpoints, mostly."""
+
+
 def estimate_remaining(job: JobProgress, ticks: Sequence[TickPoint], now_us: int) -> Remaining | None:
     """The rest of a training; None while unknown. ``ticks`` are those of the running attempt, in order.
 
     Only steps that this attempt made count: dividing by all steps makes the time after a resume far too short.
     """
     left = job.total_steps - job.step
-    if job.state != "training" or left < 0:
+    if job.state not in ("training", "evaluating") or left < 0:
         return None
-    paces = _paces(job, ticks)
-    if not paces:
+    pace = _pace(job, ticks, left)
+    if pace is None:
         return None
-    middle = paces[-1]
-    low = min(*paces, middle * (1 - LEAST_SPREAD))
-    high = max(*paces, middle * (1 + LEAST_SPREAD))
+    training = left * pace.step_s
+    if job.time_limit_s > 0:
+        training = min(training, max(0.0, job.time_limit_s - job.trained_s))
     measuring = _measuring_s(job, left)
+    saving = 0.0 if pace.between_s else _saving_s(job)
+    closing = (job.evaluation_s or 0.0) if job.closing_s is None else job.closing_s
+    middle = training + measuring + saving + closing - _passed_s(job, pace, now_us)
+    other = math.hypot(MEASURING_SPREAD * (measuring + saving), CLOSING_SPREAD * closing)
+    below = math.hypot(training * (1 - math.exp(-SPREADS_BELOW * pace.spread)), SPREADS_BELOW * other)
+    above = math.hypot(training * (math.exp(SPREADS_ABOVE * pace.spread) - 1), SPREADS_ABOVE * other)
+    return Remaining(max(0.0, middle), max(0.0, middle - below), max(0.0, middle + above))
+
+
+def _pace(job: JobProgress, ticks: Sequence[TickPoint], left: int) -> _Pace | None:
+    points = [tick for tick in ticks if tick.step > job.resumed_from_step]
+    if len(points) < 2 or points[-1].step <= points[0].step:
+        return None
+    first = points[0].step
+    seen = points[-1].step - first
+    late = points[-1].step - max(LATEST_SHARE * seen, min(LATE_SHARE * seen, left))
+    newest = [*[tick for tick in points if tick.step <= late][-1:], *[tick for tick in points if tick.step > late]]
+    begin, end = newest[0], newest[-1]
+    step_s = max(0.0, (end.elapsed_s - begin.elapsed_s) / (end.step - begin.step))
+    between = _between_s(job, points)
+    return _Pace(step_s + between, _spread(points, left), between)
+
+
+def _spread(points: Sequence[TickPoint], left: int) -> float:
+    """Deviation of the logarithm of the mean pace of ``left`` steps against what the steps so far say."""
+    paces = _pieces(points)
+    if len(paces) < FEWEST_PIECES:
+        return DRIFT * math.sqrt(1 + DRIFT_WEIGHT / (1 + len(paces)))
+    logs = [math.log(pace) for pace in paces]
+    count = len(logs)
+    # Neighbours differ by chance alone; what is more than that between pieces far apart is drift.
+    chance = sum((b - a) ** 2 for a, b in itertools.pairwise(logs)) / (2 * (count - 1))
+    half = count // 2
+    drift = (sum(logs[half:]) / (count - half) - sum(logs[:half]) / half) ** 2 - chance * 4 / count
+    drift = (DRIFT_WEIGHT * DRIFT**2 + count / 2 * max(0.0, drift) / 2) / (DRIFT_WEIGHT + count / 2)
+    pieces_left = max(1.0, left * count / max(1, points[-1].step - points[0].step))
+    # What drifts has less time to do so where less is left.
+    drift *= math.sqrt(min(1.0, pieces_left / count))
+    used = max(LATEST_SHARE * count, min(LATE_SHARE * count, pieces_left))
+    return math.sqrt(LEAST_SPREAD**2 + drift + chance * (1 / used + 1 / pieces_left))
+
+
+def _pieces(points: Sequence[TickPoint]) -> list[float]:
+    """Seconds a step over pieces of about as many steps each."""
+    steps = points[-1].step - points[0].step
+    size = max(1.0, steps / MOST_PIECES)
+    found: list[float] = []
+    begin = points[0]
+    for point in points[1:]:
+        if point.step - begin.step >= size:
+            found.append(max(1e-9, (point.elapsed_s - begin.elapsed_s) / (point.step - begin.step)))
+            begin = point
+    return found
+
+
+def _between_s(job: JobProgress, points: Sequence[TickPoint]) -> float:
+    """Seconds a step that pass between steps, measurements left out; 0 until a checkpoint was among them."""
+    first, last = points[0], points[-1]
+    if first.at_us is None or last.at_us is None or not any(first.step <= step < last.step for step in job.saved_steps):
+        return 0.0
+    passed = (last.at_us - first.at_us) / 1e6 - (last.elapsed_s - first.elapsed_s)
+    passed -= sum(seconds for step, seconds in job.evaluations if first.step <= step < last.step)
+    return max(0.0, passed) / (last.step - first.step)
+
+
+def _passed_s(job: JobProgress, pace: _Pace, now_us: int) -> float:
+    """Of the rest, what went by since the last report. A trainer that hangs must not seem to come nearer to its end."""
     passed = 0.0 if job.last_tick_us is None else max(0.0, (now_us - job.last_tick_us) / 1e6)
-    # A trainer that hangs must not seem to come nearer to its end: at most two steps' time is taken off.
-    passed = min(passed, 2 * middle)
-    seconds = [max(0.0, left * pace + measuring - passed) for pace in (middle, low, high)]
-    return Remaining(*seconds)
-
-
-def _paces(job: JobProgress, ticks: Sequence[TickPoint]) -> list[float]:
-    """Seconds a step: over pieces of the recent past, the whole of it last."""
-    points = [(tick.step, tick.elapsed_s) for tick in ticks if tick.step > job.resumed_from_step]
-    recent = points[-max(2, min(WINDOW_TICKS, -(-len(points) // 2) + 1)) :]
-    if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
-        return []
-    size = max(1, (len(recent) - 1) // PIECES)
-    pieces = [*recent[::size], recent[-1]]
-    paces = [
-        (later[1] - earlier[1]) / (later[0] - earlier[0])
-        for earlier, later in itertools.pairwise(pieces)
-        if later[0] > earlier[0]
-    ]
-    paces.append((recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0]))
-    return [max(0.0, pace) for pace in paces]
+    most = 2 * pace.step_s
+    if job.state == "evaluating":
+        most += (job.evaluation_s or 0.0) if job.step < job.total_steps else (job.closing_s or 0.0)
+    return min(passed, most)
 
 
 def _measuring_s(job: JobProgress, left: int) -> float:
-    """Time of the held-out measurements still to come, the last one included."""
-    if job.evaluation_s is None:
+    """Time of the held-out measurements still to come before the last step; what comes after it is the closing."""
+    if job.evaluation_s is None or job.eval_every <= 0 or left <= 0:
         return 0.0
-    during = 0
-    if job.eval_every > 0:
-        during = (job.total_steps - 1) // job.eval_every - job.step // job.eval_every
-    return (max(0, during) + 1) * job.evaluation_s
+    durations = [seconds for _, seconds in job.evaluations[-5:]]
+    each = median(durations) if durations else job.evaluation_s
+    return max(0, (job.total_steps - 1) // job.eval_every - job.step // job.eval_every) * each
+
+
+def _saving_s(job: JobProgress) -> float:
+    every = [one for one in (job.save_every, job.eval_every) if one > 0]
+    if not every or job.saving_s <= 0:
+        return 0.0
+    return max(0, (job.total_steps - 1) // min(every) - job.step // min(every)) * job.saving_s
 
 
 def finish_text(remaining_s: float, now_us: int, utc_offset_s: int) -> str:

@@ -43,12 +43,31 @@ class Progress:
     elapsed_s: float
     remaining_s: float | None
     remaining_range: str
+    remaining_low_s: float | None
+    remaining_high_s: float | None
+    held_out_best: float | None
+    process_memory_gb: float | None
+    """Of the training process, in main memory."""
+    gpu_memory_gb: float | None
+    disk_free_gb: float | None
+    disk_used_gb: float | None
+    """By the job's checkpoints."""
     finishes: str
     """The time of day it will be done, in words; empty while unknown."""
 
 
-def progress(job: JobProgress, ticks: Sequence[TickPoint], *, now_us: int, utc_offset_s: int = 0) -> Progress:
-    """What a person sees of a job now. ``ticks`` are those of its running attempt; ``utc_offset_s`` is local - UTC."""
+def progress(
+    job: JobProgress,
+    ticks: Sequence[TickPoint],
+    *,
+    now_us: int,
+    utc_offset_s: int = 0,
+    recent: Sequence[TickPoint] | None = None,
+) -> Progress:
+    """What a person sees of a job now. ``ticks`` are those of its running attempt; ``utc_offset_s`` is local - UTC.
+
+    ``recent`` are the newest of them, one after the other, where ``ticks`` leave some out.
+    """
     remaining = estimate_remaining(job, ticks, now_us)
     finishes = "" if remaining is None else finish_text(remaining.middle_s, now_us, utc_offset_s)
     memory = job.memory_bytes if job.gpu_memory_bytes is None else job.gpu_memory_bytes
@@ -68,9 +87,9 @@ def progress(job: JobProgress, ticks: Sequence[TickPoint], *, now_us: int, utc_o
         current_loss=job.current_loss,
         best_loss=job.best_loss,
         learning_rate=job.learning_rate,
-        memory_usage_gb=None if memory is None else round(memory / GIB, 2),
+        memory_usage_gb=_gb(memory),
         gpu_utilization=job.gpu_utilization,
-        status_message=status_message(job, ticks, finishes),
+        status_message=status_message(job, ticks if recent is None else recent, finishes),
         warnings=job.warnings,
         recommendations=job.recommendations,
         held_out_loss=job.held_out_loss,
@@ -80,8 +99,19 @@ def progress(job: JobProgress, ticks: Sequence[TickPoint], *, now_us: int, utc_o
         remaining_range=""
         if remaining is None
         else text("remaining_range", low=format_duration(remaining.low_s), high=format_duration(remaining.high_s)),
+        remaining_low_s=None if remaining is None else round(remaining.low_s, 1),
+        remaining_high_s=None if remaining is None else round(remaining.high_s, 1),
+        held_out_best=job.held_out_best,
+        process_memory_gb=_gb(job.memory_bytes),
+        gpu_memory_gb=_gb(job.gpu_memory_bytes),
+        disk_free_gb=_gb(job.disk_free_bytes),
+        disk_used_gb=_gb(job.job_bytes),
         finishes=finishes,
     )
+
+
+def _gb(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else round(size_bytes / GIB, 2)
 
 
 def model_name(model_id: str) -> str:

@@ -45,6 +45,10 @@ class ForecastRow(SQLModel, table=True):
         return values
 
     @property
+    def trial_facts(self) -> dict[str, Any]:
+        return msgspec.json.decode(self.trial_facts_json) if self.trial_facts_json else {}
+
+    @property
     def scores(self) -> list[Score]:
         return msgspec.json.decode(self.scores_json, type=list[Score]) if self.scores_json else []
 

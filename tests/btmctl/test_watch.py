@@ -69,7 +69,7 @@ class Job:
         reply(request, document)
 
     def events(self, request: Request) -> None:
-        assert request.query["stream"] == ["job-abc", "ticks-abc"]
+        assert request.query["stream"] == ["job-abc", "ticks-abc", "watch-abc"]
         self.asked_after.append(request.query.get("after", [None])[0])
         pieces = [b": btmd\n\n"]
         begin = 10 * len(self.asked_after)
@@ -177,6 +177,24 @@ def test_ctrl_c_leaves_the_training_running_and_says_so(server: SmallServer) -> 
     assert "the training goes on" in err
     assert "Traceback" not in err
     assert not any(method == "POST" for method, _ in server.seen)
+
+
+def test_a_warning_is_said_once_with_its_advice_and_again_when_it_came_back(
+    btmctl: Btmctl, server: SmallServer
+) -> None:
+    warned = {"warnings": ["Steps take 3 s each."], "recommendations": ["Look: `btmctl hardware`"]}
+    Job(
+        server,
+        [
+            progress(step=1, **warned),
+            progress(step=2, **warned),
+            progress(step=3),
+            progress(step=4, **warned),
+            progress("paused", step=4),
+        ],
+    )
+    _, out, _ = btmctl("jobs", "watch", "abc")
+    assert out.count("! Steps take 3 s each.") == out.count("> Look: `btmctl hardware`") == 2
 
 
 def shown(drawn: Group, width: int) -> str:

@@ -1,0 +1,175 @@
+"""The time that remains, as it was told during real trainings, against what it then was.
+
+Trainings of ten minutes and more with a small model on this machine, by a real daemon; some are paused and taken up
+again. Their histories are kept in .proof/remaining and read again by today's code: interrupted, it goes on where it
+was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import Figure, Topic, record
+from btmd.config import Config
+from tests.fixtures.daemon import Client, DaemonProcess
+from tests.fixtures.remaining_readings import calibration, readings
+from tests.fixtures.tiny_model import make_tiny_llama
+from tests.fixtures.training_records import read_history, written
+
+PROOF = Path(__file__).parents[1] / ".proof" / "remaining"
+MINUTES = 10.5
+ENDED = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Case:
+    """``resumed``: paused once in the middle."""
+
+    name: str
+    batch_size: int
+    evaluations: int
+    resumed: bool = False
+
+
+CASES = (
+    Case("plain", 8, 4),
+    Case("many measurements", 4, 20),
+    Case("resumed", 8, 4, resumed=True),
+    Case("large batches", 32, 6),
+    Case("resumed, many checkpoints", 16, 10, resumed=True),
+)
+
+
+def main() -> None:
+    options = _options()
+    PROOF.mkdir(parents=True, exist_ok=True)
+    chosen = [case for case in CASES if options.only in case.name]
+    for case in chosen:
+        if not _path(case, options.minutes).exists():
+            _path(case, options.minutes).write_bytes(gzip.compress(_trained(case, options.minutes)))
+    found = {case.name: _judged(case, options.minutes) for case in chosen if _path(case, options.minutes).exists()}
+    for name, one in found.items():
+        print(f"{name}: {one}")
+    if len(found) == len(CASES) and options.minutes >= 10:
+        _record(options.minutes)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", default="", help="trainings whose name contains this")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="how long each trains, about")
+    return parser.parse_args()
+
+
+def _path(case: Case, minutes: float) -> Path:
+    return PROOF / f"{case.name.replace(' ', '-').replace(',', '')}-{minutes:g}min.jsonl.gz"
+
+
+@contextmanager
+def _daemon() -> Iterator[Client]:
+    with tempfile.TemporaryDirectory(prefix="btmd-") as short:
+        folder = Path(short)
+        config = Config(
+            state_dir=folder / "state",
+            config_dir=folder / "config",
+            socket_path=folder / "sock",
+            log_level="warning",
+            device_locks_dir=folder / "locks",
+        )
+        with DaemonProcess(config) as daemon:
+            # Threads that wait for one another on a busy machine make a tiny model crawl.
+            daemon.client.patch("/settings", {"changes": {"training.threads": 1}}).ok()
+            daemon.client.add_model(make_tiny_llama(folder / "tiny"))
+            daemon.client.add_dataset(_rows())
+            yield daemon.client
+
+
+def _rows() -> bytes:
+    lines = (
+        {"question": f"What is {n} plus {n}?" + " And why?" * (n % 23), "answer": f"It is {2 * n}. " * (1 + n % 17)}
+        for n in range(1500)
+    )
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def _trained(case: Case, minutes: float) -> bytes:
+    """The history of one training that takes about so long, its steps counted by a short one before."""
+    with _daemon() as client:
+        steps = _steps_in(client, case, 60 * minutes)
+        values = {"max_steps": steps, "eval_every": max(1, steps // (case.evaluations + 1))}
+        job_id = _start(client, case, values)
+        if case.resumed:
+            client.wait_for(job_id, lambda job: job["step"] > 0.35 * steps)
+            client.post(f"/jobs/{job_id}/pause").ok()
+            _wait(client, job_id, 3600, "paused")
+            client.post(f"/jobs/{job_id}/resume").ok()
+        _wait(client, job_id, 60 * minutes * 8, *ENDED)
+        return written(_events(client, job_id))
+
+
+def _steps_in(client: Client, case: Case, seconds: float) -> int:
+    few = 40
+    job_id = _start(client, case, {"max_steps": few, "eval_every": 0})
+    _wait(client, job_id, 3600, *ENDED)
+    elapsed_s = client.ticks(job_id)[-1]["elapsed_s"]
+    return max(few, int(few * seconds / elapsed_s))
+
+
+def _start(client: Client, case: Case, values: dict[str, Any]) -> str:
+    usual = {"num_epochs": 1000, "batch_size": case.batch_size, "patience": 0, "sample_answers": 3}
+    return client.start(overrides={**usual, "save_every": max(1, int(values["max_steps"]) // 8), **values})
+
+
+def _wait(client: Client, job_id: str, most_s: float, *states: str) -> None:
+    end = time.monotonic() + most_s
+    while client.job(job_id)["state"] not in states:
+        if time.monotonic() > end:
+            raise TimeoutError(f"the training {job_id} is {client.job(job_id)['state']} after {most_s:.0f} s")
+        time.sleep(2)
+
+
+def _events(client: Client, job_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for stream in (f"job-{job_id}", f"ticks-{job_id}", f"ticks-machine-{job_id}"):
+        after = 0
+        while page := client.events(after, stream=stream):
+            found += page
+            after = page[-1]["seq"]
+    return sorted(found, key=lambda one: int(one["seq"]))
+
+
+def _judged(case: Case, minutes: float) -> object:
+    return calibration(list(readings(read_history(gzip.decompress(_path(case, minutes).read_bytes())))))
+
+
+def _record(minutes: float) -> None:
+    each = [list(readings(read_history(gzip.decompress(_path(case, minutes).read_bytes())))) for case in CASES]
+    judged = [calibration(found) for found in each]
+    resumed = [calibration(found).held for case, found in zip(CASES, each, strict=True) if case.resumed]
+    lengths = [max(one.truly_s for one in found) / 60 for found in each]
+    figures = [
+        Figure("readings from 5 % on whose range held what remained", [one.held for one in judged], "", ">= 0.9"),
+        Figure("the same, only of trainings that were taken up again", resumed, "", ">= 0.9"),
+        Figure("width of the range from 20 % on, to either side", [100 * one.width for one in judged], "%", "<= 25", 1),
+        Figure("readings from 20 % on within the allowed width", [one.narrow for one in judged], ""),
+        Figure("length of a training", lengths, "min", "", 1),
+        Figure("readings", [float(one.readings) for one in judged], "", "", 0),
+    ]
+    notes = [
+        "Each value is one training of a tiny Llama, read every 7 s; the target is that of all its readings together.",
+        "Allowed is 25 % to either side, or one and a half times the spread of the step times so far.",
+    ]
+    record(Topic("Progress: the time that remains", "make proof-remaining", figures, ("torch",), notes))
+
+
+if __name__ == "__main__":
+    main()
