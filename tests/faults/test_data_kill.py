@@ -31,6 +31,8 @@ ROWS = 20_000 if PROOF else 4_000
 COMMAND = "make proof-data-faults"
 GONE_S = 10.0
 """How long what was interrupted may take to leave."""
+CHILDREN_FIRST = ("add", "anonymise")
+"""What begins with a kill of the daemon's children, so that the short form has such a one."""
 COUNTED: dict[str, "Counted"] = {}
 
 
@@ -201,12 +203,15 @@ def test_killed_meanwhile_it_is_whole_or_was_not_begun(daemon: DaemonProcess, na
         given = Given(client)
         for step in before:
             getattr(given, step)()
-        whom = "children" if number % 4 == 3 else "daemon"
+        whom = "children" if number % 4 == (0 if name in CHILDREN_FIRST else 1) else "daemon"
         counted.killed += killed(daemon, getattr(given, name), chance.uniform(0, 1.2 * takes_s), whom=whom)
         done = is_done(given)
         counted.done += done
         require_nothing_left_over(daemon, half_uploads=name in ("add", "update"))
         if done and name == "erase":
+            if whom == "children":
+                # The event is there and the keys in backups are not gone: asked for again, or at the next start.
+                given.erase()
             assert next(one for one in client.get("/erasures").ok() if one["dataset_id"] == given.name)["done"]
         else:
             assert done or len(given.versions()) == len(before)
