@@ -1,7 +1,8 @@
 """What came of a job: its result, how it compares with another, and whether a repeated one came out the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from btmd.domain.forecast import said_and_took
 from btmd.domain.job import ENDED
@@ -92,16 +93,28 @@ def last_losses(ticks: Sequence[Recorded]) -> list[float]:
 
 
 def evidence_of(report: JobReport, losses: Sequence[float]) -> Evidence:
-    """What was measured. Jobs of earlier versions know only the losses before and after."""
-    row, outcome = report.row, report.row.outcome
+    """What was measured of a job; ``losses`` are those of its last steps."""
+    row, outcome = report.row, dict(report.row.outcome)
+    # A job that did not come to its end has told only of the way there.
+    outcome.setdefault("held_out_before", row.held_out_before)
+    outcome.setdefault("held_out_after", row.held_out_after)
+    outcome["held_out_rows"] = outcome.get("held_out_rows") or row.shape.get("held_out_rows")
     # Where an attempt was taken up again before its end, the later one tells of the same steps anew.
     history = {one.step: one.loss for one in report.evaluations if one.moment == "during"}
+    return to_evidence(outcome, history, losses)
+
+
+def to_evidence(outcome: Mapping[str, Any], history: Mapping[int, float], losses: Sequence[float]) -> Evidence:
+    """The evidence in a trainer's last word (frames.Finished); jobs of earlier versions know less of it.
+
+    ``history`` holds the held-out losses measured on the way, by step.
+    """
     return Evidence(
-        before=outcome.get("held_out_before", row.held_out_before),
-        after=outcome.get("held_out_after", row.held_out_after),
+        before=outcome.get("held_out_before"),
+        after=outcome.get("held_out_after"),
         low=outcome.get("held_out_low"),
         high=outcome.get("held_out_high"),
-        rows=outcome.get("held_out_rows") or row.shape.get("held_out_rows"),
+        rows=outcome.get("held_out_rows") or None,
         history=tuple(Measurement(step, history[step]) for step in sorted(history)),
         train_loss=sum(losses) / len(losses) if losses else None,
         general_before=outcome.get("general_before"),

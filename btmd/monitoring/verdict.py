@@ -12,6 +12,8 @@ Kind = Literal["better", "slightly_better", "unchanged", "worse", "overfitted", 
 
 UNCHANGED_PERCENT: Final = 1.0
 CLEAR_PERCENT: Final = 5.0
+LEAST_DIFFERENCE: Final = 0.01
+"""Nats. Where a loss is small already, a large part of it is still nothing that anybody would notice."""
 ROSE_AGAIN_PERCENT: Final = 2.0
 """A held-out loss that ends this much above its lowest was better before: the rows were learned by heart from there."""
 BY_HEART_SHARE: Final = 0.5
@@ -120,6 +122,8 @@ def _of_held_out(improvement: float, seen: Evidence) -> tuple[Kind, bool]:
     """Better or worse only where chance does not explain it; otherwise nothing is claimed."""
     low = improvement if seen.low is None else seen.low
     high = improvement if seen.high is None else seen.high
+    if seen.before is not None and seen.after is not None and abs(seen.before - seen.after) < LEAST_DIFFERENCE:
+        return "unchanged", True
     if improvement >= UNCHANGED_PERCENT and low > 0:
         return ("better" if improvement >= CLEAR_PERCENT else "slightly_better"), True
     if improvement <= -UNCHANGED_PERCENT and high < 0:
