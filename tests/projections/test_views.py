@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from btmd.domain import dataset, job_events, model, settings
+from btmd.domain import dataset, job_events, model, queue, settings
 from btmd.domain.event import Actor, Event
 from btmd.projections import job as view
 from btmd.projections.dataset import datasets, referenced_contents, version
 from btmd.projections.model import models
+from btmd.projections.queue import places
 from btmd.projections.settings import changed_settings
 from btmd.projections.spool import spool_position
 from btmd.projections.views import ALL_PROJECTIONS
@@ -106,7 +107,21 @@ async def test_waiting_jobs_come_in_order(store: Store) -> None:
         job_events.AttemptLost("d", 1, "crash", "gone"),
     )
     async with store.session() as session:
-        assert [row.job_id for row in await view.waiting_jobs(session)] == ["d", "c", "a", "b"]
+        assert [one.job_id for one in await places(session)] == ["d", "c", "a", "b"]
+    moved = [queue.JobMoved("b", "c", 5, "0"), queue.JobHeld("b")]
+    await _happen(store, "job-b", *moved)
+    await _happen(store, "job-a", queue.JobPrioritySet("a", 0, 9))
+    await _happen(store, "job-d", job_events.JobCancelled("d"))
+    async with store.session() as session:
+        line = await places(session)
+        assert [(one.job_id, one.priority, one.held) for one in line] == [
+            ("a", 9, False),
+            ("b", 5, True),
+            ("c", 5, False),
+        ]
+        row = await view.job(session, "b")
+    assert row is not None
+    assert row.priority == 5
 
 
 @pytest.mark.parametrize(
