@@ -26,6 +26,7 @@ from btmd.jobs.recovering import Recovering
 from btmd.jobs.scheduler import Scheduler
 from btmd.jobs.submission import Submission
 from btmd.jobs.supervisor import Supervisor
+from btmd.jobs.watching import Watching
 from btmd.jobs.ways_out import WaysOut
 from btmd.presets.catalogue import PresetCatalogue
 from btmd.presets.reading import load_builtin_presets
@@ -99,6 +100,7 @@ class Assembly:
             clock=clock,
         )
         self.supervisor.on_freed = self.scheduler.wake
+        self.watching = self._make_watching()
         self.confirmations = Confirmations(store, handler, self._clock, new_event_id, actor)
         self.settings_watcher = self._make_settings_watcher()
         self.presets_watcher = self._make_presets_watcher()
@@ -112,10 +114,10 @@ class Assembly:
             marker=config.failed_start_path,
         )
         self.parts = self._make_parts(stopping)
+        self.recovering = self._make_recovering()
         self.sweep = ContentSweep(
             in_use=self.in_use, registered=lambda: registered_contents(store), backup_turn=self._child.turn
         )
-        self.recovering = self._make_recovering()
         self.parts.activity.last_us = self._clock()
         self.condensing = Condensing(
             store=store,
@@ -166,6 +168,18 @@ class Assembly:
             device_is_there=lambda: hardware().best_gpu is not None,
             actor=self._actor,
             clock=self._clock,
+            troubles=self._troubles,
+        )
+
+    def _make_watching(self) -> Watching:
+        return Watching(
+            store=self._store,
+            handler=self._handler,
+            jobs_dir=self._config.jobs_dir,
+            actor=self._actor,
+            clock=self._clock,
+            busy=lambda: self.supervisor.busy,
+            intervene=self.supervisor.intervene,
             troubles=self._troubles,
         )
 

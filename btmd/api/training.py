@@ -17,8 +17,8 @@ from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
 from btmd.domain.forecast import texts
 from btmd.domain.job import JobState
+from btmd.jobs.job_progress import job_progress
 from btmd.jobs.outcome import job_result
-from btmd.jobs.report import job_progress
 from btmd.jobs.submission import Prepared, Submission, Wish
 from btmd.monitoring.texts import STATUS
 from btmd.registry.previews import planned_shape
