@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from btmd.domain.warning import SEVERITIES
-from btmd.monitoring.warned import WarnedJob, remedy, warning_text
-from btmd.monitoring.watch import KINDS
+from btmd.monitoring.warned import WarnedJob, has_words, remedy, warning_text
 from btmd.projections.job import JobPlanRow, JobRow
 from btmd.projections.warning import WarningRow
 
@@ -28,7 +27,7 @@ def told(row: JobRow, frozen: JobPlanRow, warnings: Sequence[WarningRow]) -> lis
     overrides: Mapping[str, Any] = msgspec.json.decode(frozen.overrides_json)
     job = WarnedJob(row.job_id, row.model_id, row.dataset_id, row.preset, plan, overrides)
     # A newer release may know kinds that this one has no words for.
-    known = [one for one in warnings if one.kind in KINDS]
+    known = [one for one in warnings if has_words(one.kind)]
     return [ToldWarning(one, warning_text(one.kind, one.evidence), remedy(one.kind, job)) for one in _ordered(known)]
 
 

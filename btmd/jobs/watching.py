@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
@@ -18,11 +19,13 @@ from btmd.domain.warning import Finding, ReportFindings, WatchState
 from btmd.errors import BtmdError
 from btmd.job_folder import JobFolder
 from btmd.jobs.sampling import MachineSampling, SampledTrainer
-from btmd.monitoring.watch import Watch
 from btmd.projections.warning import jobs_with_open_warnings
 from btmd.store.batch import StreamAppend
 from btmd.store.event_log import Recorded, Store
 from btmd.subscriptions import subscribe
+
+if TYPE_CHECKING:
+    from btmd.monitoring.watch import Watch
 
 log = logging.getLogger("btmd.watching")
 
@@ -40,7 +43,7 @@ Intervene = Callable[[str, Finding, int], None]
 class _Watched:
     """A job's watch, the log's position up to which it has seen everything, and what was last recorded of it."""
 
-    watch: Watch
+    watch: "Watch"
     seq: int
     open: frozenset[str] | None = None
     looked_us: int = 0
@@ -105,6 +108,9 @@ class Watching:
 
     async def _learned(self, job_id: str, upto: int) -> _Watched:
         """A watch that has seen everything of a job up to a position; only what is recorded counts."""
+        # An idle daemon needs no detectors.
+        from btmd.monitoring.watch import Watch
+
         found = _Watched(Watch(), upto)
         streams = (stream_name(job_id), f"ticks-{job_id}", warning.samples_stream(job_id), machine.STREAM)
         after = 0

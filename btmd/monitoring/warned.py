@@ -7,7 +7,7 @@ from typing import Any
 from btmd.domain.units import format_bytes, format_duration
 from btmd.domain.warning import Evidence
 from btmd.monitoring.advice import train_command
-from btmd.monitoring.texts import text
+from btmd.monitoring.texts import TEXTS, text
 
 GENTLER, BOLDER = 1 / 3, 3.0
 """Times the learning rate."""
@@ -31,6 +31,11 @@ class WarnedJob:
 
     def rate(self, factor: float) -> float:
         return float(f"{float(self.plan.get('learning_rate', 1e-4)) * factor:.1g}")
+
+
+def has_words(kind: str) -> bool:
+    """Whether this release knows the kind."""
+    return kind in MEMORY_KINDS or f"remedy_{kind}" in TEXTS
 
 
 def warning_text(kind: str, seen: Evidence) -> str:

@@ -19,7 +19,7 @@ from btmd.domain.warning import (
 from btmd.monitoring.latch import Latch
 from btmd.monitoring.robust import scale, slope
 from btmd.monitoring.texts import TEXTS
-from btmd.monitoring.warned import WarnedJob, remedy, warning_text
+from btmd.monitoring.warned import WarnedJob, has_words, remedy, warning_text
 from btmd.monitoring.watch import KINDS, Watch
 from tests.fixtures.simulated_training import BEGIN_US, JOB, Simulation, Training
 from tests.fixtures.training_histories import (
@@ -249,6 +249,7 @@ SOUND = [
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_words_and_names_what_it_is_about(kind: str) -> None:
+    assert has_words(kind)
     assert any(key.startswith(f"warn_{kind}") for key in TEXTS) or kind == "clock_jumped"
     advice = remedy(kind, WarnedJob("abcdefghij", "org/model", "facts", "quick_test", {"learning_rate": 3e-4}))
     assert "btmctl" in advice
