@@ -181,9 +181,10 @@ def _generated_tokens(plan: Plan, model: ModelFacts) -> int:
     shown, scored = plan.integer("sample_answers"), plan.integer("scored_answers")
     longest = plan.integer("sample_tokens")
     short = min(longest, SCORED_TOKENS)
+    others = max(0, scored - shown)
     if not are_answered_together(model, plan.text("training_type"), plan.text("precision")):
-        return shown * longest + scored * short
-    parts = -(-(shown + scored) // TOGETHER)
+        return shown * longest + others * short
+    parts = -(-(shown + others) // TOGETHER)
     with_shown = min(parts, shown)
     return with_shown * longest + (parts - with_shown) * short
 

@@ -66,11 +66,11 @@ def _choose_answers(choices: Choices, fit: Fit, share: DataShare, training_s: fl
 
 
 def _affordable(choices: Choices, fit: Fit, kind: str, training_s: float) -> int:
-    """Prompts that take SHARE of the training; where the sample answers leave room among them, more cost nothing."""
+    """Those that are shown, and others that take SHARE of the training or fill up what is answered with the former."""
     model, threads = choices.request.model, choices.integer("threads")
     rates = usual_rates(choices.request.hardware, device=fit.device, precision=fit.precision, threads=threads)
     each_s = 2 * SCORED_TOKENS * answer_token_seconds(model, 4 if fit.precision == "fp32" else 2, rates)
-    affordable = int(SHARE * training_s / each_s)
+    affordable, shown = int(SHARE * training_s / each_s), choices.integer("sample_answers")
     if not are_answered_together(model, kind, fit.precision):
-        return affordable
-    return TOGETHER * affordable + max(0, TOGETHER - choices.integer("sample_answers") % TOGETHER)
+        return shown + affordable
+    return shown + -shown % TOGETHER + TOGETHER * affordable

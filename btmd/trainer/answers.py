@@ -74,12 +74,16 @@ def choose_questions(
 ) -> list[Question]:
     """Held-out rows, evenly spread over the file: ``shown`` of any, and ``scored`` of those with short answers.
 
-    There are fewer where the data has no more, and none is scored where less than FEWEST_SCORED could be.
+    What is shown is scored before anything else, since it is answered anyway. There are fewer where the data has no
+    more, and none is scored where less than FEWEST_SCORED could be.
     """
-    every = np.arange(len(held_out))
-    to_show = set(_spread(every, shown))
-    short = np.flatnonzero(held_out.learned_counts <= min(SHORT_TOKENS, sample_tokens))
-    to_score = set(_spread(short, scored)) if len(short) >= FEWEST_SCORED else set()
+    to_show = set(_spread(np.arange(len(held_out)), shown))
+    is_short = held_out.learned_counts <= min(SHORT_TOKENS, sample_tokens)
+    to_score: set[int] = set()
+    if int(is_short.sum()) >= FEWEST_SCORED:
+        is_shown = np.isin(np.arange(len(held_out)), sorted(to_show))
+        to_score.update(_spread(np.flatnonzero(is_short & is_shown), scored))
+        to_score.update(_spread(np.flatnonzero(is_short & ~is_shown), scored - len(to_score)))
     found: list[Question] = []
     for index in sorted(to_show | to_score):
         limit = sample_tokens

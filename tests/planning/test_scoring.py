@@ -59,3 +59,11 @@ def test_all_of_it_takes_at_most_a_few_percent_more(model: object, epochs: int) 
     before = replace(work, generated_tokens=shown_one_by_one, question_tokens=0)
     assert total_seconds(work, rates) <= 1.025 * total_seconds(before, rates)
     assert answer_token_seconds(facts, 2, rates) > 0
+
+
+def test_answers_that_are_shown_anyway_are_scored_at_no_cost() -> None:
+    few = TokenFacts(rows=180, total_tokens=7200, learned_tokens=3600, longest_row=60, train_rows=150, held_out_rows=30)
+    made = plan("quick_test", tokens=few, num_epochs=1, sample_answers=30)
+    assert value(made, "scored_answers") == (24, "setting")
+    work = work_of(made, SMALL, few)
+    assert work.generated_tokens == 2 * 2 * made.integer("sample_tokens")
