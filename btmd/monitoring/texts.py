@@ -97,8 +97,8 @@ TEXTS: dict[str, str] = {
     "range_better": "With other rows like these the loss would fall by {low:.0f} to {high:.0f} % in nine cases of ten.",
     "range_worse": "With other rows like these the loss would rise by {low:.0f} to {high:.0f} % in nine cases of ten.",
     "range_either": "With other rows like these anything from {low:.0f} % worse to {high:.0f} % better could come out.",
-    "hardly_right": "But no more of its short answers are right word for word ({after:.0f} % of {rows}, before "
-    "{before:.0f} %): it learned the form of the answers rather than what is in them.",
+    "hardly_right": "But its short answers came no nearer to those in the data ({after:.0f} % of {rows} are right word "
+    "for word, before {before:.0f} %): it may have learned the form of the answers rather than what is in them.",
     "exact_answers": "Of {rows} short answers {after:.0f} % are right word for word now; before, {before:.0f} % were.",
     "overlap_answers": "They share {after:.0f} % of their words with the answers in the data (before: {before:.0f} %).",
     "forgot": "It forgot other things meanwhile: on questions of general knowledge, which your data has nothing to do "

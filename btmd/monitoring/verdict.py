@@ -22,6 +22,8 @@ FORGOT_PERCENT: Final = 10.0
 """By how much the loss on general knowledge rises when answers to other questions suffer noticeably."""
 ONE_SIDED_95: Final = 1.645
 MOSTLY_RIGHT: Final = 0.5
+NEARER_BY: Final = 0.1
+"""Of the words of an answer: the form alone, learned from answers to other questions, brings less."""
 FEW_ANSWERS: Final = 10
 """Of fewer short answers nobody can tell whether more of them are right."""
 
@@ -77,7 +79,7 @@ class Verdict:
     """By how much the loss on general knowledge rose (or fell, if negative)."""
     forgot: bool = False
     hardly_right: bool = False
-    """The loss fell, and still no more of the short answers are right: only their form was learned."""
+    """The loss fell, and still short answers came no nearer to those in the data: only their form was learned."""
 
 
 def judge(seen: Evidence) -> Verdict:
@@ -146,9 +148,12 @@ def _by_heart(seen: Evidence) -> bool:
 
 
 def _answers_hardly_right(seen: Evidence) -> bool:
-    """Whether short answers were compared, enough of them, most are wrong, and chance explains what more is right."""
+    """Whether short answers were compared, enough of them, and are no nearer to the data's than chance makes them."""
     before, after, rows = seen.exact_before, seen.exact_after, seen.answers
     if before is None or after is None or rows < FEW_ANSWERS or after >= MOSTLY_RIGHT:
+        return False
+    # An answer of several words is seldom right to the last of them; nearer it comes all the same.
+    if (seen.overlap_after or 0.0) - (seen.overlap_before or 0.0) >= NEARER_BY:
         return False
     share = (before + after) / 2
     spread = math.sqrt(2 * share * (1 - share) / rows)

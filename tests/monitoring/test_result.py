@@ -132,7 +132,8 @@ def test_the_words_always_agree_with_the_figures(
         )
     )
     improvement = told.improvement_percentage
-    assert ("worse:" in told.performance_summary) == (improvement is not None and improvement <= -1)
+    noticeable = before is not None and after is not None and abs(before - after) >= 0.01
+    assert ("worse:" in told.performance_summary) == (noticeable and improvement is not None and improvement <= -1)
     assert told.performance_summary.endswith(".")
     assert "{" not in told.performance_summary
     for advice in told.recommendations:
@@ -220,6 +221,9 @@ def test_given_answers_that_are_no_more_often_right_then_only_the_form_was_learn
     assert (told.verdict.kind, told.verdict.hardly_right) == ("slightly_better", True)
     assert "the form of the answers" in told.performance_summary
     assert any("btmctl datasets preview facts" in advice for advice in told.recommendations)
+    nearer = {"answers": 40, "exact_before": 0.0, "exact_after": 0.0, "overlap_before": 0.2, "overlap_after": 0.5}
+    assert told_of(Evidence(3.0, 1.5, **nearer)).verdict.kind == "better"  # type: ignore[arg-type,union-attr]
+    assert not told_of(Evidence(3.0, 1.5, **nearer)).verdict.hardly_right  # type: ignore[arg-type,union-attr]
     right = told_of(Evidence(3.0, 1.5, answers=40, exact_before=0.1, exact_after=0.4)).performance_summary
     assert "40 % are right word for word now" in right
     always = told_of(Evidence(3.0, 1.5, answers=40, exact_before=1.0, exact_after=1.0))
