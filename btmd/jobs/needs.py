@@ -20,6 +20,10 @@ from btmd.projections.forecast import ForecastRow
 from btmd.projections.job import JobPlanRow, JobRow
 
 MOST_PLANS = 1000
+SMALLER = frozenset(
+    {"micro_batch_size", "gradient_checkpointing", "max_length", "precision", "training_type", "lora", "device"}
+)
+"""What recoveries change of a plan to have it take less."""
 
 
 class _Sizes(msgspec.Struct):
@@ -65,6 +69,10 @@ class Needs:
             if plan is None:
                 continue
             device = str(state.changes.get("device", plan.device))
+            sizes = _memory(device, plan, forecasts.get(one.job_id))
+            if SMALLER & state.changes.keys():
+                # It takes less than was foretold, and nobody has said how much: it is tried.
+                sizes |= {"memory_bytes": 0, "gpu_memory_bytes": 0}
             found.append(
                 Candidate(
                     job_id=one.job_id,
@@ -75,7 +83,7 @@ class Needs:
                     postponed=state.undecided or state.not_before_us > 0,
                     not_before_us=state.not_before_us,
                     disk_bytes=max(0, plan.disk_bytes - self._folder_bytes(one.job_id, state.attempt)),
-                    **_memory(device, plan, forecasts.get(one.job_id)),
+                    **sizes,
                 )
             )
         return found
