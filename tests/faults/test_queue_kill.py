@@ -19,7 +19,7 @@ from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
 
 PROOF = os.environ.get("BTMD_PROOF") == "1"
-JOBS, KILLS = (int(os.environ.get("JOBS", "50")), int(os.environ.get("KILLS", "20"))) if PROOF else (4, 2)
+JOBS, KILLS = (int(os.environ.get("JOBS", "50")), int(os.environ.get("KILLS", "20"))) if PROOF else (3, 2)
 SEED = int(os.environ.get("SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 PATIENCE_S = 3600 if PROOF else 600
 STEPS = 3

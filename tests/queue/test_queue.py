@@ -14,7 +14,6 @@ from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
 
 LONG = {"num_epochs": 1000, "max_steps": 20_000, "eval_every": 5000, "save_every": 5000, "sample_answers": 0}
-SHORT = {"max_steps": 1, "num_epochs": 1, "eval_every": 0, "sample_answers": 0}
 
 
 @pytest.fixture
@@ -109,8 +108,6 @@ def test_a_pause_frees_the_device_and_the_next_one_has_it(daemon: DaemonProcess)
     client.wait_until(second, "preparing", "training")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    client.post(f"/jobs/{first}/resume").ok()
-    assert "Waits for the training" in told(client, "first", "to end")["waits_for"]
 
 
 def test_a_device_that_another_daemon_trains_on_is_waited_for(daemon: DaemonProcess) -> None:
@@ -142,7 +139,7 @@ def test_a_device_that_another_daemon_trains_on_is_waited_for(daemon: DaemonProc
             client.wait_for(mine, lambda job: job["attempt"] == 2 and job["state"] == "training")
 
 
-def test_quiet_hours_and_room_on_the_disk_are_waited_for_and_told(daemon: DaemonProcess) -> None:
+def test_in_quiet_hours_nothing_starts_and_what_runs_gives_way_and_goes_on_by_itself(daemon: DaemonProcess) -> None:
     client = daemon.client
     quiet = {"queue.quiet_hours": "00:00-24:00", "queue.pause_in_quiet_hours": True}
     working = submit(client, "working")
@@ -160,26 +157,3 @@ def test_quiet_hours_and_room_on_the_disk_are_waited_for_and_told(daemon: Daemon
     resumed = client.wait_for(working, lambda job: job["attempt"] == 2 and job["state"] == "training")
     assert resumed["attempts"][1]["why"] == "resumed"
     told(client, "later", "to end")
-    client.patch("/settings", {"changes": {"disk.reserve_gb": 9000}}).ok()
-    client.post(f"/jobs/{working}/cancel").ok()
-    assert told(client, "later", "room on the disk")["wait"] == "disk"
-    client.patch("/settings", {"changes": {"disk.reserve_gb": 0}}).ok()
-    client.wait_until(later, "preparing", "training")
-
-
-def test_a_held_job_is_not_started_however_the_daemon_ends(daemon: DaemonProcess) -> None:
-    client = daemon.client
-    running = submit(client, "running")
-    client.wait_for(running, lambda job: job["step"] >= 1)
-    held = client.start(name="held", overrides=SHORT)
-    client.post("/queue/held/hold").ok()
-    daemon.kill()
-    os.killpg(trainer_pid(daemon.config.jobs_dir, running), signal.SIGKILL)
-    daemon.start()
-    client.wait_for(running, lambda job: job["attempt"] == 2)
-    client.post(f"/jobs/{running}/cancel").ok()
-    told(client, "held", "held back")
-    time.sleep(1)
-    assert client.job(held)["state"] == "queued"
-    client.post("/queue/held/release").ok()
-    client.wait_until(held, "completed")
