@@ -149,7 +149,7 @@ def test_in_quiet_hours_nothing_starts_and_what_runs_gives_way_and_goes_on_by_it
     waiting = client.wait_for(working, lambda job: job["state"] == "queued" and job["waits_for"])
     assert "quiet hours" in waiting["waits_for"]
     assert waiting["attempts"][0]["ended"] == "yielded"
-    later = submit(client, "later", priority=50)
+    submit(client, "later", priority=50)
     assert "quiet hours" in told(client, "later", "quiet hours")["waits_for"]
     assert line(client) == ["working", "later"], "who was interrupted goes first"
     assert "quiet hours" in client.get("/status").ok()["queue"]["waits_for"]
