@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Figure, Topic, record
-from btmd.config import Config
-from tests.fixtures.daemon import Client, DaemonProcess
+from tests.fixtures.daemon import Client, DaemonProcess, config_of
 from tests.fixtures.remaining_readings import calibration, readings
 from tests.fixtures.tiny_model import make_tiny_llama
 from tests.fixtures.training_records import read_history, written
@@ -78,13 +77,9 @@ def _path(case: Case, minutes: float) -> Path:
 def _daemon() -> Iterator[Client]:
     with tempfile.TemporaryDirectory(prefix="btmd-") as short:
         folder = Path(short)
-        config = Config(
-            state_dir=folder / "state",
-            config_dir=folder / "config",
-            socket_path=folder / "sock",
-            log_level="warning",
-            device_locks_dir=folder / "locks",
-        )
+        locks = folder / "locks"
+        locks.mkdir()
+        config = config_of(folder, device_locks_dir=locks)
         with DaemonProcess(config) as daemon:
             # Threads that wait for one another on a busy machine make a tiny model crawl.
             daemon.client.patch("/settings", {"changes": {"training.threads": 1}}).ok()

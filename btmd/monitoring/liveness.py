@@ -21,6 +21,8 @@ SAVING_S = 300.0
 """A first checkpoint, whose size nobody knows, on a disk that writes 20 MB/s."""
 PREPARING_S, EVALUATING_S = 1800.0, 1800.0
 EVALUATIONS = 5
+EVALUATING_SHARE = 0.25
+"""Of all that was foretold: a large model on a slow machine measures for an hour."""
 HUNG_FACTOR, HUNG_LEAST_S = 4, 1200.0
 """A process that computes and tells nothing for so long will not come back."""
 STOPPED_SAMPLES = 3
@@ -37,7 +39,8 @@ def patience_s(run: WatchedRun) -> float:
     if run.state in ("validating", "preparing"):
         return PREPARING_S
     if run.state == "evaluating":
-        return max(EVALUATING_S, EVALUATIONS * run.evaluation_s)
+        foretold = EVALUATING_SHARE * run.forecast.total_s.high if run.forecast is not None else 0.0
+        return max(EVALUATING_S, EVALUATIONS * run.evaluation_s, foretold)
     if run.ticks == 0:
         foretold = run.forecast.step_s.high if run.forecast is not None else 0.0
         return max(FIRST_STEP_S, FIRST_STEP_FORECASTS * foretold)

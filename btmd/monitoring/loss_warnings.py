@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from btmd.domain.event import Event
-from btmd.domain.job_events import HeldOutLossMeasured, TrainingProgressed, TrainingShapeKnown
+from btmd.domain.job_events import AttemptStarted, HeldOutLossMeasured, TrainingProgressed, TrainingShapeKnown
 from btmd.domain.warning import CRITICAL, WARNING, Evidence, Finding
 from btmd.monitoring.detector import Latched
 from btmd.monitoring.latch import Latch
@@ -43,28 +43,34 @@ class NotANumber:
     kind: ClassVar[str] = "not_a_number"
     figures: Evidence = field(default_factory=dict)
     step: int | None = None
+    goes_on: bool = False
+    """Whether the attempt that it was seen in goes on."""
 
     def take(self, run: WatchedRun, happened: Event) -> None:
-        reason = getattr(happened, "reason", "")
-        if reason == "not_a_number":
-            self.step, self.figures = run.step + 1, {"step": run.step + 1}
+        if getattr(happened, "reason", "") == "not_a_number":
+            self._note(int(getattr(happened, "step", 0) or run.step + 1), "loss", goes_on=False)
+        elif isinstance(happened, AttemptStarted):
+            self.goes_on = False
         elif isinstance(happened, HeldOutLossMeasured) and not math.isfinite(happened.loss):
-            self.step, self.figures = happened.step, {"step": happened.step, "of": "held_out"}
+            self._note(happened.step, "held_out", goes_on=True)
         elif isinstance(happened, TrainingProgressed):
             self._take_tick(happened)
+
+    def _note(self, step: int, of: str, *, goes_on: bool) -> None:
+        self.step, self.figures, self.goes_on = step, {"step": step, "of": of}, goes_on
 
     def _take_tick(self, tick: TrainingProgressed) -> None:
         for step, loss in zip(tick.steps, tick.losses, strict=False):
             if not math.isfinite(loss):
-                self.step, self.figures = step, {"step": step, "of": "loss"}
+                self._note(step, "loss", goes_on=True)
                 return
         if tick.gradient_norm is not None and not math.isfinite(tick.gradient_norm):
-            self.step, self.figures = tick.step, {"step": tick.step, "of": "gradient"}
+            self._note(tick.step, "gradient", goes_on=True)
         elif self.step is not None and tick.step >= self.step + PASSED_STEPS:
             self.step = None
 
     def judge(self, run: WatchedRun) -> Finding | None:
-        return None if self.step is None else Finding(self.kind, CRITICAL, self.figures, stops=True)
+        return None if self.step is None else Finding(self.kind, CRITICAL, self.figures, stops=self.goes_on)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from btmd.domain.event import Event
-from btmd.domain.job_events import AttemptLost, AttemptStarted, JobCompleted, TrainingProgressed
+from btmd.domain.job_events import AttemptFailed, AttemptLost, AttemptStarted, JobCompleted, TrainingProgressed
 from btmd.domain.warning import (
     Finding,
     MachineSampled,
@@ -93,11 +93,11 @@ def _tick(step: int, losses: tuple[float, ...] = (2.0,), elapsed_s: float = 0.0)
 
 def _begun() -> tuple[Watch, float]:
     """A watch of a training that was sound so far, and the time in seconds."""
-    simulation, watch = Simulation(replace(CPU, steps=200)), Watch()
-    at_us = 0
-    for at_us, happened in simulation.events():
+    watch, events = Watch(), list(Simulation(replace(CPU, steps=200)).events())
+    last = max(number for number, (_, one) in enumerate(events) if isinstance(one, TrainingProgressed))
+    for at_us, happened in events[: last + 1]:
         watch.see(happened, at_us)
-    return watch, at_us / 1e6
+    return watch, events[last][0] / 1e6
 
 
 def _kinds(watch: Watch, now_s: float) -> tuple[str, ...]:
@@ -197,7 +197,7 @@ def test_nothing_is_told_of_an_ended_job() -> None:
 
 def test_a_restarted_watch_says_the_same() -> None:
     simulation = Simulation(replace(COARSE, failure="loss_diverging", steps=300))
-    events = list(simulation.events())
+    events = list(simulation.events())[:-1]
     first, again = Watch(), Watch()
     for at_us, happened in events:
         first.see(happened, at_us)
@@ -212,6 +212,18 @@ def test_what_stops_a_training_says_so() -> None:
     watch.see(_tick(201, (float("nan"),), elapsed_s=1e6), int(now_s * 1e6) + 1)
     (found,) = watch.look(int(now_s * 1e6) + 2)
     assert (found.kind, found.severity, found.stops, found.evidence["step"]) == ("not_a_number", "critical", True, 201)
+
+
+def test_an_attempt_after_one_that_ran_into_no_number_is_not_stopped_for_it() -> None:
+    watch, now_s = _begun()
+    failed = AttemptFailed(JOB, 1, "not_a_number", "", 205, (), {})
+    watch.see(failed, int(now_s * 1e6))
+    (found,) = watch.look(int(now_s * 1e6))
+    assert (found.kind, found.stops, found.evidence["step"]) == ("not_a_number", False, 205)
+    watch.see(AttemptStarted(JOB, 2, "boot", "not_a_number"), int(now_s * 1e6))
+    assert [(one.kind, one.stops) for one in watch.look(int(now_s * 1e6))] == [("not_a_number", False)]
+    watch.see(_tick(215, elapsed_s=1e6), int(now_s * 1e6))
+    assert _kinds(watch, now_s + 1) == ()
 
 
 # --- events ------------------------------------------------------------------------------------------------
