@@ -149,6 +149,24 @@ def keep_adapter(source: Path, folder: JobFolder) -> Path:
     return folder.start
 
 
+def has_start(told: Mapping[str, Any], jobs_dir: Path, job_id: str) -> bool:
+    """Whether the copy that a job begins with is there; after a recovery from a backup it is taken anew if it can be.
+
+    ``told`` is the job's plan, which names the adapter it came from and its hash.
+    """
+    folder = JobFolder(jobs_dir / job_id)
+    if (folder.start / ADAPTER_FILES[1]).is_file():
+        return True
+    source = JobFolder(jobs_dir / str(told.get("from_job"))).result
+    try:
+        if adapter_sha256(source) != told.get("adapter_sha256"):
+            return False
+        keep_adapter(source, folder)
+    except OSError:
+        return False
+    return True
+
+
 @asynccontextmanager
 async def begun_with(source: Path | None, folder: JobFolder) -> AsyncIterator[None]:
     """Keep the adapter for a job that is about to be made, and nothing where that fails."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import msgspec
+from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from btmd.command_handler import CommandHandler
@@ -22,6 +23,7 @@ from btmd.domain.warning import Finding
 from btmd.errors import BtmdError, StoreFailed, StoreFull
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.jobs.attempt import FULL_DISK_S, LOOK_AGAIN_S, Attempt
+from btmd.jobs.continuing import has_start
 from btmd.jobs.running_trainer import RunningTrainer, open_log
 from btmd.projections.job import job, job_plan, running_jobs, unfinished_jobs
 from btmd.registry.content import ContentStore
@@ -195,6 +197,10 @@ class Supervisor:
         plan = self._plan_of_today(row.dataset_id, await self._with_changes(job_id, frozen.trainer_plan_json))
         if not self._contents.whole(plan.rows_sha256):
             await self._fail(job_id, "data", "The dataset's contents are not there any more.", "Add the dataset again.")
+            return None
+        told = msgspec.json.decode(frozen.plan_json) if plan.adapter_folder else {}
+        if plan.adapter_folder and not await to_thread.run_sync(has_start, told, self._jobs_dir, job_id):
+            await self._fail(job_id, "adapter", f"The adapter of the job {told.get('from_job')} is not there any more.")
             return None
         plan = msgspec.structs.replace(plan, device=device)
         folder = JobFolder(self._jobs_dir / job_id)
