@@ -71,15 +71,14 @@ def _exact(plan: Mapping[str, Any], back: Mapping[str, Any]) -> Retry | None:
 def _from_before(failure: Failure, before: Sequence[Trouble], limits: Limits, *, early: bool) -> dict[str, Any]:
     """Begin at a checkpoint from before it went wrong.
 
-    A step that gives no number changes nothing, so what was saved before it is good. A loss that runs away has done so
-    for a while when it is noticed: then the best state by the held-out rows counts, and the second time the start.
+    Rows that give no number change nothing, so what was saved before them is good. Without such rows the weights have
+    run away, and like a loss that rises they did so before it was noticed: then the best state by the held-out rows
+    counts, and early or for the second time the start.
     """
     if failure.step <= 0:
         return {}
-    if failure.reason == "not_a_number":
-        # Weights that have run away give such steps too: after the first time they are not trusted.
-        trusted = limits.best_step if len(before) > 1 else None
-        return {"resume_before_step": failure.step if trusted is None else min(failure.step, trusted + 1)}
+    if failure.reason == "not_a_number" and failure.rows:
+        return {"resume_before_step": failure.step}
     if early or before or limits.best_step is None:
         return {"resume_before_step": 1}
     return {"resume_before_step": min(failure.step, limits.best_step + 1)}
