@@ -86,7 +86,7 @@ CLOCK_S = 30.0
 AGAIN_S = 1.0
 """The least time between two starts of the same job."""
 
-_BY_CLOCK = frozenset({"quiet_hours", "mains", "later"})
+_BY_CLOCK = frozenset({"quiet_hours", "mains"})
 _BY_LOOKING = OUTSIDE | {"lock"}
 _BY_LOCK = frozenset({"other_btmd", "lock"})
 

@@ -13,8 +13,8 @@ from btmd.jobs.device_locks import CPU
 from btmd.monitoring.texts import WEEKDAYS, text
 from btmd.planning.memory import usable_bytes
 
-OUTSIDE = frozenset({"memory", "gpu_memory", "gpu_program", "gpu_missing", "disk"})
-"""What btmd has no hand in: who waits for it for long lets others pass."""
+OUTSIDE = frozenset({"memory", "gpu_memory", "gpu_program", "gpu_missing", "disk", "later"})
+"""What is not over with a turn: who waits for it for long lets others pass."""
 MOST_PROGRAMS = 3
 
 
@@ -38,7 +38,7 @@ class Candidate:
     missing_dataset: str = ""
     """Its dataset's name where a restore took that away."""
     postponed: bool = False
-    """Whether it waits for a while after a failure; at least until ``not_before_us``."""
+    """Whether it waits for a while after a failure, at least until ``not_before_us``, before it is tried again."""
     not_before_us: int = 0
     memory_bytes: int = 0
     """Of main memory, with the machine to itself."""
@@ -120,7 +120,7 @@ def decide_turns(
         if wait is not None:
             waits[one.job_id] = wait
             continue
-        found = room.place(one)
+        found = _after_failure(one, sight) or room.place(one)
         if isinstance(found, Start):
             return Turns(found, waits)
         waits[one.job_id] = found
@@ -144,9 +144,6 @@ def _not_now(one: Candidate, sight: Sight, limits: Limits) -> Wait | None:
         return Wait("held", text("wait_held", job=one.job_id))
     if one.missing_dataset:
         return Wait("data", text("wait_data", dataset=one.missing_dataset))
-    if one.postponed:
-        minutes = -(-max(0, one.not_before_us - sight.now_us) // 60_000_000)
-        return Wait("later", text("wait_later", when=_clock(sight, minutes)) if minutes else text("wait_failure"))
     if sight.quiet_minutes:
         always = sight.quiet_minutes >= 7 * 24 * 60
         when = _clock(sight, sight.quiet_minutes)
@@ -154,6 +151,14 @@ def _not_now(one: Candidate, sight: Sight, limits: Limits) -> Wait | None:
     if limits.only_on_mains and sight.on_battery:
         return Wait("mains", text("wait_mains"))
     return None
+
+
+def _after_failure(one: Candidate, sight: Sight) -> Wait | None:
+    """A pause before the next attempt. It keeps the device: who was interrupted does not go to the end of the line."""
+    if not one.postponed:
+        return None
+    minutes = -(-max(0, one.not_before_us - sight.now_us) // 60_000_000)
+    return Wait("later", text("wait_later", when=_clock(sight, minutes)) if minutes else text("wait_failure"))
 
 
 class _Room:

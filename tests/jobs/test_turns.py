@@ -138,15 +138,21 @@ def test_what_holds_one_job_back_holds_back_no_other() -> None:
     turns = decided(
         job("a", held=True),
         job("b", missing_dataset="facts"),
-        job("c", postponed=True, not_before_us=CALM.now_us + 90_000_000),
-        job("d", postponed=True),
-        job("e"),
+        job("c"),
     )
-    assert turns.start == Start("e", "cpu")
-    assert kinds(turns) == {"a": "held", "b": "data", "c": "later", "d": "later"}
+    assert turns.start == Start("c", "cpu")
+    assert kinds(turns) == {"a": "held", "b": "data"}
     assert "queue release a" in turns.waits["a"].text
     assert "dataset facts" in turns.waits["b"].text
-    assert turns.waits["c"].text == "Tries again at 9:02."
+
+
+def test_a_job_that_failed_keeps_its_device_for_the_next_attempt_unless_that_takes_long() -> None:
+    failed = job("a", postponed=True, not_before_us=CALM.now_us + 90_000_000)
+    turns = decided(failed, job("b"))
+    assert (turns.start, kinds(turns)) == (None, {"a": "later", "b": "turn"})
+    assert turns.waits["a"].text == "Tries again at 9:02."
+    assert decided(failed, job("b"), patient={"a"}).start == Start("b", "cpu")
+    assert kinds(decided(job("a", postponed=True))) == {"a": "later"}
 
 
 def test_running_jobs_give_way_only_where_the_settings_say_so() -> None:
