@@ -217,7 +217,7 @@ SCHEMA: tuple[Setting, ...] = (
     Setting(
         "queue.pass_after_minutes",
         10.0,
-        "How long a training that waits for more than its turn, such as memory, keeps later ones from starting before it.",
+        "How long a training that waits for more than its turn, such as memory, keeps later ones from passing it.",
         "minutes",
         0,
         100_000,
