@@ -11,6 +11,7 @@ CURVE_TEXTS: dict[str, str] = {
     "the rows were learned by heart.",
     "curve_learning_rate": "The learning rate was highest, {high:.2g}, at step {step} and {last:.2g} at the end.",
     "curve_speed_steady": "The speed was steady at about {last:,.0f} tokens a second ({low:,.0f} to {high:,.0f}).",
+    "curve_speed_varied": "The speed varied between about {low:,.0f} and {high:,.0f} tokens a second.",
     "curve_speed_slower": "It became slower: from about {first:,.0f} to {last:,.0f} tokens a second.",
     "curve_speed_faster": "It became faster: from about {first:,.0f} to {last:,.0f} tokens a second.",
     "curve_memory": "The {what} stayed at about {last} (at most {high}).",

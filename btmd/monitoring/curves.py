@@ -7,6 +7,7 @@ steps, so that no spike is lost by it. Of steps that a later attempt did again, 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import pstdev
 from typing import Final
 
 from btmd.domain.units import format_bytes
@@ -189,12 +190,21 @@ def _said(key: str, buckets: Sequence[_Bucket]) -> str:
             top = max(buckets, key=lambda one: one.high)
             return text("curve_learning_rate", high=high, step=top.step, last=buckets[-1].total / buckets[-1].count)
         case "tokens_per_s":
-            steady = abs(last - first) <= STEADY_SHARE * first
-            changed = "steady" if steady else "faster" if last > first else "slower"
+            changed = _speed_changed(first, last, [one.total / one.count for one in buckets])
             return text(f"curve_speed_{changed}", first=first, last=last, low=low, high=high)
     grew = last > first * (1 + STEADY_SHARE)
     words = {"first": format_bytes(first), "last": format_bytes(last), "high": format_bytes(high)}
     return text("curve_memory_grew" if grew else "curve_memory", what=TITLES[key], **words)
+
+
+def _speed_changed(first: float, last: float, means: Sequence[float]) -> str:
+    """A change counts only where it is more than the ups and downs all along."""
+    change = abs(last - first)
+    if pstdev(means) > max(change, STEADY_SHARE * first):
+        return "varied"
+    if change <= STEADY_SHARE * first:
+        return "steady"
+    return "faster" if last > first else "slower"
 
 
 def _edges(buckets: Sequence[_Bucket]) -> tuple[float, float]:

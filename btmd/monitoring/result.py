@@ -120,10 +120,16 @@ def _range(verdict: Verdict) -> list[str]:
     if low is None or high is None:
         return []
     if low > 0:
-        return [text("range_better", low=low, high=high)]
+        return [text("range_better", **_told(low, high))]
     if high < 0:
-        return [text("range_worse", low=-high, high=-low)]
-    return [text("range_either", low=-low, high=high)]
+        return [text("range_worse", **_told(-high, -low))]
+    return [text("range_either", low=f"{-low:.0f}", high=f"{high:.0f}")]
+
+
+def _told(low: float, high: float) -> dict[str, str]:
+    """Both ends of a range in percent, in as many digits as tell them apart."""
+    digits = next((digits for digits in (0, 1) if f"{low:.{digits}f}" != f"{high:.{digits}f}"), 2)
+    return {"low": f"{low:.{digits}f}", "high": f"{high:.{digits}f}"}
 
 
 def _in_other_words(outcome: JobOutcome) -> list[str]:
@@ -147,7 +153,11 @@ def _about_answers(outcome: JobOutcome, verdict: Verdict) -> list[str]:
     if verdict.hardly_right:
         return [text("hardly_right", rows=seen.answers, **shares)]
     said = [text("exact_answers", rows=seen.answers, **shares)] if max(shares.values()) > 0 else []
-    if seen.overlap_before is not None and seen.overlap_after is not None:
+    if (
+        seen.overlap_before is not None
+        and seen.overlap_after is not None
+        and seen.overlap_before + seen.overlap_after > 0
+    ):
         said.append(text("overlap_answers", before=100 * seen.overlap_before, after=100 * seen.overlap_after))
     return said
 

@@ -94,13 +94,14 @@ TEXTS: dict[str, str] = {
     "using the base model.",
     "overfitted_no_gain": "It learned the rows by heart and nothing beyond them: on those it learned from the loss "
     "ended at {train:.2f}, on held-out rows, which it never learned from, it is {after:.2f}; it was {before:.2f}.",
-    "range_better": "With other rows like these the loss would fall by {low:.0f} to {high:.0f} % in nine cases of ten.",
-    "range_worse": "With other rows like these the loss would rise by {low:.0f} to {high:.0f} % in nine cases of ten.",
-    "range_either": "With other rows like these anything from {low:.0f} % worse to {high:.0f} % better could come out.",
+    "range_better": "With other rows like these the loss would fall by {low} to {high} % in nine cases of ten.",
+    "range_worse": "With other rows like these the loss would rise by {low} to {high} % in nine cases of ten.",
+    "range_either": "With other rows like these anything from {low} % worse to {high} % better could come out.",
     "hardly_right": "But its short answers came no nearer to those in the data ({after:.0f} % of {rows} are right word "
     "for word, before {before:.0f} %): it may have learned the form of the answers rather than what is in them.",
     "exact_answers": "Of {rows} short answers {after:.0f} % are right word for word now; before, {before:.0f} % were.",
-    "overlap_answers": "They share {after:.0f} % of their words with the answers in the data (before: {before:.0f} %).",
+    "overlap_answers": "Its short answers share {after:.0f} % of their words with those in the data (before: "
+    "{before:.0f} %).",
     "forgot": "It forgot other things meanwhile: on questions of general knowledge, which your data has nothing to do "
     "with, its loss rose by {percent:.0f} % (from {before:.2f} to {after:.2f}).",
     "general_kept": "What it knew before is still there: on questions of general knowledge its loss went from "

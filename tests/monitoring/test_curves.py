@@ -64,6 +64,9 @@ def test_each_curve_says_how_it_went() -> None:
     fold.add(tick(n, 1.0, tokens_per_s=100 - n, memory_bytes=2**30 * (1 + n / 40)) for n in range(1, 41))
     found = fold.curves([], 40)
     assert "slower" in curve(found, "tokens_per_s").said
+    uneven = CurveFold(40, 40)
+    uneven.add(tick(n, 1.0, tokens_per_s=100 if n % 3 else 900) for n in range(1, 41))
+    assert "varied between about 100 and 900" in curve(uneven.curves([], 40), "tokens_per_s").said
     assert "grew from about" in curve(found, "memory_bytes").said
 
 

@@ -152,6 +152,7 @@ def test_given_a_range_above_zero_then_it_is_better_and_the_range_is_told() -> N
     assert told.verdict is not None
     assert (told.verdict.kind, told.verdict.sure) == ("better", True)
     assert "44 to 56 %" in told.performance_summary
+    assert "49.8 to 50.3 %" in told_of(Evidence(3.0, 1.5, low=49.8, high=50.3)).performance_summary
 
 
 def test_given_a_range_across_zero_then_nothing_is_claimed_and_more_rows_are_asked_for() -> None:
