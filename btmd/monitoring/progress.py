@@ -155,7 +155,7 @@ def status_message(job: JobProgress, ticks: Sequence[TickPoint], finishes: str) 
         case "recovering":
             return f"{job.text or text('recovering')} {job.waits_for}".strip()
         case "completed":
-            early = job.ended_by in ("early_stopping", "stopped")
+            early = job.ended_by in ("early_stopping", "stopped", "unanswered")
             return text(f"completed_{job.ended_by}" if early else "completed", job=job.job_id)
         case "failed":
             return job.text or text("failed")
