@@ -87,7 +87,7 @@ def closing_seconds(run: Run) -> float:
     result_bytes = 4 * trained if trained < whole else 2 * whole
     measuring_s = costs.measuring_s if run.has_held_out else 0.0
     # Answers may be longer than they were before.
-    answering_s = costs.general_s + costs.answering.longest_s
+    answering_s = costs.pace * (costs.general_s + costs.answering.longest_s)
     return measuring_s + answering_s + result_bytes / _written_bytes_s(run) + _LAST_S
 
 

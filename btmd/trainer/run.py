@@ -92,6 +92,7 @@ class Run:
             accuracy=found.accuracy,
         )
         if when == "before":
+            progress.costs.first_measuring_s = progress.costs.measuring_s
             self._keep_rows(HeldOutRows(before=found.rows))
         elif progress.best is None or found.loss < progress.best.loss:
             self._keep_rows(HeldOutRows(self.held_out.before, found.rows, progress.step))

@@ -48,15 +48,27 @@ class Scores(msgspec.Struct, frozen=True):
     answers: int = 0
 
 
+MOST_QUICKENED, MOST_SLOWED = 0.7, 4.0
+
+
 class Costs(msgspec.Struct):
     """What measuring takes, as it was the last time, in seconds."""
 
     measuring_s: float = 0.0
     """The held-out loss."""
+    first_measuring_s: float = 0.0
+    """The same before the first step, when the others were taken too."""
     general_s: float = 0.0
     answering: Answered = msgspec.field(default_factory=Answered)
     written_bytes_s: float = 0.0
     """Bytes written, hashed and synced in a second; 0: not measured."""
+
+    @property
+    def pace(self) -> float:
+        """How much longer than before the first step things take by now: other programs come and go."""
+        if self.measuring_s <= 0 or self.first_measuring_s <= 0:
+            return 1.0
+        return min(MOST_SLOWED, max(MOST_QUICKENED, self.measuring_s / self.first_measuring_s))
 
 
 class Timed(msgspec.Struct, frozen=True):

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from btmd.data.encoding import Encoder
-from btmd.data.sequences import Dataset, rows_of_step
+from btmd.data.encoding import Encoded, Encoder
+from btmd.data.rows import Row
+from btmd.data.sequences import Collector, Dataset, rows_of_step
 from btmd.frames import Failed, Finished, Notice, Tick
 from btmd.job_folder import JobFolder, LoraPlan
 from btmd.trainer.failures import TrainingFailed
@@ -202,3 +203,15 @@ def test_when_no_row_is_left_the_data_is_at_fault(tmp_path: Path) -> None:
     with pytest.raises(TrainingFailed) as failed:
         train_here(folder)
     assert failed.value.reason == "data"
+
+
+def test_a_block_of_several_texts_is_in_quarantine_when_one_of_them_is() -> None:
+    collected = Collector(10)
+    for line in (10, 11, 12, 13):
+        collected.take(Row(line=line, text="x"), [Encoded([1, 2, 3, 4, 5], [False] + [True] * 4)], line)
+    rows = collected.dataset(
+        training_type="continued_pretraining", packing=True, held_out_fraction=0.0, held_out_limit=0, seed=0
+    ).train
+    assert [rows.lines([block]) for block in range(len(rows))] == [(10, 11), (12, 13)]
+    assert rows.without_lines({11, 99}).taking_part(np.arange(2)).tolist() == [1]
+    assert rows.without_lines(()).taking_part(np.arange(2)).tolist() == [0, 1]

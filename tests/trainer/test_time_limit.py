@@ -8,6 +8,7 @@ import pytest
 
 from btmd.frames import Finished, FrameWriter, HeldOutEvaluated, Notice, StageEntered, Tick
 from btmd.trainer import time_budget as budgets
+from btmd.trainer.state import Costs
 from btmd.trainer.time_budget import time_budget
 from tests.trainer.here import only, train_here
 from tests.trainer.job import frames_of, log_of, losses_of, make_job, run_to_end
@@ -115,3 +116,9 @@ def test_earlier_attempts_count_from_their_first_report_to_their_last(tmp_path: 
     assert budget.spent_s() >= 42.5
     assert budget.spent_s() - budgets.seconds_since_start() == pytest.approx(42.5, abs=1.0)
     assert time_budget(0, spools, own) is None
+
+
+@pytest.mark.parametrize(("now_s", "pace"), [(2.0, 1.0), (5.0, 2.5), (1.0, 0.7), (90.0, 4.0), (0.0, 1.0)])
+def test_what_comes_at_the_end_is_foretold_at_the_pace_of_now(now_s: float, pace: float) -> None:
+    assert Costs(measuring_s=now_s, first_measuring_s=2.0).pace == pace
+    assert Costs(measuring_s=now_s).pace == 1.0
