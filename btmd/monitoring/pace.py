@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from btmd.monitoring.facts import JobProgress, TickPoint
-from btmd.monitoring.robust import median
+from btmd.monitoring.robust import log_scale, median
 from btmd.monitoring.texts import MONTHS, WEEKDAYS, text
 
 MOST_PIECES = 24
@@ -25,7 +25,9 @@ DRIFT = 0.17
 machines that do other things as well."""
 DRIFT_WEIGHT = 6.0
 """Pieces' worth of belief in it."""
-SPREADS_BELOW, SPREADS_ABOVE = 1.5, 1.9
+UNREST = 0.3
+"""Of the deviation of single reports' paces: a machine on which they differ is one that changes."""
+SPREADS_BELOW, SPREADS_ABOVE = 1.75, 1.9
 """Deviations to either end: nine in ten lie between them, and machines are held up more often than sped up."""
 LEAST_SPREAD = 0.02
 MEASURING_SPREAD, CLOSING_SPREAD = 0.12, 0.35
@@ -106,7 +108,18 @@ def _spread(points: Sequence[TickPoint], left: int) -> float:
     # What drifts has less time to do so where less is left.
     drift *= math.sqrt(min(1.0, pieces_left / count))
     used = max(LATEST_SHARE * count, min(LATE_SHARE * count, pieces_left))
-    return math.sqrt(LEAST_SPREAD**2 + drift + chance * (1 / used + 1 / pieces_left))
+    unrest = (UNREST * _unrest(points)) ** 2
+    return math.sqrt(LEAST_SPREAD**2 + drift + unrest + chance * (1 / used + 1 / pieces_left))
+
+
+def _unrest(points: Sequence[TickPoint]) -> float:
+    """Deviation of the logarithm of the pace from report to report."""
+    paces = [
+        (b.elapsed_s - a.elapsed_s) / (b.step - a.step)
+        for a, b in itertools.pairwise(points)
+        if b.step > a.step and b.elapsed_s > a.elapsed_s
+    ]
+    return log_scale(paces) if len(paces) >= FEWEST_PIECES else 0.0
 
 
 def _pieces(points: Sequence[TickPoint]) -> list[float]:
