@@ -75,7 +75,8 @@ class Watching:
     async def run(self) -> None:
         """Watch until cancelled; first everything is learned anew from the log."""
         position = self._store.head.seq
-        await self._withdraw_left_over()
+        with self._guarded("Warnings of earlier trainings cannot be withdrawn; the daemon's log says why."):
+            await self._withdraw_left_over()
         for job_id in sorted(self._busy()):
             await self._begin(job_id, position)
         async with anyio.create_task_group() as tasks:
@@ -98,13 +99,22 @@ class Watching:
 
     @contextmanager
     def _one_job(self, job_id: str) -> Iterator[None]:
-        """An error of our own ends the watch over one job, and neither that over others nor any training."""
+        """An error of our own ends the watch over one job, not that over others."""
         try:
             yield
         except Exception:
             log.exception("job %s cannot be watched any more", job_id)
             self._watched.pop(job_id, None)
-            self._tell_trouble(f"The job {job_id} is not watched over; the daemon's log says why.")
+            self._tell_trouble(f"The job {job_id} is not watched over any more; the daemon's log says why.")
+
+    @contextmanager
+    def _guarded(self, trouble: str) -> Iterator[None]:
+        """An error of our own is told; it costs neither the daemon nor any training."""
+        try:
+            yield
+        except Exception:
+            log.exception("%s", trouble)
+            self._tell_trouble(trouble)
 
     async def _learned(self, job_id: str, upto: int) -> _Watched:
         """A watch that has seen everything of a job up to a position; only what is recorded counts."""
@@ -185,7 +195,8 @@ class Watching:
                     await self._wanted.wait()
             trainers = self._trainers()
             if trainers:
-                await self._sample(trainers, every_s)
+                with self._guarded("The machine beside the trainings cannot be watched; the daemon's log says why."):
+                    await self._sample(trainers, every_s)
                 await anyio.sleep(every_s)
 
     async def _sample(self, trainers: list[SampledTrainer], waited_s: float) -> None:

@@ -109,6 +109,9 @@ class Hung:
         first, last = newest[0], newest[-1]
         cores = (last.sample.cpu_s - first.sample.cpu_s) / max(1e-9, last.at_s - first.at_s)
         self.figures |= {"cores": round(cores, 4), "process_state": last.sample.state}
+        if any(one.sample.state == "R" for one in newest):
+            # It would compute if the others let it.
+            return ""
         waits = any(one.sample.state == "D" or _gpu_works(run, one.sample) for one in newest)
         least = max(WAITING_LEAST_S if waits else IDLE_LEAST_S, patience)
         return "idle" if cores < IDLE_CORES and silent_s > least else ""

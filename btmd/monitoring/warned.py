@@ -39,7 +39,14 @@ def has_words(kind: str) -> bool:
 
 
 def warning_text(kind: str, seen: Evidence) -> str:
-    """What is wrong, in a sentence."""
+    """What is wrong, in a sentence; a general one where another release has seen other figures."""
+    try:
+        return _warning_text(kind, seen)
+    except (KeyError, TypeError, ValueError):
+        return text("warn_other", kind=kind.replace("_", " "))
+
+
+def _warning_text(kind: str, seen: Evidence) -> str:
     if kind in MEMORY_KINDS:
         return _memory(kind, seen)
     match kind:

@@ -4,6 +4,7 @@ A part of the catalogue in ``btmd.monitoring.texts``; kinds are those of ``btmd.
 """
 
 WARNING_TEXTS: dict[str, str] = {
+    "warn_other": "Something is not as it should be ({kind}); its figures are those of another release of btmd.",
     "warn_stalled": "Nothing was heard from the training for {silent}; usually it reports every {usual}.",
     "warn_stalled_first": "Nothing was heard from the training for {silent}.",
     "remedy_stalled": "Wait a little, and see what it wrote last: `btmctl jobs logs {job}`. "

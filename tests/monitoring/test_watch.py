@@ -226,6 +226,16 @@ def test_an_attempt_after_one_that_ran_into_no_number_is_not_stopped_for_it() ->
     assert _kinds(watch, now_s + 1) == ()
 
 
+def test_a_trainer_that_others_do_not_let_compute_is_not_called_hung() -> None:
+    watch, now_s = _begun()
+    for number in range(1, 20):
+        watch.see(_sample(now_s + 30 * number, cpu_s=100.0, state="R"), int((now_s + 30 * number) * 1e6))
+    assert _kinds(watch, now_s + 571) == ("stalled",)
+    for number in range(20, 25):
+        watch.see(_sample(now_s + 30 * number, cpu_s=100.0, state="S"), int((now_s + 30 * number) * 1e6))
+    assert _kinds(watch, now_s + 721) == ("hung",)
+
+
 # --- events ------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +275,11 @@ def test_every_kind_has_words_and_names_what_it_is_about(kind: str) -> None:
     assert any(key.startswith(f"warn_{kind}") for key in TEXTS) or kind == "clock_jumped"
     advice = remedy(kind, WarnedJob("abcdefghij", "org/model", "facts", "quick_test", {"learning_rate": 3e-4}))
     assert "btmctl" in advice
+
+
+def test_figures_of_another_release_are_no_error() -> None:
+    assert "over fitting" in warning_text("over_fitting", {"something": 1})
+    assert "not a number" in warning_text("not_a_number", {"of": "a sound"})
 
 
 def test_a_recommendation_is_a_command_that_can_be_typed() -> None:
