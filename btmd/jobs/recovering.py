@@ -141,6 +141,8 @@ class Recovering:
         assert frozen is not None
         planned = msgspec.json.decode(frozen.trainer_plan_json)
         plan = {**planned, **state.changes}
+        if (tried := await anyio.to_thread.run_sync(_tried_size, folder)) is not None:
+            plan["micro_batch_size"] = min(int(plan["micro_batch_size"]), tried)
         trouble, history = state.troubles[-1], state.troubles[:-1]
         failure = Failure(trouble.reason, trouble.step, trouble.rows, trouble.evidence)
         limits = await self._limits(row, state, planned, trouble.reason)
@@ -217,6 +219,18 @@ class Recovering:
 
     async def _do(self, command: JobCommand) -> None:
         await self._handler.handle(command, actor=self._actor)
+
+
+class _Tried(msgspec.Struct):
+    micro_batch_size: int
+
+
+def _tried_size(folder: JobFolder) -> int | None:
+    """How many rows at once the trial came down to by itself; None where it has not said."""
+    try:
+        return msgspec.json.decode(folder.trial_path.read_bytes(), type=_Tried).micro_batch_size
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _named(decision: Decision) -> str:

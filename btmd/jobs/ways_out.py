@@ -113,17 +113,11 @@ def find_way(permission: str, request: PlanRequest, planned: Mapping[str, Any], 
     made = _first_that_fits(limited, _asked(permission, request, now, plan))
     if made is None:
         return None
-    values = msgspec.to_builtins(
-        to_trainer_plan(
-            made,
-            job_id="",
-            store_id="",
-            epoch=0,
-            model_folder=Path("/"),
-            rows_path=Path("/"),
-            rows_sha256="",
-        )
+    trainer_plan = to_trainer_plan(
+        made, job_id="", store_id="", epoch=0, model_folder=Path("/"), rows_path=Path("/"), rows_sha256=""
     )
+    # In the form in which both plans are kept, so that what is equal compares as equal.
+    values = msgspec.json.decode(msgspec.json.encode(trainer_plan))
     keys = (*CHANGED_KEYS, *SIMPLER_KEYS) if permission == "simpler" else CHANGED_KEYS
     changes = {key: values[key] for key in keys if values[key] != plan.get(key)}
     if not changes.keys() - SHAPE_KEYS:

@@ -46,7 +46,7 @@ def _skip_rows(failure: Failure, plan: Mapping[str, Any], back: Mapping[str, Any
     most = QUARANTINED_BATCHES * int(plan["batch_size"])
     if not rows or len(quarantined) + len(rows) > most:
         return None
-    changes: dict[str, Any] = {"quarantined_rows": (*quarantined, *rows), **back}
+    changes: dict[str, Any] = {"quarantined_rows": [*quarantined, *rows], **back}
     return Retry("skip_rows", changes, {"rows": rows, "step": failure.step})
 
 

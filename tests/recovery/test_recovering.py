@@ -153,6 +153,14 @@ async def test_a_failure_is_followed_by_one_plan_however_often_it_is_looked_at(t
         )
 
 
+async def test_what_the_trial_came_down_to_by_itself_is_not_tried_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as place:
+        (place.jobs_dir / "j" / "trial.json").write_text('{"micro_batch_size": 1, "done": false}')
+        await place.fail("out_of_memory")
+        await place.recovering().look()
+        assert (await place.state()).changes == {"gradient_checkpointing": True}
+
+
 async def test_a_second_crash_waits_and_is_due_when_its_time_has_come_also_after_a_restart(tmp_path: Path) -> None:
     async with opened(tmp_path) as place:
         await place.fail("crash")

@@ -19,7 +19,7 @@ def _frozen(made: Plan) -> tuple[dict[str, Any], dict[str, Any]]:
     trainer = to_trainer_plan(
         made, job_id="j", store_id="s", epoch=1, model_folder=Path("/m"), rows_path=Path("/r"), rows_sha256="x"
     )
-    return values, msgspec.to_builtins(trainer)
+    return values, msgspec.json.decode(msgspec.json.encode(trainer))
 
 
 def _way(permission: str, wanted: PlanRequest, **changes: Any) -> Way | None:
