@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from btmd.monitoring.robust import MEDIAN_ERROR, NORMAL_SCALE, median, scale
 
 FEWEST_IN_BLOCK, MOST_IN_BLOCK = 5, 20
-BLOCKS_WANTED = 25
-"""A run is cut into about so many blocks, so that a short one is judged too."""
+BLOCKS_WANTED, MOST_BLOCKS = 25, 1000
+"""A run is cut into about so many blocks, so that a short one is judged too, and a long one takes no more room."""
 SMOOTHED = 3
 """Blocks whose mean counts as the loss just now."""
 RECENT_STEPS = 60
@@ -38,7 +38,8 @@ class LossCourse:
     def begin(self, total_steps: int, resumed_from_step: int) -> None:
         """An attempt goes on after ``resumed_from_step`` of ``total_steps``."""
         if not self.blocks:
-            self.block_steps = max(FEWEST_IN_BLOCK, min(MOST_IN_BLOCK, total_steps // BLOCKS_WANTED))
+            few = min(MOST_IN_BLOCK, total_steps // BLOCKS_WANTED)
+            self.block_steps = max(FEWEST_IN_BLOCK, few, total_steps // MOST_BLOCKS)
         while self.blocks and self.blocks[-1].last_step > resumed_from_step:
             self.blocks.pop()
         del self.smooth[max(0, len(self.blocks) - SMOOTHED + 1) :]

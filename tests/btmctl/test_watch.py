@@ -197,6 +197,19 @@ def test_a_warning_is_said_once_with_its_advice_and_again_when_it_came_back(
     assert out.count("! Steps take 3 s each.") == out.count("> Look: `btmctl hardware`") == 2
 
 
+def test_a_job_is_shown_with_what_is_wrong_now_and_not_with_what_was(btmctl: Btmctl, server: SmallServer) -> None:
+    job = {"job_id": "abc", "state": "training", "model_id": "m", "dataset_id": "d"}
+    present = {"text": "It hangs.", "advice": "Look: `btmctl jobs logs abc`", "withdrawn_at": None}
+    past = {"text": "It was slow.", "advice": "Wait.", "withdrawn_at": "2026-11-22T14:00:00.000000Z"}
+    server.answers("GET", "/jobs/abc", {**job, "warnings": [present, past]})
+    _, out, _ = btmctl("jobs", "show", "abc")
+    assert "It hangs." in out
+    assert "btmctl jobs logs abc" in out
+    assert "It was slow." not in out
+    _, out, _ = btmctl("jobs", "show", "abc", "--json")
+    assert "It was slow." in out
+
+
 def shown(drawn: Group, width: int) -> str:
     written = io.StringIO()
     Console(file=written, width=width, height=24, color_system=None).print(drawn)
