@@ -1,6 +1,8 @@
 """Every failure of a training is found, sound ones are left in peace, and what is told has an end."""
 
+import gzip
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +38,9 @@ from tests.fixtures.training_histories import (
     Failing,
     watched,
 )
+from tests.fixtures.training_records import read_history
 
+HERE = Path(__file__).parent
 CHOSEN = {one.training.failure + "".join(one.expected): one for one in FAILURES} | {
     one.training.failure + "".join(one.expected): one for one in FAILURES if "(coarse" in one.training.name
 }
@@ -80,6 +84,26 @@ def test_a_weak_failure_is_found_too() -> None:
     (one,) = (one for one in BORDERLINE_FOUND if one.training.failure == "loss_diverging")
     found = watched(replace(one.training, steps=1200, seed=34), until=one.expected)
     assert found.delay_s(one.expected) is not None
+
+
+# --- real ones ---------------------------------------------------------------------------------------------
+
+
+def _told(path: Path) -> set[str]:
+    watch, kinds = Watch(), set()
+    for at_us, happened in read_history(gzip.decompress(path.read_bytes())):
+        watch.see(happened, at_us)
+        kinds |= {finding.kind for finding in watch.look(at_us)}
+    return kinds
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("recorded/*.jsonl.gz")), ids=lambda path: path.stem)
+def test_a_real_training_that_was_sound_is_left_in_peace(path: Path) -> None:
+    assert _told(path) == set()
+
+
+def test_a_real_training_that_was_kept_from_computing_is_told_why_it_is_slow() -> None:
+    assert _told(HERE / "recorded_troubles/others_took_the_processor.jsonl.gz") == {"cpu_shared", "slow"}
 
 
 # --- hysteresis --------------------------------------------------------------------------------------------
