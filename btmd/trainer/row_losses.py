@@ -1,6 +1,7 @@
 """Held-out losses row by row: before and after are compared on the same rows, and chance is told from learning."""
 
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -98,4 +99,16 @@ def improvement_range(before: RowLosses, after: RowLosses, *, name: str) -> Impr
         lost, left, tokens, tokens_before = (column[drawn].sum(axis=1) for column in sums)
         gains.append(100 * (1 - (left / tokens) / (lost / tokens_before)))
     low, high = np.quantile(np.concatenate(gains), (_TAIL, 1 - _TAIL))
-    return ImprovementRange(float(low), float(high), rows)
+    middle = 100 * (1 - last.mean / first.mean)
+    wider = _few_rows_factor(rows)
+    return ImprovementRange(middle - wider * (middle - float(low)), middle + wider * (float(high) - middle), rows)
+
+
+def _few_rows_factor(rows: int) -> float:
+    """By how much the range of so few rows is too narrow: 1.45 for five, 1.05 for thirty.
+
+    A bootstrap takes the rows' own spread for that of all rows, and the normal distribution for Student's; the latter's
+    quantile is its expansion by the degrees of freedom (Cornish and Fisher).
+    """
+    freedom = rows - 1
+    return (1 + 0.926 / freedom + 0.863 / freedom**2) * math.sqrt(rows / freedom)
