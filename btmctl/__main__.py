@@ -31,7 +31,9 @@ COMMANDS = {
     "reset": "back to the defaults, with or without user data; can be undone",
     "recover": "rebuild a lost or damaged database from backups",
     "audit": "is the log the one that was written, and who did what",
+    "disk": "what takes room, and making some",
     "events": "everything that happened, as it was recorded",
+    "notify": "be told of your trainings on the desktop or by speech",
     "daemon": "run the daemon, or see how it is doing",
     "version": "versions of btmctl and of the daemon",
 }

@@ -21,9 +21,12 @@ from btmd.domain.hardware import Hardware
 from btmd.hardware import probe
 from btmd.history import History
 from btmd.jobs.device_locks import DeviceLocks
+from btmd.jobs.housekeeping import Housekeeping
 from btmd.jobs.line import Line
+from btmd.jobs.notifying import Notifying
 from btmd.jobs.recovering import Recovering
 from btmd.jobs.scheduler import Scheduler
+from btmd.jobs.staying_awake import StayingAwake
 from btmd.jobs.submission import Submission
 from btmd.jobs.supervisor import Supervisor
 from btmd.jobs.watching import Watching
@@ -88,19 +91,39 @@ class Assembly:
         self._child = BackupChild(config, store.store_id, self._clock, handler)
         self._backups = self._make_backups()
         self.supervisor = self._make_supervisor(boot_id)
+        self._asides: dict[str, str] = {}
         self.scheduler = Scheduler(
             store=store,
             handler=handler,
             state_dir=config.state_dir,
             jobs_dir=config.jobs_dir,
             locks=DeviceLocks(config.device_locks_dir),
-            start=self.supervisor.start,
+            start=self._start,
             busy=lambda: self.supervisor.busy,
             actor=actor,
             clock=clock,
         )
-        self.supervisor.on_freed = self.scheduler.wake
+        self.staying_awake = self._make_staying_awake()
+        self.supervisor.on_freed = self._freed
         self.watching = self._make_watching()
+        self.housekeeping = Housekeeping(
+            store=store,
+            handler=handler,
+            jobs_dir=config.jobs_dir,
+            cache_dir=config.cache_dir,
+            backup_turn=self._child.turn,
+            busy=lambda: self.supervisor.busy,
+            actor=actor,
+            asides=self._asides,
+        )
+        self.notifying = Notifying(
+            store=store,
+            handler=handler,
+            jobs_dir=config.jobs_dir,
+            actor=actor,
+            clock=clock,
+            troubles=troubles,
+        )
         self.confirmations = Confirmations(store, handler, self._clock, new_event_id, actor)
         self.settings_watcher = self._make_settings_watcher()
         self.presets_watcher = self._make_presets_watcher()
@@ -136,6 +159,27 @@ class Assembly:
             daemon=actor,
             activity=self.parts.activity,
             troubles=troubles,
+        )
+
+    def _start(self, job_id: str, device: str, device_lock: int) -> None:
+        self.supervisor.start(job_id, device, device_lock)
+        self.staying_awake.wake()
+
+    def _freed(self) -> None:
+        self.scheduler.wake()
+        self.staying_awake.wake()
+
+    def _make_staying_awake(self) -> StayingAwake:
+        return StayingAwake(
+            store=self._store,
+            handler=self._handler,
+            jobs_dir=self._config.jobs_dir,
+            actor=self._actor,
+            busy=lambda: self.supervisor.busy,
+            hardware=lambda: probe(self._config.state_dir),
+            intervene=self.supervisor.intervene,
+            on_woke=self.scheduler.wake,
+            asides=self._asides,
         )
 
     def _make_supervisor(self, boot_id: str) -> Supervisor:
@@ -263,6 +307,8 @@ class Assembly:
             waits=self.scheduler.waits,
             troubles=self._troubles,
             notices=self.falling_back.notices,
+            asides=self._asides,
+            housekeeping=self.housekeeping,
         )
 
     def _make_submission(self, datasets: DatasetAdding, anonymising: Anonymising) -> Submission:

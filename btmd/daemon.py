@@ -147,6 +147,7 @@ class Daemon:
         for made_before in self._before_migration:
             await self.handler.handle(made_before, actor=self.actor)
         await self.handler.handle(StartDaemon(__version__, self.boot_id, os.getpid()), actor=self.actor)
+        await self.assembly.housekeeping.at_start()
         await self.assembly.supervisor.adopt()
         await self.assembly.parts.factory_reset.finish()
         await self.assembly.parts.erasure.finish()
@@ -182,6 +183,9 @@ class Daemon:
             tasks.start_soon(self.assembly.settings_watcher.run)
             tasks.start_soon(self.assembly.presets_watcher.run)
             tasks.start_soon(self.assembly.watching.run)
+            tasks.start_soon(self.assembly.notifying.run)
+            tasks.start_soon(self.assembly.housekeeping.run)
+            tasks.start_soon(self.assembly.staying_awake.run)
             tasks.start_soon(self.assembly.condensing.run)
             tasks.start_soon(self.assembly.sweep.run)
             tasks.start_soon(self.assembly.backup_schedule.run)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from btmd import __version__
 from btmd.api.answers import described, json_answer
-from btmd.api.jobs import waits_for
 from btmd.api.job_warnings import present_warnings
+from btmd.api.jobs import waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -170,7 +170,11 @@ async def status(parts: Parts) -> Response:
         "last_backup_at": rfc3339(found_backups[0].created_us) if found_backups else None,
         "last_proved_restore_at": None if proved is None else rfc3339(proved.at_us),
         "warnings": await present_warnings(parts),
-        "reminders": [*parts.notices, *await _reminders(parts, any_backup=bool(found_backups), lost=lost)],
+        "reminders": [
+            *parts.notices,
+            *parts.asides.values(),
+            *await _reminders(parts, any_backup=bool(found_backups), lost=lost),
+        ],
         "problems": problems,
         "version": __version__,
         "pid": os.getpid(),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from btmd.chat import Chats
     from btmd.command_handler import CommandHandler
     from btmd.history import History
+    from btmd.jobs.housekeeping import Housekeeping
     from btmd.jobs.line import Line
     from btmd.jobs.submission import Submission
     from btmd.jobs.turns import Wait
@@ -63,10 +64,13 @@ class Parts:
     new_id: Callable[[], str]
     stopping: anyio.Event
     line: "Line"
+    housekeeping: "Housekeeping"
     waits: Mapping[str, "Wait"]
     """By job: what it waits for."""
     troubles: Mapping[str, str]
     """What does not work just now, in words, by what it is about."""
     notices: Sequence[str] = ()
     """What a person should know of this start, in words."""
+    asides: Mapping[str, str] = field(default_factory=dict)
+    """What a person may want to know while everything works, in words, by what it is about."""
     activity: Activity = field(default_factory=Activity)

@@ -10,6 +10,7 @@ from btmd.domain import (
     job,
     machine,
     model,
+    notification,
     preset_definition,
     reset,
     settings,
@@ -33,6 +34,9 @@ BACKUPS = Decider("backups", backup.stream, backup.decide, backup.evolve, backup
 MACHINE = Decider("machine", machine.stream, machine.decide, machine.evolve, machine.MachineState)
 HEALTH = Decider("health", health.stream, health.decide, health.evolve, health.HealthState)
 WARNINGS = Decider("watch", warning.stream, warning.decide, warning.evolve, warning.WatchState)
+NOTIFICATIONS = Decider(
+    "notifications", notification.stream, notification.decide, notification.evolve, notification.NotificationState
+)
 RESETS = Decider("resets", reset.stream, reset.decide, reset.evolve, reset.ResetState)
 
 DECIDERS: dict[type[Any], Decider] = {
@@ -47,6 +51,7 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(health.HealthCommand), HEALTH),
     **dict.fromkeys(get_args(reset.ResetCommand), RESETS),
     warning.ReportFindings: WARNINGS,
+    notification.MakeNotification: NOTIFICATIONS,
 }
 
 __all__ = [
@@ -58,6 +63,7 @@ __all__ = [
     "JOBS",
     "MACHINE",
     "MODELS",
+    "NOTIFICATIONS",
     "PRESETS",
     "RESETS",
     "SETTINGS",

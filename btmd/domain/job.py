@@ -9,7 +9,7 @@ done about it (``RecoveryPlanned``, ``AnswerAsked`` or ``JobFailed``), for the s
 from dataclasses import replace
 from typing import Any
 
-from btmd.domain import queue
+from btmd.domain import job_housekeeping, queue
 from btmd.domain.event import Event
 from btmd.domain.forecast import ForecastMade, ForecastRevised, ForecastScored, score
 from btmd.domain.job_commands import (
@@ -125,6 +125,9 @@ def decide(command: JobCommand, state: JobState | None) -> list[Event]:
         return [command.submitted, ForecastMade(command.job_id, command.forecast)]
     if state is None:
         raise JobNotFound(f"There is no job {command.job_id}.", hint="`btmctl jobs list` shows those there are.")
+    if isinstance(command, job_housekeeping.HousekeepingCommand):
+        return job_housekeeping.decide(command, state)
+    job_housekeeping.require_there(state)
     if isinstance(command, queue.QueueCommand):
         return queue.decide(command, state)
     match command:
@@ -280,6 +283,8 @@ def evolve(state: JobState | None, happened: Event) -> JobState | None:
         state = replace(state, last_number=number)
     if isinstance(happened, queue.QUEUE_EVENTS):
         return queue.evolve(state, happened)
+    if isinstance(happened, job_housekeeping.HOUSEKEEPING_EVENTS):
+        return job_housekeeping.evolve(state, happened)
     match happened:
         case AttemptStarted():
             return replace(

@@ -6,6 +6,7 @@ from typing import Any
 from btmd.domain.event import Event
 from btmd.domain.forecast import Forecast
 from btmd.domain.job_events import JobSubmitted
+from btmd.domain.job_housekeeping import HousekeepingCommand
 from btmd.domain.queue import QueueCommand
 
 
@@ -184,4 +185,5 @@ JobCommand = (
     | CancelJob
     | WithdrawConsent
     | QueueCommand
+    | HousekeepingCommand
 )

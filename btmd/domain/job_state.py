@@ -77,6 +77,8 @@ class JobState:
     priority: int = 0
     held: bool = False
     """Whether it is not started until somebody releases it."""
+    deleted: bool = False
+    """Whether its files are gone and it is not shown any more."""
 
     @property
     def ended(self) -> bool:

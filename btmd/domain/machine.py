@@ -34,6 +34,15 @@ class OperationRefused(Event):
     code: str
 
 
+@event("MachineWoke")
+class MachineWoke(Event):
+    """The machine slept while trainings ran; its devices were looked at again. ``lost``: those whose GPU is gone."""
+
+    slept_s: float
+    gpus: tuple[str, ...]
+    lost: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class StartDaemon:
     version: str
@@ -52,7 +61,16 @@ class RefuseOperation:
     code: str
 
 
-MachineCommand = StartDaemon | StopDaemon | RefuseOperation
+@dataclass(frozen=True, slots=True)
+class NoteWaking:
+    """The machine woke after ``slept_s`` seconds. See MachineWoke."""
+
+    slept_s: float
+    gpus: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+MachineCommand = StartDaemon | StopDaemon | RefuseOperation | NoteWaking
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,8 @@ def decide(command: MachineCommand, state: MachineState | None) -> list[Event]:
             return [DaemonStopped(command.reason)]
         case RefuseOperation():
             return [OperationRefused(command.operation, command.code)]
+        case NoteWaking():
+            return [MachineWoke(command.slept_s, command.gpus, command.lost)]
 
 
 def evolve(state: MachineState | None, happened: Event) -> MachineState:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from btmd.domain.command_line import parse_command
 from btmd.domain.quiet_hours import parse_quiet_hours
 from btmd.errors import InvalidValue, UnknownKey
 
@@ -221,7 +222,31 @@ SCHEMA: tuple[Setting, ...] = (
         0,
         100_000,
     ),
+    Setting("sleep.inhibit", True, "Whether the machine is kept from going to sleep while a training runs."),
+    Setting("notify.finished", True, "Whether people are told that a training is done."),
+    Setting("notify.failed", True, "Whether people are told that a training has failed."),
+    Setting("notify.attention", True, "Whether people are told that a training has a question."),
+    Setting("notify.warnings", True, "Whether people are told of grave warnings about a training."),
+    Setting("notify.progress", False, "Whether people are told when a training is at 25, 50 and 75 percent."),
+    Setting("notify.desktop", True, "Whether `btmctl notify` shows notifications on the desktop."),
+    Setting("notify.speech", False, "Whether `btmctl notify` speaks notifications."),
+    Setting(
+        "notify.command",
+        "",
+        "Program that the daemon runs for each notification; the facts are in its environment (BTMD_TITLE, ...).",
+        check=parse_command,
+    ),
+    Setting("notify.shell", False, "Whether notify.command is run by /bin/sh, and may hold pipes and variables."),
+    Setting("notify.command_limit_s", 30.0, "How long the program for notifications may take.", "seconds", 0.1, 3600),
     Setting("disk.reserve_gb", 1.0, "Room on the disk that a training must leave free.", "GB", 0, 10_000),
+    Setting(
+        "disk.budget_gb",
+        0.0,
+        "Room for all trainings together; beyond it, checkpoints that nothing needs go by themselves; 0: no bound.",
+        "GB",
+        0,
+        1_000_000,
+    ),
     Setting("uploads.max_gb", 20.0, "Largest file that can be added as a dataset.", "GB", 0.001, 10_000),
     Setting("chat.max_new_tokens", 256, "Length of an answer in a chat at most.", "tokens", 1, 8192),
     Setting("chat.temperature", 0.0, "0 gives the most likely answer; higher values vary more.", "", 0, 2),

@@ -76,11 +76,11 @@ class Supervisor:
         """The jobs that have a trainer, or are about to."""
         return frozenset(self._attempts) | self._starting
 
-    def intervene(self, job_id: str, finding: Finding, step: int) -> None:
+    def intervene(self, job_id: str, finding: Finding, step: int, text: str = "") -> None:
         """End a job's trainer for something that was found about it; what comes then is decided as after a failure."""
         attempt = self._attempts.get(job_id)
         if attempt is not None:
-            attempt.intervene(finding.kind, step, finding.evidence)
+            attempt.intervene(finding.kind, step, finding.evidence, text)
 
     async def adopt(self) -> None:
         """Find the jobs that were running; what happened to them meanwhile is read from their spools in `run`."""

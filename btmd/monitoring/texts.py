@@ -4,6 +4,7 @@ Names in braces are filled in by the caller. The status texts are a fixed contra
 """
 
 from btmd.monitoring.curve_texts import CURVE_TEXTS
+from btmd.monitoring.notice_texts import NOTICE_TEXTS
 from btmd.monitoring.queue_texts import QUEUE_TEXTS
 from btmd.monitoring.warning_texts import WARNING_TEXTS
 
@@ -255,6 +256,7 @@ TEXTS: dict[str, str] = {
 
 TEXTS.update(CURVE_TEXTS)
 TEXTS.update(QUEUE_TEXTS)
+TEXTS.update(NOTICE_TEXTS)
 TEXTS.update(WARNING_TEXTS)
 
 

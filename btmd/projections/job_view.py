@@ -25,6 +25,7 @@ from btmd.domain.job_events import (
     TrainingShapeKnown,
     TrainingStageEntered,
 )
+from btmd.domain.job_housekeeping import CheckpointsRemoved, JobDeleted
 from btmd.projections.job import (
     JOB_TABLES,
     AttemptRow,
@@ -313,9 +314,19 @@ def _completed(connection: sqlite3.Connection, recorded: Recorded, happened: Job
     end_attempt(connection, recorded, happened.job_id, happened.ended_by)
 
 
+def _checkpoints_removed(connection: sqlite3.Connection, recorded: Recorded, happened: CheckpointsRemoved) -> None:
+    for name in happened.names:
+        connection.execute(f"DELETE FROM {CHECKPOINTS} WHERE job_id = ? AND name = ?", (happened.job_id, name))
+
+
+def _deleted(connection: sqlite3.Connection, recorded: Recorded, happened: JobDeleted) -> None:
+    for table in JOB_TABLES:
+        connection.execute(f"DELETE FROM {table.__tablename__} WHERE job_id = ?", (happened.job_id,))
+
+
 JOBS_VIEW = View(
     "jobs",
-    3,
+    4,
     JOB_TABLES,
     {
         JobSubmitted: _submitted,
@@ -339,6 +350,8 @@ JOBS_VIEW = View(
         JobCancelled: _cancelled,
         JobFailed: _failed,
         JobCompleted: _completed,
+        CheckpointsRemoved: _checkpoints_removed,
+        JobDeleted: _deleted,
     },
     {TrainingProgressed: _progressed_run},
 )

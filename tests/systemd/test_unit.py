@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 UNIT = Path(__file__).parents[2] / "systemd" / "btmd.service"
+NOTIFYING = UNIT.with_name("btmd-notify.service")
 
 
 def test_the_unit_leaves_trainers_alone_and_watches_the_daemon() -> None:
@@ -26,9 +27,10 @@ def test_the_unit_leaves_trainers_alone_and_watches_the_daemon() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
-    copy = tmp_path / "btmd.service"
-    copy.write_text(UNIT.read_text().replace("ExecStart=btmd", "ExecStart=/bin/true"))
+@pytest.mark.parametrize(("unit", "program"), [(UNIT, "btmd"), (NOTIFYING, "btmctl")])
+def test_systemd_understands_the_unit(unit: Path, program: str, tmp_path: Path) -> None:
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace(f"ExecStart={program}", "ExecStart=/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=60
     )
