@@ -55,7 +55,7 @@ def main() -> None:
         Figure("histories watched", [float(count)], "", ">= 60", 0),
         Figure("hours of sound trainings", [hours], "h", "", 1),
         Figure("false alarms in 100 hours of them", [100 * alarms / hours], "", "< 1"),
-        Figure("alarms on recorded trainings", [float(recorded_alarms)], "", "", 0),
+        Figure("kinds told on recorded trainings", [float(recorded_alarms)], "", "", 0),
         Figure("hours of recorded trainings", [recorded_hours], "h", "", 2),
         Figure("failures that were not found", [float(missed)], "", "<= 0", 0),
         Figure("warnings of what is too weak for one, in 100 hours", [100 * weak_alarms / weak_hours], "", ""),

@@ -12,7 +12,7 @@ from btmd.domain.warning import INFO, WARNING
 from btmd.monitoring.detector import Latched
 from btmd.monitoring.latch import Latch
 from btmd.monitoring.losses import LossCourse
-from btmd.monitoring.robust import NORMAL_SCALE, median
+from btmd.monitoring.robust import median
 from btmd.monitoring.watched_run import WatchedRun
 
 JUDGED_SHARE = 0.25
@@ -25,6 +25,8 @@ CLEAR = 0.6
 """Of the pairs of measurements: as good as all go down."""
 FEWEST_MEASURED = 4
 NEWEST_BENT = 10
+QUARTER = 0.319
+"""A quarter of normal values lie closer to their mean, in deviations."""
 
 OVER_LEAST, OVER_MUCH = 0.02, 0.03
 """Above the best held-out loss: twice running, and the newest."""
@@ -69,11 +71,14 @@ def _gain_by_training(course: LossCourse) -> _Gain | None:
 
 
 def jitter(values: Sequence[float]) -> float:
-    """By how much measurements vary by themselves, from how the newest bend; 0 for fewer than three."""
+    """By how much measurements vary by themselves, from how the newest bend; 0 for fewer than three.
+
+    From the least bends, as a curve that really bends, downwards and then up, has large ones too.
+    """
     newest = values[-NEWEST_BENT:]
-    bends = [abs(a - 2 * b + c) for a, b, c in zip(newest, newest[1:], newest[2:], strict=False)]
+    bends = sorted(abs(a - 2 * b + c) for a, b, c in zip(newest, newest[1:], newest[2:], strict=False))
     # The second difference of independent values has six times their variance.
-    return NORMAL_SCALE * median(bends) / math.sqrt(6) if bends else 0.0
+    return bends[len(bends) // 4] / QUARTER / math.sqrt(6) if bends else 0.0
 
 
 def concordance(values: Sequence[float]) -> float:
