@@ -4,13 +4,20 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from btmctl.client import Document
 from btmctl.errors import DONE, FAILED, UsageError
 from btmctl.output import Output
 from btmctl.parser import Noun
-from btmctl.plots.scales import PANELS, USUAL, Panel, panels
 from btmctl.session import Session
+
+if TYPE_CHECKING:
+    from btmctl.plots.scales import Panel
+
+SHOWN = ("loss", "rate", "speed", "memory", "gradient")
+"""What can be plotted, by the names in plots.scales, which is imported only to plot."""
+USUAL = SHOWN[:4]
 
 PICTURE_POINTS = 800
 """About one for each pixel across."""
@@ -25,13 +32,14 @@ def add_verbs(noun: Noun) -> None:
     )
     plot.add_argument("job", metavar="J", help="id, beginning of an id, name, or last")
     plot.add_argument("--out", metavar="FILE", help="write a picture instead: a name that ends in .svg or .png")
-    plot.add_argument("--show", metavar="LIST", help=f"of {', '.join(PANELS)} (default: {','.join(USUAL)})")
+    plot.add_argument("--show", metavar="LIST", help=f"of {', '.join(SHOWN)} (default: {','.join(USUAL)})")
 
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
     output, wanted = session.output, _wanted(arguments.show)
     kind = _kind(arguments.out) if arguments.out else ""
     from btmctl.plots import terminal
+    from btmctl.plots.scales import panels
 
     width = terminal.width_of(output)
     points = PICTURE_POINTS if kind else terminal.points_wanted(width)
@@ -57,8 +65,8 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
 def _wanted(given: str | None) -> Sequence[str]:
     names = [name.strip() for name in given.split(",") if name.strip()] if given is not None else list(USUAL)
     for name in names or [""]:
-        if name not in PANELS:
-            raise UsageError(f"{name!r} cannot be plotted.", f"There are: {', '.join(PANELS)}.", "--show loss,speed")
+        if name not in SHOWN:
+            raise UsageError(f"{name!r} cannot be plotted.", f"There are: {', '.join(SHOWN)}.", "--show loss,speed")
     return names
 
 
@@ -78,7 +86,7 @@ def _title(job: Document) -> str:
     return f"Training {job['job_id']}{name}: {job['model_id']} on {job['dataset_id']}"
 
 
-def _picture(job: Document, found: Document, shown: Sequence[Panel], kind: str) -> bytes:
+def _picture(job: Document, found: Document, shown: "Sequence[Panel]", kind: str) -> bytes:
     from btmctl.plots import figure
 
     of = f" of {found['total_steps']:,}" if found["total_steps"] > found["last_step"] else ""

@@ -14,7 +14,6 @@ PANELS = {
     "gradient": ("gradient_norm",),
 }
 """Names as they are asked for, with the curves that share a panel."""
-USUAL = ("loss", "rate", "speed", "memory")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from btmctl.plots.scales import label, ticks
+from btmctl.commands.job_plot import SHOWN
+from btmctl.plots.scales import PANELS, label, ticks
 from btmctl.plots.terminal import Canvas
 from tests.btmctl.conftest import Btmctl
 from tests.btmctl.small_server import SmallServer
@@ -120,6 +121,10 @@ def test_a_png_shows_the_same(plotted: SmallServer, btmctl: Btmctl, tmp_path: Pa
     lines = (rows[at + 1 : at + 1 + 3 * width] for at in range(0, len(rows), 1 + 3 * width))
     colours = {line[at : at + 3].hex() for line in lines for at in range(0, len(line), 3)}
     assert {"ffffff", "1f5fa8", "c2410c", "c9dcf0"} <= colours
+
+
+def test_every_panel_can_be_asked_for() -> None:
+    assert tuple(PANELS) == SHOWN
 
 
 def test_what_cannot_be_plotted_is_said(plotted: SmallServer, btmctl: Btmctl, tmp_path: Path) -> None:
