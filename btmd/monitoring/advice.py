@@ -12,6 +12,8 @@ STILL_IMPROVING_SHARE = 0.9
 BEST_EARLY_SHARE = 0.5
 FEW_ROWS = 100
 MOST_HELD_OUT = 0.5
+KNOWN_LOSS = 0.1
+"""Nats a token: nine tokens in ten are foretold almost surely."""
 MEASUREMENTS = 5
 """So many in a run find a state near the best one."""
 
@@ -80,6 +82,8 @@ def _about_length(outcome: JobOutcome, verdict: Verdict, found: Advice) -> None:
     best_early = improvement >= UNCHANGED_PERCENT and epochs > 1 and 0 < best <= BEST_EARLY_SHARE * steps
     if rose_after is not None or best_early:
         _fewer_epochs(outcome, rose_after or best, found)
+    elif verdict.kind == "unchanged" and (outcome.evidence.before or 0.0) < KNOWN_LOSS:
+        found.add("advise_known", before=outcome.evidence.before)
     elif verdict.kind == "unchanged" and verdict.sure:
         rate = _rounded(outcome.learning_rate * 3, 1)
         found.add("advise_higher_rate", {"learning_rate": rate, "num_epochs": more}, rate=rate, epochs=more)

@@ -154,6 +154,8 @@ TEXTS: dict[str, str] = {
     "(--set num_epochs={epochs}).",
     "advise_higher_rate": "Hardly anything was learned: try a higher learning rate (--set learning_rate={rate:g}) or "
     "more passes (--set num_epochs={epochs}).",
+    "advise_known": "It knew these answers before (its loss was {before:.2f}): there is little left to learn from such "
+    "rows.",
     "advise_lower_rate": "Try a lower learning rate (--set learning_rate={rate:g}).",
     "advise_check_data": "Look over the data for wrong or contradicting answers (`btmctl datasets check {dataset}`).",
     "advise_more_rows": "There were only {rows} rows to learn from: more rows help most.",

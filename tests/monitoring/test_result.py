@@ -65,6 +65,9 @@ def test_no_difference_is_called_that() -> None:
     told = result(replace(DONE, evidence=Evidence(3.0, 2.99)))
     assert "no real difference" in told.performance_summary
     assert any("higher learning rate" in advice for advice in told.recommendations)
+    known = result(replace(DONE, evidence=Evidence(0.03, 0.025, low=5.0, high=20.0)))
+    assert "no real difference" in known.performance_summary
+    assert any("knew these answers before" in advice for advice in known.recommendations)
     assert "little better" in result(replace(DONE, evidence=Evidence(3.0, 2.9))).performance_summary
 
 
