@@ -7,24 +7,12 @@ from typing import Any, NamedTuple
 
 from btmd.domain.event import Event
 from btmd.domain.forecast import Forecast, ForecastMade, ForecastRevised
-from btmd.domain.job import ENDED, STAGES
+from btmd.domain.job import ENDED, STAGES, JobState, evolve
 from btmd.domain.job_events import (
-    AnswerAsked,
-    AttemptFailed,
-    AttemptLost,
     AttemptStarted,
-    CancelRequested,
     CheckpointSaved,
     HeldOutLossMeasured,
-    JobCancelled,
-    JobCompleted,
-    JobConsentWithdrawn,
-    JobFailed,
-    JobPaused,
     JobSubmitted,
-    PauseRequested,
-    ResumeRequested,
-    StopRequested,
     TrainingProgressed,
     TrainingShapeKnown,
     TrainingStageEntered,
@@ -37,24 +25,6 @@ from btmd.monitoring.paces import Paces
 SAMPLES_KEPT = 61
 """Half an hour of samples, one every 30 s."""
 GAPS_KEPT = 200
-
-_ASKED: Mapping[type[Event], str] = {
-    PauseRequested: "pause",
-    StopRequested: "stop",
-    CancelRequested: "cancel",
-    JobConsentWithdrawn: "consent",
-    AttemptStarted: "",
-    ResumeRequested: "",
-}
-_STATES: Mapping[type[Event], str] = {
-    JobPaused: "paused",
-    AttemptLost: "recovering",
-    AttemptFailed: "recovering",
-    AnswerAsked: "needs_attention",
-    JobFailed: "failed",
-    JobCancelled: "cancelled",
-    JobCompleted: "completed",
-}
 
 
 class Seen(NamedTuple):
@@ -69,12 +39,11 @@ class Seen(NamedTuple):
 class WatchedRun:
     """Times are seconds on a clock that stands still while the machine sleeps and does not jump."""
 
-    plan: Mapping[str, Any] = field(default_factory=dict)
-    """The trainer's plan, as it was frozen."""
+    job: JobState | None = None
+    """As the job itself stands."""
+    frozen: Mapping[str, Any] = field(default_factory=dict)
+    """The trainer's plan, as it was submitted."""
     forecast: Forecast | None = None
-    state: str = "queued"
-    asked: str = ""
-    attempt: int = 0
     now_s: float = 0.0
     stage_since_s: float = 0.0
     training_since_s: float | None = None
@@ -101,6 +70,23 @@ class WatchedRun:
     evaluation_s: float = 0.0
     """The longest measurement so far."""
     _skipped_s: float = 0.0
+
+    @property
+    def state(self) -> str:
+        return "queued" if self.job is None else self.job.state
+
+    @property
+    def asked(self) -> str:
+        return "" if self.job is None else self.job.asked
+
+    @property
+    def attempt(self) -> int:
+        return 0 if self.job is None else self.job.attempt
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """The trainer's plan, with what recoveries have changed."""
+        return self.frozen if self.job is None or not self.job.changes else {**self.frozen, **self.job.changes}
 
     @property
     def alive(self) -> bool:
@@ -138,22 +124,23 @@ class WatchedRun:
             self._take_sample(happened, at_us)
             return
         now_s = self.is_set(at_us)
-        self.asked = _ASKED.get(type(happened), self.asked)
-        self.state = _STATES.get(type(happened), self.state)
+        if isinstance(happened, TrainingProgressed):
+            self._take_tick(happened, now_s)
+            self._hear(now_s)
+            return
+        self.job = evolve(self.job, happened)
         match happened:
-            case TrainingProgressed():
-                self._take_tick(happened, now_s)
             case JobSubmitted():
-                self.plan = happened.trainer_plan
+                self.frozen = happened.trainer_plan
             case ForecastMade() | ForecastRevised():
                 self.forecast = happened.forecast
             case AttemptStarted():
-                self._begin_attempt(happened.attempt, now_s)
+                self._begin_attempt(now_s)
             case DaemonStarted():
                 # Nobody listened before: what the trainer told meanwhile is still to be read.
                 self.sign_s = now_s
             case TrainingStageEntered():
-                self.state, self.stage_since_s = happened.stage, now_s
+                self.stage_since_s = now_s
                 if self.trains and self.training_since_s is None:
                     self.training_since_s = now_s
             case TrainingShapeKnown():
@@ -172,8 +159,8 @@ class WatchedRun:
             self.gaps.append(now_s - self.sign_s)
         self.sign_s = now_s
 
-    def _begin_attempt(self, attempt: int, now_s: float) -> None:
-        self.attempt, self.state, self.ticks, self.tick = attempt, "preparing", 0, None
+    def _begin_attempt(self, now_s: float) -> None:
+        self.ticks, self.tick = 0, None
         self.stage_since_s = self.sign_s = now_s
         self.training_since_s = None
         self.gaps.clear()

@@ -8,6 +8,7 @@ import pytest
 
 from btmd.domain.event import Event
 from btmd.domain.job_events import AttemptFailed, AttemptLost, AttemptStarted, JobCompleted, TrainingProgressed
+from btmd.domain.queue import JobYielded, YieldRequested
 from btmd.domain.warning import (
     Finding,
     MachineSampled,
@@ -211,6 +212,13 @@ def test_a_new_attempt_begins_without_what_the_one_before_was_warned_of() -> Non
     assert _kinds(watch, now_s) == ()
     watch.see(AttemptStarted(JOB, 2, "boot", "crash"), int(now_s * 1e6))
     assert _kinds(watch, now_s + 1) == ()
+
+
+def test_a_training_that_gave_way_is_not_called_hung() -> None:
+    watch, now_s = _begun()
+    watch.see(YieldRequested(JOB, "quiet_hours"), int(now_s * 1e6))
+    watch.see(JobYielded(JOB, 200), int(now_s * 1e6))
+    assert _kinds(watch, now_s + 1e6) == ()
 
 
 def test_nothing_is_told_of_an_ended_job() -> None:
