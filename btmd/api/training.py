@@ -166,6 +166,19 @@ PROGRESS_EXAMPLE = {
     "warnings": [],
     "recommendations": [],
     "state": "training",
+    "held_out_loss": 1.7,
+    "held_out_best": 1.7,
+    "tokens_per_second": 402.0,
+    "elapsed_s": 200.4,
+    "remaining_s": 250.0,
+    "remaining_low_s": 210.0,
+    "remaining_high_s": 300.0,
+    "remaining_range": "3m 30s to 5m 0s",
+    "finishes": "at about 14:35",
+    "process_memory_gb": 1.2,
+    "gpu_memory_gb": None,
+    "disk_free_gb": 70.5,
+    "disk_used_gb": 0.1,
 }
 
 
