@@ -27,7 +27,11 @@ COMPONENTS = {
         Component("models", ("model-",), "A restore leaves the registered models as they are."),
         Component("datasets", ("dataset-",), "A restore leaves datasets and consents as they are."),
         Component("access", ("access", "access-"), "A restore leaves the roles as they are."),
-        Component("jobs", ("job-", "ticks-", "watch-"), "The history of the jobs, their losses and results, does not come back."),
+        Component(
+            "jobs",
+            ("job-", "ticks-", "watch-"),
+            "The history of the jobs, their losses and results, does not come back.",
+        ),
     )
 }
 CONFIG = ("settings", "presets", "models", "datasets", "access")

@@ -109,7 +109,7 @@ def test_a_template_that_would_fill_the_memory_is_refused(tmp_path: Path) -> Non
 
 def test_a_child_has_no_network() -> None:
     program = (
-        "import socket, sys; from btmd.inspection.__main__ import _leave_the_network as leave; leave();"
+        "import socket, sys; from btmd.child.isolation import leave_the_network as leave; leave();"
         "print([name for _, name in socket.if_nameindex()])"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
