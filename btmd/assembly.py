@@ -49,6 +49,7 @@ from btmd.restoring.dataset_erasure import DatasetErasure
 from btmd.restoring.factory_reset import FactoryReset
 from btmd.restoring.falling_back import FallingBack
 from btmd.restoring.restore import Restoring, registered_contents
+from btmd.restoring.view_mending import ViewMending
 from btmd.settings.confirmations import Confirmations
 from btmd.settings.watcher import SettingsWatcher
 from btmd.store.event_log import Store
@@ -136,6 +137,7 @@ class Assembly:
             new_id=new_event_id,
             marker=config.failed_start_path,
         )
+        self.mending = ViewMending(store=store, handler=handler, actor=actor, troubles=troubles)
         self.parts = self._make_parts(stopping)
         self.recovering = self._make_recovering()
         self.sweep = ContentSweep(
@@ -309,6 +311,7 @@ class Assembly:
             notices=self.falling_back.notices,
             asides=self._asides,
             housekeeping=self.housekeeping,
+            mend_views=self.mending.want,
         )
 
     def _make_submission(self, datasets: DatasetAdding, anonymising: Anonymising) -> Submission:

@@ -29,6 +29,7 @@ from btmd.projections.views import ALL_PROJECTIONS
 from btmd.restoring.before_migration import back_up_before_migration
 from btmd.restoring.recovery_hint import recovery_hint, require_database
 from btmd.restoring.restore import registered_contents
+from btmd.restoring.view_mending import Part
 from btmd.state_folder import claim, close_to_others, make_folder
 from btmd.store.event_log import Store
 
@@ -175,21 +176,9 @@ class Daemon:
         async with anyio.create_task_group() as tasks:
             if signals:
                 tasks.start_soon(self._listen_to_signals, signals)
-            tasks.start_soon(self.assembly.supervisor.run)
-            tasks.start_soon(self.assembly.recovering.run)
-            tasks.start_soon(self.assembly.scheduler.run)
-            tasks.start_soon(self.assembly.parts.chats.run)
-            tasks.start_soon(self.assembly.confirmations.run)
-            tasks.start_soon(self.assembly.settings_watcher.run)
-            tasks.start_soon(self.assembly.presets_watcher.run)
-            tasks.start_soon(self.assembly.watching.run)
-            tasks.start_soon(self.assembly.notifying.run)
-            tasks.start_soon(self.assembly.housekeeping.run)
-            tasks.start_soon(self.assembly.staying_awake.run)
-            tasks.start_soon(self.assembly.condensing.run)
-            tasks.start_soon(self.assembly.sweep.run)
-            tasks.start_soon(self.assembly.backup_schedule.run)
-            tasks.start_soon(self.assembly.parts.erasure.run)
+            tasks.start_soon(self.assembly.mending.run)
+            for name, part, again in self._parts_to_run():
+                tasks.start_soon(self.assembly.mending.keep_up, name, part, again)
             tasks.start_soon(self._reopen_failed_log)
             tasks.start_soon(self._prove_good)
             if self.config.systemd.watchdog_s is not None:
@@ -213,6 +202,33 @@ class Daemon:
             with anyio.move_on_after(STOP_LIMIT_S - 1):
                 await self._served.wait()
             tasks.cancel_scope.cancel()
+
+    def _parts_to_run(self) -> list[tuple[str, Part, Part | None]]:
+        """What runs beside the answering, and how it is begun again where that differs."""
+        parts = self.assembly
+
+        async def supervise_again() -> None:
+            # Whoever followed a trainer is gone; it is found again as after a start.
+            await parts.supervisor.adopt()
+            await parts.supervisor.run()
+
+        return [
+            ("supervisor", parts.supervisor.run, supervise_again),
+            ("recovering", parts.recovering.run, None),
+            ("scheduler", parts.scheduler.run, None),
+            ("chats", parts.parts.chats.run, None),
+            ("confirmations", parts.confirmations.run, None),
+            ("settings watcher", parts.settings_watcher.run, None),
+            ("presets watcher", parts.presets_watcher.run, None),
+            ("watching", parts.watching.run, None),
+            ("notifying", parts.notifying.run, None),
+            ("housekeeping", parts.housekeeping.run, None),
+            ("staying awake", parts.staying_awake.run, None),
+            ("condensing", parts.condensing.run, None),
+            ("sweep", parts.sweep.run, None),
+            ("backup schedule", parts.backup_schedule.run, None),
+            ("erasure", parts.parts.erasure.run, None),
+        ]
 
     async def close(self) -> None:
         """Note the stop and let go of everything; trainers are left alone."""

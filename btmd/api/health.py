@@ -173,6 +173,8 @@ async def status(parts: Parts) -> Response:
         "reminders": [
             *parts.notices,
             *parts.asides.values(),
+            # A GPU that is there and is not used, say, and why.
+            *found.problems,
             *await _reminders(parts, any_backup=bool(found_backups), lost=lost),
         ],
         "problems": problems,

@@ -71,6 +71,8 @@ class Parts:
     """What does not work just now, in words, by what it is about."""
     notices: Sequence[str] = ()
     """What a person should know of this start, in words."""
+    mend_views: Callable[[str], None] = lambda reason: None
+    """Told why a view could not be read."""
     asides: Mapping[str, str] = field(default_factory=dict)
     """What a person may want to know while everything works, in words, by what it is about."""
     activity: Activity = field(default_factory=Activity)

@@ -1,16 +1,18 @@
 """Refusals and failures as RFC 9457 problem documents; never a traceback."""
 
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
+from sqlalchemy.exc import DatabaseError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.refusals import record_refusal
-from btmd.errors import BtmdError, DatasetRefused, NotEnoughDisk, NotEnoughMemory
+from btmd.errors import BtmdError, DatasetRefused, NotEnoughDisk, NotEnoughMemory, ViewWrong
 
 log = logging.getLogger("btmd.api")
 
@@ -95,8 +97,18 @@ async def _http(request: Request, error: Exception) -> Response:
     )
 
 
+async def _unreadable(request: Request, error: Exception) -> Response:
+    reason = str(getattr(error, "orig", None) or error)
+    log.error("%s %s: %s", request.method, request.url.path, reason)
+    request.app.state.parts.mend_views(reason)
+    wrong = ViewWrong("A view of the log is damaged; it is being built anew.", hint="Ask again in a few seconds.")
+    return problem_response(problem(wrong))
+
+
 HANDLERS: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     BtmdError: _refused,
     HTTPException: _http,
+    DatabaseError: _unreadable,
+    sqlite3.DatabaseError: _unreadable,
 }
 """Every kind of failure is answered with a problem document."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.fixtures.daemon import PATIENCE_S, QUICK, ROOT_DIR, ThreadedDaemon, config_of, rows
+from tests.fixtures.daemon import PATIENCE_S, QUICK, ROOT_DIR, Client, ThreadedDaemon, config_of, rows
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.small_bus import bus_with, needs_bus
 from tests.fixtures.tiny_model import make_tiny_llama
@@ -78,6 +78,42 @@ def test_the_end_of_a_training_is_told_to_a_program_and_on_the_desktop_once() ->
             assert len(bus.asked()) == 1
             assert len((folder / "heard").read_text().splitlines()) == 1
         assert client.get("/status").ok()["problems"] == {}
+        _makes_room(folder, client, job_id)
+
+
+def _makes_room(folder: Path, client: Client, job_id: str) -> None:
+    """What the training left is shown, cleaned and deleted, as a person would do it."""
+    found = client.get("/disk").ok()
+    (shown,) = found["jobs"]
+    assert (shown["job_id"], shown["state"]) == (job_id, "completed")
+    assert shown["total_bytes"] >= shown["checkpoints_bytes"] + shown["result_bytes"] > 0
+    assert found["jobs_bytes"] == shown["total_bytes"]
+    assert {one["dataset_id"] for one in found["datasets"]} == {"facts"}
+    assert {one["name"] for one in found["parts"]} >= {"event log", "backups", "caches"}
+    caches = [one for one in found["removable"] if one["kind"] == "caches"]
+    assert caches[0]["size_bytes"] > 0
+    assert _btmctl(folder, "disk").returncode == 0
+    # Without a terminal nothing is removed unasked.
+    assert _btmctl(folder, "disk", "clean").returncode == 6
+    assert _btmctl(folder, "disk", "clean", "--only", "nothing").returncode == 2
+    cleaned = _btmctl(folder, "disk", "clean", "--only", "caches,left-overs", "--yes", "--json")
+    assert json.loads(cleaned.stdout)["freed_bytes"] >= caches[0]["size_bytes"]
+    assert list((folder / "state" / "cache").iterdir()) == []
+    assert _btmctl(folder, "jobs", "delete", "last").returncode == 6
+    deleted = _btmctl(folder, "jobs", "delete", "last", "--yes")
+    assert "was deleted" in deleted.stderr, deleted.stderr
+    assert client.get("/jobs").ok() == []
+    client.get(f"/jobs/{job_id}").refused(404, "job_not_found")
+    assert not (folder / "state" / "jobs" / job_id).exists()
+    assert client.events(stream=f"job-{job_id}")[-1]["type"] == "JobDeleted"
+
+
+def _btmctl(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"BTMD_SOCKET": str(folder / "sock")}
+    command = [sys.executable, "-m", "btmctl", *arguments]
+    return subprocess.run(
+        command, env=environment, cwd=ROOT_DIR, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200
+    )
 
 
 def _wait_for_positions(folder: Path) -> None:
