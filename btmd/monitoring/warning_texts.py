@@ -69,7 +69,7 @@ WARNING_TEXTS: dict[str, str] = {
     "of_gpu": "GPU",
     "of_cpu": "processor",
     "remedy_data_starved": "See whether memory is swapped out or the disk is slow: `btmctl hardware`",
-    "warn_suspended": "The machine slept for {slept}; the training goes on where it was.",
+    "warn_suspended": "The machine slept, or nothing could run on it, for {slept}; the training goes on where it was.",
     "remedy_suspended": "See that it goes on: `btmctl jobs watch {job}`",
     "warn_clock_forward": "The clock was set forward by {jump}; times before and after do not fit together.",
     "warn_clock_back": "The clock was set back by {jump}; times before and after do not fit together.",
