@@ -88,6 +88,31 @@ def convert_gguf(source: Path, folder: Path, *, progress: Progress) -> Conversio
     )
 
 
+def read_tensors(source: Path) -> Iterator[tuple[str, Floats]]:
+    """Every tensor of a GGUF file in fp32, one at a time, as transformers names and orders it.
+
+    Raises as `convert_gguf` does.
+    """
+    header = read_gguf_header(source)
+    family = check_family(header)
+    config = read_configuration(source)
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    with source.open("rb") as file:
+        for name, tensor in hugging_face_names(header).items():
+            rows = 1 if len(tensor.shape) == 1 else tensor.shape[0]
+            values = _read_rows(file.fileno(), tensor, 0, rows).reshape(tensor.shape)
+            if rows_interleaved(family, name):
+                values = _reordered(values, tensor.shape[0] // heads["q_proj" if "q_proj" in name else "k_proj"])
+            yield name, values
+
+
+def read_configuration(source: Path) -> dict[str, Any]:
+    """The config.json that a GGUF file's values come to."""
+    header = read_gguf_header(source)
+    check_family(header)
+    return configuration(header, _rope_factors(source, header))
+
+
 def _check_room(folder: Path, weights_bytes: int) -> None:
     needed, free = weights_bytes + _SPARE_BYTES, shutil.disk_usage(folder).free
     if free < needed:

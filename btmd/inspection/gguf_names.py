@@ -30,6 +30,8 @@ _BLOCK: Final = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_WHOLE_BACK: Final = {theirs: ours for ours, theirs in _WHOLE.items()}
+_BLOCK_BACK: Final = {theirs: ours for ours, theirs in _BLOCK.items()}
 _NEEDED: Final = (
     "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"
 )  # fmt: skip
@@ -84,6 +86,16 @@ def hugging_face_names(header: GgufHeader) -> dict[str, GgufTensor]:
             f"The GGUF file lacks {len(missing)} of the model's tensors.", hint="Copy or download the file again."
         )
     return named
+
+
+def gguf_name(name: str) -> str | None:
+    """What GGUF calls a tensor of transformers; None for one that it does not know in these families."""
+    if name in _WHOLE_BACK:
+        return _WHOLE_BACK[name]
+    found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
+    if found is None or found[2] not in _BLOCK_BACK:
+        return None
+    return f"blk.{found[1]}.{_BLOCK_BACK[found[2]]}.{found[3]}"
 
 
 def _block_name(name: str) -> str | None:

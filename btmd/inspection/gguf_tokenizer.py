@@ -14,11 +14,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from btmd.errors import ModelDamaged, TokenizerMissing
 
 _CONTROL, _USER_DEFINED = 3, 4
-_LLAMA_3: Final = (
+LLAMA_3_WORDS: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_QWEN_2: Final = _LLAMA_3.replace(r"\p{N}{1,3}", r"\p{N}")
+QWEN_2_WORDS: Final = LLAMA_3_WORDS.replace(r"\p{N}{1,3}", r"\p{N}")
 _GPT_2_LIKE: Final = frozenset({"gpt-2", "gpt2", "phi-2", "olmo", "mpt", "default"})
 _DIGIT_BY_DIGIT: Final = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
 _LLAMA_3_LIKE: Final = frozenset({"llama-bpe", "llama3", "llama-v3", "falcon3"})
@@ -77,7 +77,7 @@ def _byte_level(values: Mapping[str, Any], tokens: list[str], rule: str) -> Toke
 
 def _cutting_rule(rule: str) -> pre_tokenizers.PreTokenizer:
     if rule in _LLAMA_3_LIKE | _QWEN_2_LIKE:
-        pattern = Regex(_LLAMA_3 if rule in _LLAMA_3_LIKE else _QWEN_2)
+        pattern = Regex(LLAMA_3_WORDS if rule in _LLAMA_3_LIKE else QWEN_2_WORDS)
         return pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Split(pattern, behavior="isolated"),
