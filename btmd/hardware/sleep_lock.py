@@ -1,11 +1,12 @@
-"""Keeping the machine awake: an inhibitor lock of logind, held by an open descriptor."""
+"""Keeping the machine awake: inhibitor locks of logind, held by open descriptors."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 BUS_S = 5.0
-SLEEP_AND_IDLE, IDLE = "sleep:idle", "idle"
+BLOCKED = ("sleep", "idle")
+"""One lock each: of a lock on both, logind asks polkit whether the lid switch may be blocked (seen with 252)."""
 _MISSING = (
     "org.freedesktop.DBus.Error.ServiceUnknown",
     "org.freedesktop.DBus.Error.NameHasNoOwner",
@@ -17,47 +18,48 @@ _MISSING = (
 
 @dataclass(slots=True)
 class SleepLock:
-    """What came of asking: a lock on ``what`` while ``descriptor`` is open; ``problem`` where more was refused.
+    """What came of asking: what is blocked, each while its descriptor is open; ``problem`` where some was refused.
 
     Without a bus or a logind there is neither: nothing sends such a machine to sleep.
     """
 
-    descriptor: int | None = None
-    what: str = ""
+    descriptors: dict[str, int] = field(default_factory=dict)
     problem: str = ""
+
+    @property
+    def whole(self) -> bool:
+        return len(self.descriptors) == len(BLOCKED)
 
     def release(self) -> None:
         """Let the machine sleep again."""
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-        self.descriptor, self.what = None, ""
+        while self.descriptors:
+            os.close(self.descriptors.popitem()[1])
 
 
 def take_sleep_lock(why: str) -> SleepLock:
-    """Ask for sleep and idle to be blocked, and for idle alone where that is refused. Blocks for some milliseconds."""
+    """Ask for sleep and idle to be blocked. Blocks for some milliseconds."""
     # Only a daemon with a training needs D-Bus.
     try:
         from jeepney import DBusErrorResponse
         from jeepney.io.blocking import open_dbus_connection
     except ImportError:
         return SleepLock(problem="jeepney is not installed")
+    taken = SleepLock()
     try:
         with open_dbus_connection("SYSTEM", enable_fds=True) as bus:
-            try:
-                return SleepLock(_inhibit(bus, SLEEP_AND_IDLE, why), SLEEP_AND_IDLE)
-            except DBusErrorResponse as refused:
-                if refused.name.startswith(_MISSING):
-                    return SleepLock()
-                problem = refused.name.rpartition(".")[2]
-            try:
-                return SleepLock(_inhibit(bus, IDLE, why), IDLE, problem)
-            except DBusErrorResponse:
-                return SleepLock(problem=problem)
+            for what in BLOCKED:
+                try:
+                    taken.descriptors[what] = _inhibit(bus, what, why)
+                except DBusErrorResponse as refused:
+                    if refused.name.startswith(_MISSING):
+                        break
+                    taken.problem = refused.name.rpartition(".")[2]
     except (FileNotFoundError, ConnectionRefusedError, KeyError):
-        return SleepLock()
+        pass
     except (OSError, ValueError, EOFError) as problem:
         # A bus that does not let us in, or does not answer.
-        return SleepLock(problem=str(problem) or type(problem).__name__)
+        taken.problem = str(problem) or type(problem).__name__
+    return taken
 
 
 def _inhibit(bus: Any, what: str, why: str) -> int:

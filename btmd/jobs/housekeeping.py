@@ -102,7 +102,7 @@ class Housekeeping:
         for path in sorted(self._jobs_dir.iterdir()):
             if path.name in deleted or path.name.startswith(DOOMED):
                 doomed = [path]
-            elif JobFolder(path).is_alive():
+            elif not path.is_dir() or JobFolder(path).is_alive():
                 continue
             else:
                 doomed = disk_use.left_overs(JobFolder(path))

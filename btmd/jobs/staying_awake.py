@@ -17,7 +17,7 @@ from btmd.domain.machine import NoteWaking
 from btmd.domain.settings import SettingsState
 from btmd.domain.warning import CRITICAL, Finding
 from btmd.errors import BtmdError
-from btmd.hardware.sleep_lock import SLEEP_AND_IDLE, SleepLock, take_sleep_lock
+from btmd.hardware.sleep_lock import SleepLock, take_sleep_lock
 from btmd.job_folder import JobFolder
 from btmd.monitoring.texts import TEXTS
 from btmd.projections.job import job
@@ -98,17 +98,17 @@ class StayingAwake:
         if not busy or not (state or SettingsState()).get("sleep.inhibit"):
             self._release()
             return
-        whole = self._lock is not None and self._lock.what == SLEEP_AND_IDLE
+        whole = self._lock is not None and self._lock.whole
         if whole or (self._lock is not None and time.monotonic() - self._asked_s < ASK_AGAIN_S):
             return
         self._asked_s = time.monotonic()
         found = await anyio.to_thread.run_sync(self._take_lock, WHY)
         self._release()
         self._lock = found
-        if found.what == SLEEP_AND_IDLE:
+        if found.whole:
             log.info("the machine is kept awake while a training runs")
         elif found.problem:
-            key = "sleep_idle_only" if found.what else "sleep_refused"
+            key = "sleep_idle_only" if "idle" in found.descriptors else "sleep_refused"
             self._asides[ABOUT] = TEXTS[key].format(problem=found.problem)
             log.warning("%s", self._asides[ABOUT])
 
