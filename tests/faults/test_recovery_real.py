@@ -220,9 +220,12 @@ def test_a_row_that_gives_no_number_is_left_out_by_name(place: Path) -> None:
 @long
 def test_a_learning_rate_that_diverges_is_lowered(daemon: DaemonProcess) -> None:
     client = daemon.client
-    # All that is learned counts 128 times, so that such a rate is really too high.
+    # A model that has learned something has something to lose.
+    learned = client.start(overrides={**FULL, "max_steps": 150, "num_epochs": 100, "learning_rate": 0.003})
+    taught = client.wait_until(learned, "completed")
+    model = client.add_model(Path(taught["model_path"]))
     rate = {"learning_rate": 0.1, "max_gradient_norm": 0, "warmup_ratio": 0, "lora_r": 4, "lora_alpha": 512}
-    job_id = client.start(overrides=OVERRIDES | ENDLESS | rate)
+    job_id = client.start(overrides=OVERRIDES | ENDLESS | rate, model_id=model["model_id"])
     when_at(client, job_id, 2, 50)
     job = stopped(client, job_id)
     account(client, "a learning rate that diverges", job)
@@ -361,7 +364,8 @@ def test_a_daemon_killed_in_the_middle_of_recoveries_loses_none(daemon: DaemonPr
     client.patch("/settings", {"changes": {"recovery.wait_s": 2.0, "jobs.crash_resumes": 50}}).ok()
     job_id = client.start(overrides={**OVERRIDES, **ENDLESS, "save_every": 5})
     for kill in range(8):
-        when_at(client, job_id, kill + 1, 1)
+        # Every other time without a newer checkpoint, so that the next attempt waits.
+        when_at(client, job_id, kill + 1, 6 * (kill // 2 + 1))
         os.kill(trainer_pid(jobs_dir, job_id), signal.SIGKILL)
         time.sleep(0.05 * kill)
         daemon.kill()
