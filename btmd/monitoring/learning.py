@@ -24,7 +24,7 @@ SURE_ERRORS = 3
 CLEAR = 0.6
 """Of the pairs of measurements: as good as all go down."""
 FEWEST_MEASURED = 4
-NEWEST_BENT = 10
+NEWEST_BENT = 6
 QUARTER = 0.319
 """A quarter of normal values lie closer to their mean, in deviations."""
 
@@ -32,7 +32,7 @@ OVER_LEAST, OVER_MUCH = 0.02, 0.03
 """Above the best held-out loss: twice running, and the newest."""
 OVER_FEW_LEAST, OVER_FEW_MUCH = 0.03, 0.05
 """While too few measurements are known to tell how much they vary by themselves."""
-OVER_JITTERS = 5
+OVER_JITTERS, OVER_MUCH_JITTERS = 3, 5
 JITTER_MEASURED = 6
 
 
@@ -169,8 +169,8 @@ class OverFitting(Latched):
     def _limits(self, losses: list[float], best: float) -> tuple[float, float]:
         if len(losses) < JITTER_MEASURED:
             return OVER_FEW_LEAST * best, OVER_FEW_MUCH * best
-        varies = OVER_JITTERS * jitter(losses)
-        return max(OVER_LEAST * best, varies), max(OVER_MUCH * best, varies)
+        varies = jitter(losses)
+        return max(OVER_LEAST * best, OVER_JITTERS * varies), max(OVER_MUCH * best, OVER_MUCH_JITTERS * varies)
 
     def _learns_on(self, best_step: int, step: int) -> bool:
         before, now = self._train.get(best_step), self._train.get(step)
