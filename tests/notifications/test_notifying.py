@@ -18,7 +18,7 @@ from btmd.domain.warning import WarningRaised
 from btmd.jobs.notification_command import run_command
 from btmd.jobs.notifying import Notifying
 from btmd.projections.views import ALL_PROJECTIONS
-from btmd.store.event_log import Store
+from btmd.store.event_log import Store, StreamAppend
 from tests.fixtures import job_histories as history
 from tests.store.given import ACTOR, Clocks, append, opened
 
@@ -104,8 +104,8 @@ async def test_what_comes_within_the_window_becomes_one(place: Place) -> None:
     async with place.daemon():
         await history.write(place.store, "aa", history.completed("aa"))
         await until(place.told, bool)
-        await history.write(place.store, "bb", history.failed("bb"))
-        await history.write(place.store, "cc", history.completed("cc"))
+        both = history.appends("bb", history.failed("bb")) + history.appends("cc", history.completed("cc"))
+        await place.store.append(both, actor=ACTOR)
         _, several = await place.told_of(2)
     assert several["title"] == "2 things about your trainings"
     assert several["text"].splitlines() == ["The training run-bb has failed", "The training run-cc is done"]
@@ -143,9 +143,10 @@ async def test_each_kind_can_be_switched_off(place: Place) -> None:
 async def test_a_question_and_a_grave_warning_are_told_with_the_command_that_helps(place: Place) -> None:
     async with place.daemon():
         asked = AnswerAsked("aa", 1, "May it use shorter rows?", "shorter", {}, 2 * 10**15)
-        await history.write(place.store, "aa", AttemptFailed("aa", 1, "out_of_memory", "No memory."), asked)
+        failed = AttemptFailed("aa", 1, "out_of_memory", "No memory.")
         evidence = {"step": 5, "silent_s": 300.0, "limit_s": 60.0, "cause": "stopped"}
-        await append(place.store, "watch-bb", WarningRaised("bb", 1, "hung", "critical", evidence))
+        warned = StreamAppend("watch-bb", (WarningRaised("bb", 1, "hung", "critical", evidence),))
+        await place.store.append([*history.appends("aa", failed, asked), warned], actor=ACTOR)
         (told,) = await place.told_of(1)
     assert sorted(told["kinds"]) == ["attention", "warnings"]
     await place.settings(notify__warnings=False)
