@@ -18,9 +18,15 @@ as_user systemctl --user show btmd -p StatusText --value | grep -q btmd.sock
 first=$(main_pid)
 
 cd "$repo"
+locks() { systemd-inhibit --list --no-legend 2>/dev/null | grep -c btmd || true; }
+[ "$(locks)" = 0 ]
 say "a training"
 job=$(as_user "$python" -m tests.systemd.train begin $XDG_RUNTIME_DIR/btmd/btmd.sock /home/tester)
 trainer=$(as_user "$python" -m tests.systemd.train trainer $XDG_RUNTIME_DIR/btmd/btmd.sock "$job")
+say "the machine is kept awake: locks of logind, allowed by the rule of docs/sleep.md"
+for _ in $(seq 100); do [ "$(locks)" = 2 ] && break; sleep 0.2; done
+systemd-inhibit --list --no-legend | grep btmd
+[ "$(systemd-inhibit --list --no-legend | grep btmd | grep -cE ' (sleep|idle) .*block')" = 2 ]
 say "restart: the trainer $trainer goes on"
 as_user systemctl --user restart btmd
 second=$(main_pid)
@@ -34,6 +40,9 @@ for _ in $(seq 100); do [ "$(as_user systemctl --user is-active btmd)" = active 
 kill -0 "$trainer"
 say "the job completes in its first attempt, every step reported once"
 as_user "$python" -m tests.systemd.train finish $XDG_RUNTIME_DIR/btmd/btmd.sock "$job"
+say "the locks are gone with the training"
+for _ in $(seq 100); do [ "$(locks)" = 0 ] && break; sleep 0.2; done
+[ "$(locks)" = 0 ]
 say "the watchdog is answered"
 watchdog() { as_user systemctl --user show btmd -p WatchdogTimestampMonotonic --value; }
 before=$(watchdog)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Boots a real systemd over a throw-away copy of this machine's files and checks the user unit in it: ready, a
-# training, a restart that leaves the trainer running, a crash that is put right. Needs root and systemd-nspawn.
+# training, the locks of logind that keep the machine awake for it, a restart that leaves the trainer running, a crash that
+# is put right. Needs root and systemd-nspawn.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
@@ -33,6 +34,9 @@ unit=$root/home/tester/.config/systemd/user/btmd.service
 mkdir -p "$(dirname "$unit")"
 sed "s|^ExecStart=btmd$|ExecStart=$python -m btmd|" "$repo/systemd/btmd.service" > "$unit"
 chroot "$root" chown -R tester: /home/tester
+# The rule that docs/sleep.md names, for this user: a daemon without a session may not keep the machine awake otherwise.
+mkdir -p "$root/etc/polkit-1/rules.d"
+sed 's/== "btmd"/== "tester"/' "$repo/systemd/50-btmd-sleep.rules" > "$root/etc/polkit-1/rules.d/50-btmd-sleep.rules"
 mkdir -p "$root/var/lib/systemd/linger" && touch "$root/var/lib/systemd/linger/tester"
 
 cat > "$root/etc/systemd/system/btmd-check.service" <<UNIT
