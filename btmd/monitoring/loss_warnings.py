@@ -141,8 +141,12 @@ class LossDiverging(Latched):
     latch: Latch = field(default_factory=lambda: Latch(to_raise=1, to_clear=2))
     _blocks: int = 0
     _first: list[float] = field(default_factory=list)
+    _untrained: float | None = None
+    """On held-out rows."""
 
     def weigh(self, run: WatchedRun, happened: Event) -> None:
+        if isinstance(happened, HeldOutLossMeasured) and happened.when == "before" and math.isfinite(happened.loss):
+            self._untrained = happened.loss
         if not isinstance(happened, TrainingProgressed):
             return
         if len(self._first) < 3:
@@ -164,6 +168,9 @@ class LossDiverging(Latched):
 
     def _begin(self, course: LossCourse) -> float:
         known = [median(self._first)] if self._first else []
+        if self._first and self._untrained is not None:
+            # The first step may ruin everything: then the first three losses are of the ruin, but for the very first.
+            known.append(max(self._first[0], self._untrained))
         return min([*known, *([course.blocks[0].middle] if course.blocks else [])], default=math.inf)
 
     def _rises_fast(self, course: LossCourse) -> bool:
