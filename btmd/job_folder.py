@@ -211,9 +211,12 @@ class JobFolder:
             return None
         return found if same else None
 
-    def take_lock(self) -> int | None:
-        """Take the lock and return its inheritable descriptor; None while a trainer holds it."""
-        file = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+    def take_lock(self, *, make: bool = True) -> int | None:
+        """Take the lock and return its inheritable descriptor; None while a trainer holds it.
+
+        Raises FileNotFoundError where there is no folder or, without ``make``, no lock yet.
+        """
+        file = os.open(self.lock_path, os.O_RDWR | (os.O_CREAT if make else 0), 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -223,9 +226,9 @@ class JobFolder:
         return file
 
     def is_alive(self) -> bool:
-        """Whether a trainer holds the lock; in a folder that was removed nobody can."""
+        """Whether a trainer holds the lock; where there is none, or no folder any more, nobody can."""
         try:
-            file = self.take_lock()
+            file = self.take_lock(make=False)
         except FileNotFoundError:
             return False
         if file is None:

@@ -40,6 +40,12 @@ def test_an_attempt_holds_the_lock_names_its_process_and_leaves_private_files(tm
             assert file.stat().st_mode & 0o077 == 0, file
 
 
+def test_looking_whether_a_trainer_lives_leaves_nothing_behind(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "gone"):
+        assert not JobFolder(place).is_alive()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_started_by_hand_it_takes_the_lock_and_a_second_one_is_refused(tmp_path: Path) -> None:
     folder = make_job(tmp_path)
     lock = folder.take_lock()
