@@ -72,6 +72,11 @@ class Output:
         """Text as it is, for logs and answers; at a terminal without what could steer it."""
         self._write(clean(text, keep="\n\t") if self.is_terminal else text)
 
+    def steer(self, sequence: str) -> None:
+        """A control sequence of our own, where results go to a terminal."""
+        if self.is_terminal:
+            self._write(sequence)
+
     def paragraph(self, text: str, indent: str = "", style: str = "") -> None:
         """A sentence or several, wrapped at the terminal's edge."""
         import textwrap

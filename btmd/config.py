@@ -70,6 +70,11 @@ class Config:
         return self.state_dir / "cache"
 
     @property
+    def exports_dir(self) -> Path:
+        """Exports on their way to who asked for them."""
+        return self.state_dir / "exports"
+
+    @property
     def settings_path(self) -> Path:
         return self.config_dir / "settings.toml"
 

@@ -22,6 +22,7 @@ from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
 from btmd.errors import BtmdError, Damaged, ViewWrong
+from btmd.jobs.exporting import forget
 from btmd.notify import Notifier
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
@@ -101,6 +102,8 @@ class Daemon:
             if moved is not None:
                 troubles[f"folder {folder.name}"] = f"{folder} was no folder; it was moved to {moved}."
                 log.error("%s", troubles[f"folder {folder.name}"])
+        # Whoever had asked for them is not waiting any more.
+        forget(config.exports_dir, 0)
         self.assembly = Assembly(
             config=config,
             store=self.store,

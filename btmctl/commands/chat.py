@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from btmctl.client import Document
 from btmctl.commands.jobs import WHICH, job_id
@@ -9,6 +11,9 @@ from btmctl.errors import DONE, FAILED, CommandError, UsageError
 from btmctl.output import Output
 from btmctl.parser import Single
 from btmctl.session import Session
+
+if TYPE_CHECKING:
+    from btmctl.side_by_side import SideBySide
 
 
 def command() -> Single:
@@ -22,7 +27,7 @@ def command() -> Single:
     add("job", metavar="J", help=WHICH)
     which = single.parser.add_mutually_exclusive_group()
     which.add_argument("--base", action="store_true", help="the model before training")
-    which.add_argument("--both", action="store_true", help="both, one after the other")
+    which.add_argument("--both", action="store_true", help="both, side by side where the terminal is wide enough")
     add("--prompt", metavar="TEXT", help="ask this and leave")
     return single
 
@@ -43,14 +48,10 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def _once(job: str, which: list[str], prompt: str, session: Session) -> int:
-    output = session.output
-    answers: Document = {}
-    for one in which:
-        if len(which) > 1 and not output.as_json:
-            output.line("before" if one == "base" else "after", "bold")
-        answers[one] = answer(job, one, [{"role": "user", "content": prompt}], session)
-    if output.as_json:
-        output.document({"job_id": job, "prompt": prompt, "answers": answers})
+    messages = {one: [{"role": "user", "content": prompt}] for one in which}
+    answers = _ask(job, messages, session)
+    if session.output.as_json:
+        session.output.document({"job_id": job, "prompt": prompt, "answers": answers})
     return DONE
 
 
@@ -67,10 +68,54 @@ def _conversation(job: str, which: list[str], session: Session) -> int:
         if not said:
             return DONE
         for one in which:
-            if len(which) > 1:
-                session.output.line("before" if one == "base" else "after", "bold")
             messages[one].append({"role": "user", "content": said})
-            messages[one].append({"role": "assistant", "content": answer(job, one, messages[one], session)})
+        for one, answered in _ask(job, messages, session).items():
+            messages[one].append({"role": "assistant", "content": answered})
+
+
+def _ask(job: str, messages: dict[str, list[Document]], session: Session) -> dict[str, str]:
+    """Every model's answer to its own conversation, shown as it comes."""
+    output = session.output
+    if len(messages) > 1 and not output.as_json and output.is_terminal:
+        from btmctl.side_by_side import LEAST_WIDTH, SideBySide
+
+        if output.width >= LEAST_WIDTH:
+            return _beside(job, messages, session, SideBySide(output, _height()))
+    answers = {}
+    for one, said in messages.items():
+        if len(messages) > 1 and not output.as_json:
+            output.line("before" if one == "base" else "after", "bold")
+        answers[one] = answer(job, one, said, session)
+    return answers
+
+
+def _beside(job: str, messages: dict[str, list[Document]], session: Session, shown: "SideBySide") -> dict[str, str]:
+    answers = {}
+    for side, (one, said) in enumerate(messages.items()):
+        session.output.progress(None, "The model is thinking...")
+        words = []
+        for word in _tokens(job, one, said, session):
+            session.output.end_progress()
+            words.append(word)
+            shown.add(side, word)
+        session.output.end_progress()
+        answers[one] = "".join(words)
+    shown.end()
+    return answers
+
+
+def _height() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).lines
+
+
+def _tokens(job: str, which: str, messages: list[Document], session: Session) -> Iterator[str]:
+    for document in session.client.stream(f"/jobs/{job}/chat", {"messages": messages, "which": which}):
+        if "error" in document:
+            raise _failure(document)
+        if "token" in document:
+            yield str(document["token"])
 
 
 def answer(job: str, which: str, messages: list[Document], session: Session) -> str:
@@ -79,12 +124,9 @@ def answer(job: str, which: str, messages: list[Document], session: Session) -> 
     if not output.as_json:
         output.progress(None, "The model is thinking...")
     pieces: list[str] = []
-    for document in session.client.stream(f"/jobs/{job}/chat", {"messages": messages, "which": which}):
-        if "error" in document:
-            raise _failure(document)
-        if "token" in document:
-            pieces.append(str(document["token"]))
-            _print(pieces[-1], output)
+    for piece in _tokens(job, which, messages, session):
+        pieces.append(piece)
+        _print(piece, output)
     output.end_progress()
     if not output.as_json:
         output.raw("\n")

@@ -46,7 +46,10 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     model = _model(arguments.model, session)
     _say(output, "Adding the demo data: thirty facts about btmd, each asked in five ways; a sixth way is held out")
     with as_file(demo.dataset()) as path:
-        dataset = sources.add_dataset(str(path), session, consent=True, purpose=PURPOSE, name=_dataset_name(path))
+        name = _dataset_name(path)
+        # The demo's facts are btmd's own: what comes of them may be taken away.
+        scopes = ["train", "export"]
+        dataset = sources.add_dataset(str(path), session, consent=True, purpose=PURPOSE, name=name, scopes=scopes)
     _say(output, "Training")
     body = {"model_id": model["model_id"], "dataset_id": dataset["dataset_id"], "preset_name": PRESET}
     overrides: Document = {**OVERRIDES, "sample_answers": len(demo.held_out_questions())}

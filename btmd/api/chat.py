@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import anyio
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
@@ -15,9 +16,13 @@ from btmd.api.permission import Permission
 from btmd.api.problems import problem
 from btmd.chat import ChatModel
 from btmd.domain import settings
+from btmd.domain.event import Actor
 from btmd.domain.settings import SettingsState
+from btmd.domain.use import RecordTalk
 from btmd.errors import BtmdError, Conflict, FileMissing
 from btmd.jobs.report import read_report, result_folder
+from btmd.jobs.uses import require_use_allowed
+from btmd.projections.job import JobRow
 
 router = Router(prefix="/jobs", tags=("chat",))
 
@@ -28,7 +33,7 @@ class ChatMessage(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ChatQuestion(msgspec.Struct):
-    """A conversation to be continued; nothing of it is recorded."""
+    """A conversation to be continued. That it was held is recorded, and not a word of it."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=200)]
     which: Literal["base", "tuned", "both"] = "tuned"
@@ -36,14 +41,15 @@ class ChatQuestion(msgspec.Struct):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
 
 
-async def _model(parts: Parts, job_id: str) -> ChatModel:
-    row = await found_job(parts, job_id)
+async def _model(parts: Parts, row: JobRow) -> ChatModel:
+    """Raises Conflict, ConsentMissing where it was taken back, FileMissing."""
     folder = result_folder(row, parts.config.jobs_dir)
     if folder is None:
         raise Conflict(
             f"The job {row.job_id} has no result to talk to: it is {row.state}.",
             hint=f"`btmctl jobs show {row.job_id}` says more.",
         )
+    await require_use_allowed(parts.store, row)
     report = await read_report(parts.store, row)
     plan = report.trainer_plan
     base = Path(plan["model_folder"])
@@ -68,26 +74,39 @@ async def _model(parts: Parts, job_id: str) -> ChatModel:
     responses={200: {"description": "JSON lines: which and token, at last done", "content": {NDJSON: {}}}},
     response_model=None,
 )
-async def chat(job_id: str, body: ChatQuestion, parts: Parts) -> Response:
+async def chat(job_id: str, body: ChatQuestion, parts: Parts, actor: Actor) -> Response:
     """Answer with the base model, the tuned one, or one after the other."""
-    model = await _model(parts, job_id)
+    row = await found_job(parts, job_id)
+    model = await _model(parts, row)
     state, _ = await parts.handler.state(settings.STREAM)
     state = state or SettingsState()
     longest = body.max_new_tokens or int(state.get("chat.max_new_tokens"))
     warmth = float(state.get("chat.temperature")) if body.temperature is None else body.temperature
     which: tuple[str, ...] = ("base", "tuned") if body.which == "both" else (body.which,)
 
+    async def answer(one: str, write: Write) -> None:
+        question: dict[str, Any] = {
+            "messages": [msgspec.structs.asdict(message) for message in body.messages],
+            "which": one,
+            "max_new_tokens": longest,
+            "temperature": warmth,
+        }
+        tokens, done = 0, False
+        try:
+            async for told in parts.chats.ask(model, question, float(state.get("chat.idle_s"))):
+                done = bool(told.get("done"))
+                tokens = int(told["tokens"]) if done else tokens + 1
+                await write(line({**told, "which": one}))
+        finally:
+            # Whoever hangs up in the middle has been answered up to there.
+            with anyio.CancelScope(shield=True):
+                talk = RecordTalk(row.job_id, one, actor.uid, len(body.messages), tokens, answered=done)
+                await parts.handler.handle(talk, actor=actor)
+
     async def produce(write: Write) -> None:
         try:
             for one in which:
-                question: dict[str, Any] = {
-                    "messages": [msgspec.structs.asdict(message) for message in body.messages],
-                    "which": one,
-                    "max_new_tokens": longest,
-                    "temperature": warmth,
-                }
-                async for told in parts.chats.ask(model, question, float(state.get("chat.idle_s"))):
-                    await write(line({**told, "which": one}))
+                await answer(one, write)
         except BtmdError as error:
             await write(line({"error": problem(error)}))
 

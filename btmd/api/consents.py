@@ -118,5 +118,8 @@ def _revoked(row: DatasetRow, jobs: Sequence[JobRow]) -> dict[str, Any]:
     if unfinished:
         said.append(f"They end now, with a checkpoint where they train already: {', '.join(unfinished)}.")
     if results:
-        said.append(f"Made from it, and still there: the results of {', '.join(results)}; `btmctl datasets erase` too.")
+        said.append(
+            f"Made from it, and still there: the results of {', '.join(results)}. They are neither exported nor talked "
+            "with any more; `btmctl jobs delete J` removes one."
+        )
     return {"message": " ".join(said), "unfinished_jobs": unfinished, "results": results}

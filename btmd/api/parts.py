@@ -76,3 +76,5 @@ class Parts:
     asides: Mapping[str, str] = field(default_factory=dict)
     """What a person may want to know while everything works, in words, by what it is about."""
     activity: Activity = field(default_factory=Activity)
+    exporting: anyio.Lock = field(default_factory=anyio.Lock)
+    """One export at a time: each may take the memory of a whole model."""

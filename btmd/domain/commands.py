@@ -14,6 +14,7 @@ from btmd.domain import (
     preset_definition,
     reset,
     settings,
+    use,
     warning,
 )
 from btmd.domain.decider import Decider
@@ -37,6 +38,7 @@ WARNINGS = Decider("watch", warning.stream, warning.decide, warning.evolve, warn
 NOTIFICATIONS = Decider(
     "notifications", notification.stream, notification.decide, notification.evolve, notification.NotificationState
 )
+USES = Decider("use", use.stream, use.decide, use.evolve, use.UseState)
 RESETS = Decider("resets", reset.stream, reset.decide, reset.evolve, reset.ResetState)
 
 DECIDERS: dict[type[Any], Decider] = {
@@ -50,6 +52,7 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(machine.MachineCommand), MACHINE),
     **dict.fromkeys(get_args(health.HealthCommand), HEALTH),
     **dict.fromkeys(get_args(reset.ResetCommand), RESETS),
+    **dict.fromkeys(get_args(use.UseCommand), USES),
     warning.ReportFindings: WARNINGS,
     notification.MakeNotification: NOTIFICATIONS,
 }
@@ -67,5 +70,6 @@ __all__ = [
     "PRESETS",
     "RESETS",
     "SETTINGS",
+    "USES",
     "WARNINGS",
 ]

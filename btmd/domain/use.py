@@ -1,0 +1,132 @@
+"""What is done with a job's result: taking it away, and talking with it. Never a word of what was said."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from btmd.domain.dataset import ConsentGranted, ConsentRevoked, DatasetAdded, DatasetErased
+from btmd.domain.event import Event, event
+
+
+@event("JobExported")
+class JobExported(Event):
+    """A result was written in one of its forms, read again and compared, and handed to who asked.
+
+    ``files``: path, size in bytes and SHA-256 of each. ``check``: the comparison in figures, empty for a model card.
+    """
+
+    job_id: str
+    export_id: str
+    format: str
+    quant: str
+    by_uid: int
+    files: tuple[dict[str, Any], ...]
+    check: dict[str, Any] = field(default_factory=dict)
+
+
+@event("JobTalkedWith")
+class JobTalkedWith(Event):
+    """Somebody asked a model. ``which``: base or tuned; ``turns``: messages so far; ``tokens``: of the answer."""
+
+    job_id: str
+    which: str
+    by_uid: int
+    turns: int
+    tokens: int
+    answered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RecordExport:
+    job_id: str
+    export_id: str
+    format: str
+    quant: str
+    by_uid: int
+    files: tuple[dict[str, Any], ...]
+    check: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTalk:
+    job_id: str
+    which: str
+    by_uid: int
+    turns: int
+    tokens: int
+    answered: bool
+
+
+UseCommand = RecordExport | RecordTalk
+
+
+@dataclass(frozen=True, slots=True)
+class UseState:
+    """How often each was done."""
+
+    exports: int = 0
+    talks: int = 0
+
+
+def stream_name(job_id: str) -> str:
+    return f"use-{job_id}"
+
+
+def stream(command: UseCommand) -> str:
+    return stream_name(command.job_id)
+
+
+def decide(command: UseCommand, state: UseState | None) -> list[Event]:
+    if isinstance(command, RecordExport):
+        return [
+            JobExported(
+                command.job_id,
+                command.export_id,
+                command.format,
+                command.quant,
+                command.by_uid,
+                command.files,
+                command.check,
+            )
+        ]
+    return [
+        JobTalkedWith(command.job_id, command.which, command.by_uid, command.turns, command.tokens, command.answered)
+    ]
+
+
+def evolve(state: UseState | None, happened: Event) -> UseState:
+    state = state or UseState()
+    match happened:
+        case JobExported():
+            return UseState(state.exports + 1, state.talks)
+        case JobTalkedWith():
+            return UseState(state.exports, state.talks + 1)
+    return state
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What is allowed with the things made from a dataset, whether the dataset itself is still there or not.
+
+    ``revoked``: somebody took all of it back. ``erased``: nobody can allow it any more.
+    """
+
+    scopes: tuple[str, ...] = ()
+    revoked: bool = False
+    erased: bool = False
+
+
+def allowed_with_results(happened: Sequence[Event]) -> Allowed:
+    """From a dataset's own history: removing it takes no consent back, revoking and erasing do."""
+    found = Allowed()
+    for one in happened:
+        match one:
+            case DatasetAdded():
+                found = Allowed()
+            case ConsentGranted():
+                found = Allowed(tuple(one.scopes))
+            case ConsentRevoked():
+                found = Allowed((), revoked=True)
+            case DatasetErased():
+                found = Allowed((), revoked=True, erased=True)
+    return found
