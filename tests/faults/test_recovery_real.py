@@ -226,7 +226,7 @@ def test_a_learning_rate_that_diverges_is_lowered(daemon: DaemonProcess) -> None
     model = client.add_model(Path(taught["model_path"]))
     rate = {"learning_rate": 0.1, "max_gradient_norm": 0, "warmup_ratio": 0, "lora_r": 4, "lora_alpha": 512}
     job_id = client.start(overrides=OVERRIDES | ENDLESS | rate, model_id=model["model_id"])
-    when_at(client, job_id, 2, 50)
+    client.wait_for(job_id, lambda job: job["attempt"] > 1 and job["step"] >= 400)
     job = stopped(client, job_id)
     account(client, "a learning rate that diverges", job)
     actions = [one["action"] for one in job["recoveries"] if one["kind"] == "planned"]
