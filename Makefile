@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit
+        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -20,7 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -153,6 +153,10 @@ proof-remaining: dev
 # Crashes, kills, limits on memory, bad rows, full disks: real ones. Some need root; about fifteen minutes.
 proof-recovery: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 tests/faults/test_recovery_real.py
+
+# Trains an adapter on the demo model, takes it away in every form and reads each again: about ten minutes.
+proof-exports: dev $(VENV)/.demo-model
+	$(BIN)/python -m benchmarks.exports $(ARGS)
 
 # A thousand simulated machines with every preset and model size, and more and more memory.
 proof-planning: dev

@@ -209,9 +209,9 @@ def _tokens(folder: Path, moment: Any) -> Iterator[list[int]]:
     texts = [*_SAMPLES, *(turn["content"] for row in general_questions() for turn in row["messages"])]
     for text in texts:
         yield list(encoder.encode(Row(line=1, text=text)).input_ids)
-    if encoder.template_kind == "model":
-        for row in general_questions()[:10]:
-            yield list(encoder.encode(row).input_ids)
+    # Where the model has no template, headings are used, and the file names them.
+    for row in general_questions()[:10]:
+        yield list(encoder.encode(row).input_ids)
 
 
 _SAMPLES: Final = (

@@ -21,6 +21,7 @@ from btmd.child.answering import Progress
 from btmd.exporting import comparison
 from btmd.exporting.comparison import Texts
 from btmd.exporting.gguf_file import family_of, write_gguf
+from btmd.exporting.gguf_tokenizer import read_as_llama_cpp_does
 from btmd.exporting.merged import copy_whole, finish, merge_in_memory, write_merged
 from btmd.exporting.ollama import modelfile
 from btmd.exporting.requests import Check, ExportedFile, ExportFacts, ExportRequest
@@ -130,6 +131,7 @@ def _gguf(request: ExportRequest, part: Path, progress: Progress) -> tuple[Check
     with TemporaryDirectory(dir=part.parent, prefix=f"{part.name}-tokenizer-") as read_again:
         values = read_gguf_header(file).values
         write_tokenizer(values, file, Path(read_again), 0)
+        read_as_llama_cpp_does(values, Path(read_again))
         comparison.require_same_tokens(request, paths.base, Path(read_again))
         if request.format == "ollama":
             tokens = values["tokenizer.ggml.tokens"]

@@ -7,6 +7,7 @@ fall back on. Others are refused: a file whose text is cut in another way answer
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -58,8 +59,7 @@ def vocabulary(folder: Path, size: int) -> GgufVocabulary:
         types=types,
         merges=merges if kind == "gpt2" else [],
         scores=_scores(tokens, types, merges) if kind == "llama" else [],
-        add_space_prefix=_SPACE in json.dumps(stored.get("normalizer"), ensure_ascii=False).split("Prepend")[-1]
-        and "Prepend" in json.dumps(stored.get("normalizer")),
+        add_space_prefix="Prepend" in _normalising(stored),
         special=_special(folder, tokens),
         add_bos=_adds_bos(folder),
     )
@@ -91,9 +91,30 @@ def _scores(tokens: list[str], types: list[int], merges: list[str]) -> list[floa
 
 
 def _is_sentencepiece(stored: dict[str, Any]) -> bool:
-    pre = stored.get("pre_tokenizer") or {}
-    spaced = _SPACE in json.dumps(stored.get("normalizer"), ensure_ascii=False) or pre.get("type") == "Metaspace"
-    return bool(stored["model"].get("byte_fallback")) and spaced
+    """Whether blanks are marks and other letters bytes. A blank before the first word alone GGUF cannot say."""
+    return (
+        bool(stored["model"].get("byte_fallback"))
+        and "Replace" in _normalising(stored)
+        and (not stored.get("pre_tokenizer"))
+    )
+
+
+def _normalising(stored: dict[str, Any]) -> list[str]:
+    found = stored.get("normalizer") or {}
+    return [str(step.get("type")) for step in found.get("normalizers") or [found]]
+
+
+def read_as_llama_cpp_does(values: Mapping[str, Any], folder: Path) -> None:
+    """transformers' reader sets a blank before the first word only; llama.cpp does before each that follows a mark."""
+    if values["tokenizer.ggml.model"] != "llama":
+        return
+    path = folder / "tokenizer.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    steps: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}]
+    if values.get("tokenizer.ggml.add_space_prefix", True):
+        steps.insert(0, {"type": "Prepend", "prepend": _SPACE})
+    stored["normalizer"], stored["pre_tokenizer"] = {"type": "Sequence", "normalizers": steps}, None
+    path.write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
 
 
 def _rule(stored: dict[str, Any]) -> str:

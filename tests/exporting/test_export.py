@@ -15,9 +15,11 @@ from btmd.exporting.comparison import compare, load_folder, predictions, require
 from btmd.exporting.export import export
 from btmd.exporting.requests import Check, ExportDiffers
 from btmd.exporting.weights import TunedWeights
+from btmd.inspection.gguf_header import read_gguf_header
 from tests.exporting.tuned import make_adapter, no_progress, wish
 from tests.fixtures.tiny_families import make_family
 from tests.fixtures.tiny_model import make_tiny_llama
+from tests.fixtures.tiny_sentencepiece import write_sentencepiece
 
 TEXTS = [[1, 40, 50, 60, 70, 80, 90, 100, 110, 7], [1, 300, 200, 100, 9, 8, 7, 6, 5, 4, 3]]
 
@@ -137,3 +139,15 @@ def test_what_is_no_number_is_not_alike() -> None:
     check = Check(prompts=1, own_rows=0, positions=1, agreement=100.0, divergence=float("nan"), limit=99.0)
     with pytest.raises(ExportDiffers):
         require_alike(check, "It", "merged")
+
+
+def test_a_tokenizer_of_sentencepieces_kind_is_kept(tmp_path: Path) -> None:
+    base = make_tiny_llama(tmp_path / "base", chat_template=None)
+    assert write_sentencepiece(base) <= 512
+    made = export(wish(base, None, tmp_path / "out", "gguf", quant="f16"), no_progress)
+    assert made.check is not None
+    values = read_gguf_header(tmp_path / "out" / "tiny-job-f16.gguf").values
+    assert (values["tokenizer.ggml.model"], values["tokenizer.ggml.add_space_prefix"]) == ("llama", True)
+    assert values["tokenizer.ggml.add_bos_token"] is True
+    assert values["tokenizer.ggml.token_type"][:4] == [2, 3, 3, 6]
+    assert "### User:" in values["tokenizer.chat_template"]
