@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +47,6 @@ def modelfile(folder: Path, gguf: str, *, system: str, temperature: float, begin
     if system:
         lines += ["", f'SYSTEM """{system.replace(chr(34) * 3, chr(39) * 3)}"""']
     return "\n".join(lines) + "\n"
-
-
-def ollama_name(name: str) -> str:
-    """A name that Ollama takes."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:80] or "tuned"
 
 
 def _quoted(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from btmd.data.encoding import Encoder
-from btmd.exporting.ollama import modelfile, ollama_name
+from btmd.exporting.ollama import modelfile
 from tests.fixtures.tiny_families import make_family
 from tests.fixtures.tiny_model import CHATML_TEMPLATE, make_tiny_llama
 
@@ -72,8 +72,3 @@ def test_a_template_that_takes_no_system_message_is_left_to_the_gguf_file(tmp_pa
     text = modelfile(make_family(tmp_path / "tiny", "gemma"), "a.gguf", system="", temperature=0.0, begins_with="")
     assert "TEMPLATE" not in text
     assert "the GGUF file holds" in text
-
-
-def test_names_that_ollama_takes() -> None:
-    assert ollama_name("Our Library's model!") == "our-library-s-model"
-    assert ollama_name("???") == "tuned"
