@@ -94,6 +94,8 @@ def _values_of(one: Setting) -> st.SearchStrategy[Value]:
         return st.floats(low or 0.0, high or 1e9)
     if one.key == "queue.quiet_hours":
         return st.sampled_from(("", "22:00-07:00", "12:30-13:00 Mon-Fri; 00:00-06:00 Sat"))
+    if one.key == "notify.command":
+        return st.sampled_from(("", "/usr/bin/logger btmd", "'/opt/my program' --to \"one two\""))
     return st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 
 
