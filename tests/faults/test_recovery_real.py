@@ -147,6 +147,7 @@ def stopped(client: Client, job_id: str) -> dict[str, Any]:
     return client.wait_until(job_id, "completed")
 
 
+@long
 def test_out_of_memory_gives_the_losses_of_a_run_with_smaller_parts(daemon: DaemonProcess, place: Path) -> None:
     client, jobs_dir = daemon.client, daemon.config.jobs_dir
     client.add_model(make_tiny_llama(place / "deep", hidden=32, layers=24, heads=2, kv_heads=1))
