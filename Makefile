@@ -114,7 +114,7 @@ proof-verdict: dev $(VENV)/.demo-model
 # Boots a real systemd in a container: needs root and systemd-nspawn.
 proof-systemd: dev
 	bash tests/systemd/run.sh
-# Spoiled headers of GGUF and safetensors files, ten minutes each.
+# Spoiled headers of GGUF and safetensors files and spoiled presets, ten minutes each.
 proof-parsers: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/inspection/test_parser_fuzz.py
 # Spoiled datasets of every format, ten minutes each; interrupted, it goes on where it was. ARGS="--only CSV": one alone.

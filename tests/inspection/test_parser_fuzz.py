@@ -19,6 +19,8 @@ from btmd.inspection.gguf_header import GgufHeader, read_gguf_header
 from btmd.inspection.gguf_names import check_family, configuration, hugging_face_names
 from btmd.inspection.safetensors_header import read_header
 from btmd.inspection.weights import check_layers, linear_layers, main_dtype
+from btmd.presets.reading import load_builtin_presets, parse_preset
+from btmd.presets.text import rendered, written
 from tests.fixtures.tiny_gguf import make_tiny_gguf
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -28,6 +30,7 @@ FILES = 400
 WARM_UP = 100
 """Files after which what the interpreter caches is there."""
 MOST_GROWTH_BYTES = 32 * 1024 * 1024
+PRESETS = load_builtin_presets()
 _SEED = 20_261_122
 _NUMBERS = (0, 1, 7, 0xFF, 0x7FFF, 0xFFFF_FFFF, 0x8000_0000, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
 _WORDS = (
@@ -41,6 +44,11 @@ _WORDS = (
     b"NaN",
     b'"\\ud800"',
     b"18446744073709551616",
+    b'"""',
+    b"[[a]]\n",
+    b"a.b = 1\n",
+    b"-inf",
+    b"1979-05-27T07:32:00Z",
 )
 
 
@@ -56,6 +64,13 @@ def read_safetensors(path: Path) -> None:
     main_dtype(tensors)
     linear_layers(tensors)
     check_layers(tensors, 2)
+
+
+def read_preset(path: Path) -> None:
+    text = path.read_bytes().decode("utf-8", "replace")
+    parse_preset(text, path.name)
+    # A person's text takes another preset's values; what is written then says exactly those.
+    assert parse_preset(written(text, PRESETS["quick_test"], path.name), path.name) == PRESETS["quick_test"]
 
 
 def spoiled(whole: bytes, head_bytes: int, draws: random.Random) -> bytes:
@@ -136,12 +151,16 @@ def test_a_value_of_another_type_than_it_should_have_is_refused(key: str, value:
 
 
 @pytest.mark.timeout(PROOF_S * 2 if PROOF else 300)
-@pytest.mark.parametrize("kind", ["GGUF", "safetensors"])
-def test_a_spoiled_header_is_read_or_refused(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["GGUF", "safetensors", "preset"])
+def test_what_is_spoiled_is_read_or_refused(kind: str, tmp_path: Path) -> None:
     model = make_tiny_llama(tmp_path / "model", hidden=16, heads=2, kv_heads=1, vocab=300)
     if kind == "GGUF":
         parse, path = read_gguf, make_tiny_gguf(make_tiny_llama(tmp_path / "wide"), tmp_path / "whole.gguf")
         head_bytes = min(tensor.offset for tensor in read_gguf_header(path).tensors)
+    elif kind == "preset":
+        parse, path = read_preset, tmp_path / "small_gpu.toml"
+        path.write_text(rendered(PRESETS["small_gpu"]))
+        head_bytes = path.stat().st_size
     else:
         parse, path = read_safetensors, model / "model.safetensors"
         head_bytes = 8 + int.from_bytes(path.read_bytes()[:8], "little")
@@ -152,7 +171,7 @@ def test_a_spoiled_header_is_read_or_refused(kind: str, tmp_path: Path) -> None:
     if PROOF:
         record(
             Topic(
-                f"Parsers: spoiled {kind} headers",
+                f"Parsers: spoiled {'presets' if kind == 'preset' else kind + ' headers'}",
                 "make proof-parsers",
                 [
                     Figure(f"files read within {PROOF_S:.0f} s", [count], digits=0),
@@ -160,6 +179,6 @@ def test_a_spoiled_header_is_read_or_refused(kind: str, tmp_path: Path) -> None:
                     Figure("unhandled exceptions", [0], "", "<= 0", 0),
                     Figure("growth of the process", [growth_bytes / 1e6], "MB", "< 32"),
                 ],
-                notes=["Bits, numbers, words and pieces of a real header changed at random, one to four at a time."],
+                notes=["Bits, numbers, words and pieces of a real one changed at random, one to four at a time."],
             )
         )
