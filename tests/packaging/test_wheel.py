@@ -1,4 +1,4 @@
-"""The wheel alone, in an environment with nothing else of ours, does the main job."""
+"""The wheel alone, in an environment with only what it asks for, does the main job."""
 
 import json
 import os
@@ -10,10 +10,12 @@ import time
 import venv
 import zipfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -41,12 +43,37 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of a fresh environment into which only the wheel and what it asks for was installed."""
+    """The folder of programs of a fresh environment with the wheel and what it asks for, and nothing else."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True)
-    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
-    _run([*command, "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt"), str(wheel)])
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    _run([*pip, "install", "--quiet", "--no-compile", "--no-deps", "--no-index", str(wheel)])
+    there = Path(_run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
+    (ours,) = metadata.distributions(name="btmd", path=[str(there)])
+    for distribution in _asked_for(ours):
+        for name in {file.parts[0] for file in distribution.files or () if file.parts[0] != ".."}:
+            if not (there / name).exists():
+                (there / name).symlink_to(Path(str(distribution.locate_file(name))))
     return folder / "bin"
+
+
+def _asked_for(first: metadata.Distribution) -> list[metadata.Distribution]:
+    """What ``first`` requires, and what that requires, as installed beside the tests: fetching it takes minutes."""
+    found: dict[tuple[str, str], metadata.Distribution] = {}
+    waiting = [(first, "")]
+    while waiting:
+        distribution, extra = waiting.pop()
+        for needed in map(Requirement, distribution.requires or ()):
+            if needed.marker is not None and not needed.marker.evaluate({"extra": extra}):
+                continue
+            installed = metadata.distribution(needed.name)
+            assert needed.specifier.contains(installed.version, prereleases=True), needed
+            for one in ("", *needed.extras):
+                if (needed.name, one) not in found:
+                    found[needed.name, one] = installed
+                    waiting.append((installed, one))
+    return list(found.values())
 
 
 def test_the_wheel_carries_migrations_presets_and_demo_data(wheel: Path) -> None:
