@@ -1,6 +1,7 @@
 """Users and groups of this machine, as the kernel numbers them."""
 
 import grp
+import os
 import pwd
 
 from btmd.errors import NotFound
@@ -28,6 +29,15 @@ def find_account(text: str) -> tuple[str, int]:
     except (KeyError, ValueError, OverflowError):
         kind, hint = ("group", "`getent group` lists them.") if is_group else ("user", "A group has an @ before it.")
         raise AccountNotFound(f"This machine has no {kind} called {name[:60]!r}.", hint=hint) from None
+
+
+def groups_of(uid: int) -> frozenset[int]:
+    """The numbers of a user's groups, by the system's name service; none for a user it does not know."""
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return frozenset()
+    return frozenset(os.getgrouplist(user.pw_name, user.pw_gid))
 
 
 def why_missing(subject: str, kernel_id: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 
+from btmd.api.door import Door
 from btmd.api.parts import Parts
 from btmd.backups.child import BackupChild
 from btmd.backups.keeper import Backups
@@ -104,6 +105,7 @@ class Assembly:
             actor=actor,
             clock=clock,
         )
+        self.door = Door(store, handler, config.socket_path, troubles)
         self.staying_awake = self._make_staying_awake()
         self.supervisor.on_freed = self._freed
         self.watching = self._make_watching()

@@ -229,6 +229,7 @@ class Daemon:
             ("staying awake", parts.staying_awake.run, None),
             ("condensing", parts.condensing.run, None),
             ("sweep", parts.sweep.run, None),
+            ("door", parts.door.run, None),
             ("backup schedule", parts.backup_schedule.run, None),
             ("erasure", parts.parts.erasure.run, None),
         ]

@@ -134,6 +134,10 @@ class NotEnoughDisk(Conflict):
         self.allow = allow
 
 
+class OverLimit(Conflict):
+    code, title = "over_limit", "More than this user may have"
+
+
 class DatabaseWhole(Conflict):
     code, title = "database_whole", "There is a database, and it is whole"
 

@@ -2,12 +2,14 @@
 
 import argparse
 
+from btmctl import words
 from btmctl.client import Document
 from btmctl.errors import DONE, UsageError
 from btmctl.parser import Noun
 from btmctl.session import Session
 
 ROLES = ("viewer", "trainer", "admin")
+LIMITS = ("running_jobs", "disk_gb", "priority")
 
 
 def command() -> Noun:
@@ -22,6 +24,15 @@ def command() -> Noun:
     grant.add_argument("subject", metavar="USER|@GROUP")
     grant.add_argument("role", metavar="ROLE", help=", ".join(ROLES))
     grant.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
+    limit = noun.verb(
+        "limit",
+        limit_one,
+        "Limit what a user, or each user of a group, may have; access list shows the limits there are.",
+        ["btmctl access limit ada running_jobs=1 disk_gb=200", "btmctl access limit ada disk_gb=none"],
+    )
+    limit.add_argument("subject", metavar="USER|@GROUP")
+    limit.add_argument("values", nargs="+", metavar="K=V", help=f"{', '.join(LIMITS)}; none takes a limit away")
+    limit.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     revoke = noun.verb("revoke", revoke_one, "Take the role away.", ["btmctl access revoke ada"])
     revoke.add_argument("subject", metavar="USER|@GROUP")
     revoke.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
@@ -37,7 +48,8 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
     if not found:
         output.say("Nobody was granted anything: only the user that runs the daemon, and root, get in.")
         return DONE
-    output.table(("who", "number", "role"), [(one["subject"], one["kernel_id"], one["role"]) for one in found])
+    rows = [(one["subject"], one["kernel_id"], one["role"] or "none", _limits(one["limits"])) for one in found]
+    output.table(("who", "number", "role", "limits"), rows)
     return DONE
 
 
@@ -50,6 +62,27 @@ def grant_one(arguments: argparse.Namespace, session: Session) -> int:
 
 def revoke_one(arguments: argparse.Namespace, session: Session) -> int:
     return _tell(session.client.delete(_address(arguments.subject), why=arguments.why or None), session)
+
+
+def limit_one(arguments: argparse.Namespace, session: Session) -> int:
+    example = "btmctl access limit ada running_jobs=1"
+    values = words.pairs(arguments.values, "access limit", example)
+    limits: dict[str, float | None] = {}
+    for name, value in values.items():
+        if name not in LIMITS:
+            raise UsageError(f"{name!r} cannot be limited.", f"There are: {', '.join(LIMITS)}.", example)
+        if value in (None, "none"):
+            limits[name] = None
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            limits[name] = value
+        else:
+            raise UsageError(f"{name} cannot be {value!r}.", "It takes a number, or none for no limit.", example)
+    body: Document = {"limits": limits, "why": arguments.why}
+    return _tell(session.client.put(f"{_address(arguments.subject)}/limits", body), session)
+
+
+def _limits(limits: Document) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in limits.items()) or "none"
 
 
 def _tell(answer: Document, session: Session) -> int:

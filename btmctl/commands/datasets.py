@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
-from btmctl.commands import dataset_add, dataset_anonymise, dataset_check, dataset_preview, dataset_versions
+from btmctl.commands import dataset_add, dataset_anonymise, dataset_check, dataset_preview, dataset_versions, ownership
 from btmctl.errors import DONE
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -31,6 +31,7 @@ def command() -> Noun:
     dataset_versions.add_verbs(noun)
     dataset_preview.add_verbs(noun)
     dataset_anonymise.add_verbs(noun)
+    ownership.add_verbs(noun, "dataset")
     return noun
 
 

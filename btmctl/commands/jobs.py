@@ -4,7 +4,7 @@ import argparse
 
 from btmctl import words
 from btmctl.client import Document
-from btmctl.commands import job_again, job_answer, job_delete, job_export, job_plot, job_set
+from btmctl.commands import job_again, job_answer, job_delete, job_export, job_plot, job_set, ownership
 from btmctl.errors import DONE, ServerRefused
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -46,6 +46,7 @@ def command() -> Noun:
     job_again.add_verbs(noun)
     job_plot.add_verbs(noun)
     job_export.add_verbs(noun)
+    ownership.add_verbs(noun, "job")
     return noun
 
 

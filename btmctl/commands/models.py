@@ -4,6 +4,7 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
+from btmctl.commands import ownership
 from btmctl.errors import DAMAGED, DONE, UsageError
 from btmctl.parser import Noun
 from btmctl.session import Session
@@ -72,6 +73,7 @@ def command() -> Noun:
             ["btmctl models remove smol"],
         )
     )
+    ownership.add_verbs(noun, "model")
     return noun
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from btmctl import words
-from btmctl.commands import preset_changes
+from btmctl.commands import ownership, preset_changes
 from btmctl.errors import DONE, ServerRefused
 from btmctl.parser import Noun
 from btmctl.session import Session
@@ -27,6 +27,7 @@ def command() -> Noun:
     )
     best.add_argument("--model", metavar="M", help="id, name or folder of a model")
     preset_changes.add_verbs(noun)
+    ownership.add_verbs(noun, "preset")
     return noun
 
 

@@ -14,15 +14,23 @@ from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
-from btmd.domain.access import STREAM, AccessCommand, AccessState, GrantAccess, RevokeAccess
+from btmd.domain.access import (
+    ADMIN,
+    LIMITS,
+    STREAM,
+    AccessCommand,
+    AccessState,
+    ChangeLimits,
+    GrantAccess,
+    RevokeAccess,
+)
 from btmd.domain.event import Actor
 from btmd.store.recorded import Recorded
 
 router = Router(prefix="/access", tags=("access",))
 
-ONLY_THE_OWNER = "For now only the user that runs the daemon, and root, get in: roles are recorded, not yet applied."
-GRANT_EXAMPLE = {"subject": "ada", "kernel_id": 1000, "role": "trainer"}
-CHANGED_EXAMPLE = {"number": 17, "message": ONLY_THE_OWNER, "grants": [GRANT_EXAMPLE]}
+GRANT_EXAMPLE = {"subject": "ada", "kernel_id": 1000, "role": "trainer", "limits": {"running_jobs": 1}}
+CHANGED_EXAMPLE = {"number": 17, "message": "ada is a trainer from now on.", "grants": [GRANT_EXAMPLE]}
 
 
 class AccessRole(msgspec.Struct):
@@ -30,9 +38,30 @@ class AccessRole(msgspec.Struct):
     why: Annotated[str, Meta(max_length=1000)] = ""
 
 
+class Limits(msgspec.Struct):
+    """By name: running_jobs, disk_gb, priority. Null takes a limit away; what is not named stays."""
+
+    limits: Annotated[dict[str, float | None], Meta(min_length=1, max_length=len(LIMITS))]
+    why: Annotated[str, Meta(max_length=1000)] = ""
+
+
 def grants_json(state: AccessState | None) -> list[dict[str, Any]]:
-    grants = sorted((state or AccessState()).grants.items())
-    return [{"subject": subject, "kernel_id": one.kernel_id, "role": one.role} for subject, one in grants]
+    """Everybody who was granted or limited something; ``role`` is None for who has none."""
+    state = state or AccessState()
+    listed = []
+    for subject in sorted(state.grants.keys() | state.limited.keys()):
+        grant, limited = state.grants.get(subject), state.limited.get(subject)
+        known = grant or limited
+        assert known is not None
+        listed.append(
+            {
+                "subject": subject,
+                "kernel_id": known.kernel_id,
+                "role": None if grant is None else grant.role,
+                "limits": {} if limited is None else limited.limits,
+            }
+        )
+    return listed
 
 
 @operation(router, "GET", "", Permission.READ, **described([GRANT_EXAMPLE]))
@@ -46,7 +75,20 @@ async def list_access(parts: Parts) -> Response:
 async def grant_access(subject: str, body: AccessRole, request: Request, parts: Parts, actor: Actor) -> Response:
     """Give a user, or a @group, a role: viewer, trainer or admin. It takes the place of the one they had."""
     name, kernel_id = await anyio.to_thread.run_sync(find_account, subject)
-    return await _changed(request, parts, actor, GrantAccess(name, kernel_id, body.role, body.why), ONLY_THE_OWNER)
+    article = "an" if body.role == ADMIN else "a"
+    said = f"{name} is {article} {body.role} from now on."
+    return await _changed(request, parts, actor, GrantAccess(name, kernel_id, body.role, body.why), said)
+
+
+@operation(router, "PUT", "/{subject}/limits", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404,)))
+async def limit_access(subject: str, body: Limits, request: Request, parts: Parts, actor: Actor) -> Response:
+    """Limit what a user, or each user of a @group, may have: it counts for those who are no admins.
+
+    A user's own limit goes before that of a group; of several groups the widest counts.
+    """
+    name, kernel_id = await anyio.to_thread.run_sync(find_account, subject)
+    command = ChangeLimits(name, kernel_id, body.limits, body.why)
+    return await _changed(request, parts, actor, command, f"The limits of {name} are changed.")
 
 
 @operation(router, "DELETE", "/{subject}", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404,)))

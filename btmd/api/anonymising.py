@@ -13,7 +13,7 @@ from btmd.api.dataset_documents import EXAMPLE, UploadedFile, found_dataset
 from btmd.api.next_version import Changes, Recording, next_version, told
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import DATASET, Permission
 from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.errors import InvalidValue
@@ -119,7 +119,12 @@ def personal_data_json(found: PersonalData) -> dict[str, Any]:
 
 
 @operation(
-    router, "POST", "/{dataset_id}/personal-data", Permission.READ, **described(PERSONAL_EXAMPLE, errors=(404, 409))
+    router,
+    "POST",
+    "/{dataset_id}/personal-data",
+    Permission.SEE,
+    DATASET,
+    **described(PERSONAL_EXAMPLE, errors=(404, 409)),
 )
 async def survey_personal_data(dataset_id: str, request: Request, parts: Parts) -> Response:
     """Which kinds of personal data the newest version holds, in how many rows, and on which lines."""
@@ -142,7 +147,8 @@ async def survey_personal_data(dataset_id: str, request: Request, parts: Parts) 
     router,
     "POST",
     "/{dataset_id}/anonymise/preview",
-    Permission.TRAIN,
+    Permission.SEE,
+    DATASET,
     **described(PREVIEW_EXAMPLE, errors=(400, 404, 409)),
 )
 async def preview_anonymising(
@@ -170,7 +176,12 @@ async def preview_anonymising(
 
 
 @operation(
-    router, "POST", "/{dataset_id}/anonymise", Permission.TRAIN, **described(ANONYMISED_EXAMPLE, errors=(400, 404, 409))
+    router,
+    "POST",
+    "/{dataset_id}/anonymise",
+    Permission.OWN,
+    DATASET,
+    **described(ANONYMISED_EXAMPLE, errors=(400, 404, 409)),
 )
 async def anonymise_dataset(
     dataset_id: str, body: Anonymisation, request: Request, parts: Parts, actor: Actor

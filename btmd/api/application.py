@@ -36,6 +36,7 @@ from btmd.api import (
     job_rerun,
     jobs,
     models,
+    ownership,
     preset_definitions,
     presets,
     problems,
@@ -50,6 +51,7 @@ from btmd.api.guard import Guard
 from btmd.api.openapi import document
 from btmd.api.operation import Operation, by_path
 from btmd.api.parts import Parts
+from btmd.api.refusals import RefusalBudget
 
 ROOT = "/api/basic-training"
 ROUTERS = (
@@ -79,6 +81,7 @@ ROUTERS = (
     settings.router,
     history.router,
     access.router,
+    ownership.router,
     restores.router,
     backups.router,
     backup_keys.router,
@@ -124,4 +127,5 @@ def build_application(parts: Parts) -> Starlette:
         exception_handlers=problems.HANDLERS,
     )
     app.state.parts = parts
+    app.state.refusals = RefusalBudget()
     return app

@@ -124,7 +124,8 @@ def in_words(row: Recorded) -> str:
     """What an event says, in a line."""
     data: dict[str, Any] = row.data
     if row.type == OperationRefused.TYPE:
-        return f"refused: {data.get('operation')} ({data.get('code')})"
+        more = f", and {data['more']} more before it" if data.get("more") else ""
+        return f"refused: {data.get('operation')} ({data.get('code')}{more})"
     if row.type == "SettingChanged":
         before, after = ("default" if data.get(end) is None else data[end] for end in ("before", "after"))
         return f"{data.get('key')}: {before} -> {after}" + (f', "{data["why"]}"' if data.get("why") else "")

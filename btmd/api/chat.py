@@ -12,7 +12,7 @@ from btmd.api.answers import NDJSON, StreamAnswer, Write, line
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import JOB, Permission
 from btmd.api.problems import problem
 from btmd.chat import ChatModel
 from btmd.domain import settings
@@ -70,7 +70,8 @@ async def _model(parts: Parts, row: JobRow) -> ChatModel:
     router,
     "POST",
     "/{job_id}/chat",
-    Permission.TRAIN,
+    Permission.SEE,
+    JOB,
     responses={200: {"description": "JSON lines: which and token, at last done", "content": {NDJSON: {}}}},
     response_model=None,
 )

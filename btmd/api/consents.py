@@ -13,7 +13,7 @@ from btmd.api.dataset_documents import consent_json
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import Named, Permission
 from btmd.api.times import optional_rfc3339
 from btmd.domain.dataset import GrantConsent, RevokeConsent
 from btmd.domain.event import Actor
@@ -58,7 +58,9 @@ async def list_consents(parts: Parts) -> Response:
         return json_answer([_consent_json(row) for row in await datasets(session)])
 
 
-@operation(router, "PUT", "/{dataset}", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+@operation(
+    router, "PUT", "/{dataset}", Permission.OWN, Named("dataset", "dataset"), **described(EXAMPLE, errors=(404, 409))
+)
 async def grant_consent(dataset: str, body: Consent, request: Request, parts: Parts, actor: Actor) -> Response:
     """Allow the use of a dataset. It adds to what was allowed before; only a revocation takes something away."""
     key = await key_of(request, actor)
@@ -87,7 +89,14 @@ async def grant_consent(dataset: str, body: Consent, request: Request, parts: Pa
 REVOKED_EXAMPLE = {"message": "Nothing is allowed with faq any more.", "unfinished_jobs": [], "results": ["k3q7zv2m5a"]}
 
 
-@operation(router, "DELETE", "/{dataset}", Permission.TRAIN, **described(REVOKED_EXAMPLE, errors=(404, 409)))
+@operation(
+    router,
+    "DELETE",
+    "/{dataset}",
+    Permission.OWN,
+    Named("dataset", "dataset"),
+    **described(REVOKED_EXAMPLE, errors=(404, 409)),
+)
 async def revoke_consent(dataset: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Take back all that was allowed: no training begins with the dataset any more.
 

@@ -12,7 +12,7 @@ from btmd.api.dataset_documents import EXAMPLE, dataset_json, found_dataset, nam
 from btmd.api.next_version import Changes, Recording, next_version
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import DATASET, Permission
 from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow
@@ -47,7 +47,9 @@ class DatasetCleaning(msgspec.Struct):
     max_length: Annotated[int, Meta(ge=8, le=2**31)] | None = None
 
 
-@operation(router, "POST", "/{dataset_id}/check", Permission.READ, **described(CHECK_EXAMPLE, errors=(404, 409)))
+@operation(
+    router, "POST", "/{dataset_id}/check", Permission.SEE, DATASET, **described(CHECK_EXAMPLE, errors=(404, 409))
+)
 async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: Parts) -> Response:
     """What is good and bad in a dataset: findings with rows to look at, one score with its parts, and what helps."""
     row, newest = await found_dataset(parts, dataset_id)
@@ -69,7 +71,9 @@ async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, p
     return await working_answer(request, work, parts.stopping)
 
 
-@operation(router, "POST", "/{dataset_id}/clean", Permission.TRAIN, **described(CLEAN_EXAMPLE, errors=(400, 404, 409)))
+@operation(
+    router, "POST", "/{dataset_id}/clean", Permission.OWN, DATASET, **described(CLEAN_EXAMPLE, errors=(400, 404, 409))
+)
 async def clean_dataset(
     dataset_id: str, body: DatasetCleaning, request: Request, parts: Parts, actor: Actor
 ) -> Response:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import DATASET, Permission
 from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
 from btmd.errors import DatasetNotFound
@@ -42,7 +42,7 @@ async def list_erasures(parts: Parts) -> Response:
         return json_answer([_erasure_json(one) for one in await erasures(session)])
 
 
-@operation(router, "POST", "/{dataset_id}", Permission.TRAIN, **described(ERASED_EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "/{dataset_id}", Permission.OWN, DATASET, **described(ERASED_EXAMPLE, errors=(404, 409)))
 async def erase_dataset(dataset_id: str, parts: Parts, actor: Actor) -> Response:
     """Destroy a dataset, also one that was removed: contents, sample answers, and the keys of copies in backups.
 

@@ -11,7 +11,7 @@ from btmd.api.answers import Progress, described, working_answer
 from btmd.api.dataset_documents import found_dataset, named_model
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import DATASET, Permission
 from btmd.api.work import heard
 from btmd.errors import BtmdError, InvalidValue, ModelRefused, NotFound, Stopping
 from btmd.inspection.facts import ArrangementFacts, DatasetFacts
@@ -45,7 +45,7 @@ class DatasetPreview(msgspec.Struct):
     allow: Annotated[list[str], Meta(max_length=20)] | None = None
 
 
-@operation(router, "POST", "/{dataset_id}/preview", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "/{dataset_id}/preview", Permission.SEE, DATASET, **described(EXAMPLE, errors=(404, 409)))
 async def preview_dataset(dataset_id: str, body: DatasetPreview, request: Request, parts: Parts) -> Response:
     """A few rows with their text; nothing of it is recorded. Whoever may train may see what would be learned."""
     if body.row is not None and body.line is not None:

@@ -11,7 +11,7 @@ from btmd.api.dataset_documents import EXAMPLE, UploadedSource, found_dataset, v
 from btmd.api.next_version import Changes, Recording, next_version, told
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import DATASET, Permission
 from btmd.domain.event import Actor
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, registered_versions
 
@@ -44,7 +44,12 @@ async def list_versions(dataset_id: str, parts: Parts) -> Response:
 
 
 @operation(
-    router, "POST", "/{dataset_id}/versions", Permission.TRAIN, **described(UPDATE_EXAMPLE, errors=(400, 404, 409))
+    router,
+    "POST",
+    "/{dataset_id}/versions",
+    Permission.OWN,
+    DATASET,
+    **described(UPDATE_EXAMPLE, errors=(400, 404, 409)),
 )
 async def update_dataset(
     dataset_id: str, body: DatasetUpdate, request: Request, parts: Parts, actor: Actor

@@ -12,7 +12,7 @@ from btmd.api.dataset_documents import EXAMPLE, UploadedSource, dataset_json, fo
 from btmd.api.idempotency import earlier_id, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import DATASET, Permission
 from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.domain.units import format_count
@@ -83,7 +83,7 @@ async def get_dataset(dataset_id: str, parts: Parts, removed: bool = False) -> R
     return json_answer({**dataset_json(parts, row, newest), "versions": [version_json(one) for one in every]})
 
 
-@operation(router, "DELETE", "/{dataset_id}", Permission.TRAIN, **described(REMOVED_EXAMPLE, errors=(404, 409)))
+@operation(router, "DELETE", "/{dataset_id}", Permission.OWN, DATASET, **described(REMOVED_EXAMPLE, errors=(404, 409)))
 async def remove_dataset(dataset_id: str, parts: Parts, actor: Actor) -> Response:
     """End the registration and remove the contents that nothing else needs; the history stays."""
     row, _ = await found_dataset(parts, dataset_id)

@@ -14,8 +14,9 @@ from btmd.api.answers import described, json_answer
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import JOB, Permission
 from btmd.api.times import optional_rfc3339
+from btmd.api.user_room import dataset_sizes
 from btmd.domain import settings
 from btmd.domain.event import Actor
 from btmd.domain.settings import SettingsState
@@ -24,7 +25,6 @@ from btmd.errors import InvalidValue
 from btmd.jobs.disk_use import KINDS, Removable, folder_bytes
 from btmd.projections.dataset import datasets, versions
 from btmd.projections.job import jobs
-from btmd.registry.content import ContentStore
 
 router = Router(tags=("disk",))
 
@@ -81,7 +81,7 @@ async def disk(parts: Parts) -> Response:
     }
     found = await anyio.to_thread.run_sync(_sizes, places)
     found["event log"] = await anyio.to_thread.run_sync(_log_bytes, config.database_path)
-    sizes = await anyio.to_thread.run_sync(_dataset_sizes, parts.contents, named)
+    sizes = await anyio.to_thread.run_sync(dataset_sizes, parts.contents, named)
     return json_answer(
         {
             "total_bytes": space.total,
@@ -135,7 +135,8 @@ async def clean(parts: Parts, actor: Actor, body: Clean | None = None) -> Respon
     router,
     "DELETE",
     "/jobs/{job_id}",
-    Permission.TRAIN,
+    Permission.OWN,
+    JOB,
     **described({"job_id": "k3q7zv2m5a", "freed_bytes": 60_000_000, "message": "..."}, errors=(404, 409)),
 )
 async def delete(job_id: str, parts: Parts, actor: Actor, force: bool = False, dry_run: bool = False) -> Response:
@@ -182,11 +183,3 @@ def _sizes(places: dict[str, Path]) -> dict[str, int]:
 
 def _log_bytes(path: Path) -> int:
     return sum(folder_bytes(path.with_name(path.name + ending)) for ending in ("", "-wal", "-shm"))
-
-
-def _dataset_sizes(contents: ContentStore, named: dict[str, list[str]]) -> dict[str, int]:
-    """What versions of a dataset share is counted once; what two datasets share, for both."""
-    return {
-        dataset_id: sum(folder_bytes(contents.path(one)) for one in contents.with_chunks(rows))
-        for dataset_id, rows in named.items()
-    }

@@ -13,7 +13,7 @@ from btmd.api.answers import Progress, StreamAnswer, Write, described, json_answ
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import JOB, Permission
 from btmd.api.times import rfc3339
 from btmd.api.work import heard
 from btmd.domain import settings
@@ -65,7 +65,7 @@ async def exporting_of(parts: Parts) -> tuple[Exporting, SettingsState]:
     return made, state
 
 
-@operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "", Permission.TRAIN, JOB, **described(EXAMPLE, errors=(404, 409)))
 async def make_export(body: ExportWish, request: Request, parts: Parts, actor: Actor) -> Response:
     """Write a job's result in a form to take away, read it again and compare it with the model the training made.
 

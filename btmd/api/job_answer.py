@@ -8,7 +8,7 @@ from btmd.api.answers import described
 from btmd.api.jobs import steer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import JOB, Permission
 from btmd.domain.event import Actor
 from btmd.domain.job import AnswerJob
 
@@ -22,7 +22,7 @@ class Answer(msgspec.Struct):
     """Whether the change that was asked about is permitted."""
 
 
-@operation(router, "POST", "/{job_id}/answer", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "/{job_id}/answer", Permission.OWN, JOB, **described(EXAMPLE, errors=(404, 409)))
 async def answer(job_id: str, body: Answer, request: Request, parts: Parts, actor: Actor) -> Response:
     """Permit what a job asks, or not: with no it ends and keeps its best checkpoint."""
     return await steer(

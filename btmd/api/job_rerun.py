@@ -12,7 +12,7 @@ from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import DATASET, JOB, Permission, require_priority, require_use
 from btmd.domain.event import Actor
 from btmd.domain.job import JobState
 from btmd.jobs.rerunning import Rerunning
@@ -38,7 +38,7 @@ class RerunRequest(msgspec.Struct):
     dry_run: bool = False
 
 
-@operation(router, "POST", "/{job_id}/rerun", Permission.TRAIN, **described(EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "/{job_id}/rerun", Permission.TRAIN, JOB, **described(EXAMPLE, errors=(404, 409)))
 async def rerun(
     job_id: str, request: Request, parts: Parts, actor: Actor, body: RerunRequest | None = None
 ) -> Response:
@@ -52,6 +52,8 @@ async def rerun(
         return earlier
     asked = body or RerunRequest()
     row = await found_job(parts, job_id)
+    await require_use(DATASET, row.dataset_id, actor, parts)
+    await require_priority(asked.priority, actor, parts)
     rerunning = Rerunning(
         store=parts.store,
         submission=parts.submission,

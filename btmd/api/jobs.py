@@ -14,7 +14,7 @@ from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.job_warnings import warnings_json
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import JOB, Permission
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.domain.event import Actor
 from btmd.domain.job import STATES, CancelJob, JobCommand, JobState, PauseJob, ResumeJob, StopJob
@@ -219,7 +219,7 @@ _STEERED = described(
 )
 
 
-@operation(router, "POST", "/{job_id}/pause", Permission.TRAIN, **_STEERED)
+@operation(router, "POST", "/{job_id}/pause", Permission.OWN, JOB, **_STEERED)
 async def pause(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Save a checkpoint and exit, so that the device is free; `resume` goes on from there."""
     return await steer(
@@ -234,7 +234,7 @@ async def pause(job_id: str, request: Request, parts: Parts, actor: Actor) -> Re
     )
 
 
-@operation(router, "POST", "/{job_id}/resume", Permission.TRAIN, **_STEERED)
+@operation(router, "POST", "/{job_id}/resume", Permission.OWN, JOB, **_STEERED)
 async def resume(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Take a paused or failed job up again, from its last checkpoint; only while its data may be used."""
     row = await found_job(parts, job_id)
@@ -243,13 +243,13 @@ async def resume(job_id: str, request: Request, parts: Parts, actor: Actor) -> R
     return await steer(request, parts, actor, job_id, ResumeJob, lambda state: "It goes on as soon as it is its turn.")
 
 
-@operation(router, "POST", "/{job_id}/stop", Permission.TRAIN, **_STEERED)
+@operation(router, "POST", "/{job_id}/stop", Permission.OWN, JOB, **_STEERED)
 async def stop(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """End the training now and keep the best state as its result."""
     return await steer(request, parts, actor, job_id, StopJob, lambda state: "It ends and keeps the best state so far.")
 
 
-@operation(router, "POST", "/{job_id}/cancel", Permission.TRAIN, **_STEERED)
+@operation(router, "POST", "/{job_id}/cancel", Permission.OWN, JOB, **_STEERED)
 async def cancel_job(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """End the training without a result."""
     return await cancel(request, parts, actor, job_id)
@@ -272,7 +272,8 @@ async def cancel(request: Request, parts: Parts, actor: Actor, job_id: str) -> R
     router,
     "GET",
     "/{job_id}/logs",
-    Permission.READ,
+    Permission.SEE,
+    JOB,
     responses={200: {"description": "what the trainer wrote", "content": {"text/plain": {}}}},
     response_model=None,
 )
@@ -297,7 +298,7 @@ async def logs(
     return Response(text, media_type="text/plain; charset=utf-8")
 
 
-@operation(router, "GET", "/{job_id}/answers", Permission.READ, **described([], errors=(404,)))
+@operation(router, "GET", "/{job_id}/answers", Permission.SEE, JOB, **described([], errors=(404,)))
 async def answers(job_id: str, parts: Parts) -> Response:
     """Held-out prompts answered before and after the training."""
     row = await found_job(parts, job_id)

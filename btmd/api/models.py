@@ -12,7 +12,7 @@ from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.idempotency import earlier_id, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import MODEL, Permission
 from btmd.api.times import rfc3339
 from btmd.api.work import heard
 from btmd.domain.event import Actor
@@ -173,7 +173,7 @@ async def judge_models(body: VerdictRequest, parts: Parts) -> Response:
     )
 
 
-@operation(router, "POST", "/{model_id:path}/verify", Permission.TRAIN, **described(VERIFIED, errors=(404,)))
+@operation(router, "POST", "/{model_id:path}/verify", Permission.TRAIN, MODEL, **described(VERIFIED, errors=(404,)))
 async def verify_model(model_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Read every byte of the model's files and name those that are not as they were recorded."""
     async with parts.store.session() as session:
@@ -198,7 +198,7 @@ async def verify_model(model_id: str, request: Request, parts: Parts, actor: Act
     return await working_answer(request, work, parts.stopping)
 
 
-@operation(router, "PATCH", "/{model_id:path}", Permission.TRAIN, **described(EXAMPLE, errors=(404,)))
+@operation(router, "PATCH", "/{model_id:path}", Permission.OWN, MODEL, **described(EXAMPLE, errors=(404,)))
 async def set_model(model_id: str, body: ModelSettings, parts: Parts, actor: Actor) -> Response:
     """Training values that plans for this model begin with; what is asked for one training still wins."""
     async with parts.store.session() as session:
@@ -222,7 +222,9 @@ def _with_compatibility(row: ModelRow, hardware: Hardware | None, parts: Parts) 
     return {**model_json(row), "compatibility": found}
 
 
-@operation(router, "DELETE", "/{model_id:path}", Permission.TRAIN, **described({"message": "..."}, errors=(404, 409)))
+@operation(
+    router, "DELETE", "/{model_id:path}", Permission.OWN, MODEL, **described({"message": "..."}, errors=(404, 409))
+)
 async def remove_model(model_id: str, parts: Parts, actor: Actor) -> Response:
     """End the registration; the person's own files are not touched."""
     async with parts.store.session() as session:

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission, require
+from btmd.api.permission import Named, Permission, require, require_thing
+from btmd.domain.access import ADMIN
 from btmd.domain.event import Actor
 from btmd.errors import BadRequest, BtmdError, InvalidValue
 
@@ -28,6 +29,7 @@ _IN_PATH = re.compile(r"{(\w+)(?::\w+)?}")
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 _UNKNOWN = "Object contains unknown field"
 _ONLY_READING = ("GET", "HEAD")
+_OF_THINGS = (Permission.SEE, Permission.OWN)
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,6 +78,10 @@ class Arguments:
         assert not missing, f"{path}: nothing takes {missing}"
         body["takes_bytes"] = takes_bytes
         return cls(given, _struct("Path", in_path), _struct("Query", in_query), frozenset(several), **body)
+
+    def has(self, name: str) -> bool:
+        """Whether the address or the body has a field with this name."""
+        return any(one is not None and name in one.__struct_fields__ for one in (self.path, self.query, self.body))
 
     async def bind(self, request: Request, parts: Parts, actor: Actor) -> dict[str, Any]:
         """The handler's arguments. Raises BadRequest, InvalidValue."""
@@ -130,12 +136,35 @@ class Operation:
     arguments: Arguments
     tags: tuple[str, ...]
     described: Mapping[str, Any]
+    things: tuple[Named, ...] = ()
+    """What it names and takes a right to."""
 
     async def __call__(self, request: Request) -> Response:
         parts: Parts = request.app.state.parts
+        actor: Actor = request.state.peer
         # Before anything of the request is read: who may not ask learns nothing.
-        actor = await require(self.permission, request, parts)
-        return await self.handler(**await self.arguments.bind(request, parts, actor))
+        role = await require(self.permission, actor, parts)
+        bound = await self.arguments.bind(request, parts, actor)
+        if role != ADMIN:
+            for named in self.things:
+                await self._require(named, bound, actor, parts)
+        return await self.handler(**bound)
+
+    async def _require(self, named: Named, bound: dict[str, Any], actor: Actor, parts: Parts) -> None:
+        """See that the thing may be used, and put its id in the place of what it was called.
+
+        A name may mean another thing a moment later, ``last`` above all: what was looked at is what is meant.
+        """
+        holder = bound.get(self.arguments.body_name)
+        text = bound.get(named.field, getattr(holder, named.field, None))
+        if not text:
+            return
+        thing_id = await require_thing(self.permission, named, text, actor, parts)
+        if named.field in bound:
+            bound[named.field] = thing_id
+        else:
+            assert isinstance(holder, msgspec.Struct)
+            bound[self.arguments.body_name] = msgspec.structs.replace(holder, **{named.field: thing_id})
 
 
 @dataclass
@@ -148,17 +177,23 @@ class Router:
 
 
 def operation(
-    router: Router, method: str, path: str, permission: Permission, **described: Any
+    router: Router, method: str, path: str, permission: Permission, *things: Named, **described: Any
 ) -> Callable[[Handler], Handler]:
     """Register an operation with its one permission; there is no other way in.
 
-    ``described``: ``responses`` by status, and ``request_body`` where it is not JSON, as OpenAPI has them.
+    ``things`` are those that it names and the user needs a right to. ``described``: ``responses`` by status, and
+    ``request_body`` where it is not JSON, as OpenAPI has them.
     """
     whole = router.prefix + path
 
     def register(handler: Handler) -> Handler:
         arguments = Arguments.of(handler, whole, takes_bytes="request_body" in described)
-        router.operations.append(Operation(method, whole, permission, handler, arguments, router.tags, described))
+        for named in things:
+            assert arguments.has(named.field), f"{method} {whole}: nothing is called {named.field}"
+        assert things or permission not in _OF_THINGS, f"{method} {whole}: whose?"
+        router.operations.append(
+            Operation(method, whole, permission, handler, arguments, router.tags, described, things)
+        )
         return handler
 
     return register

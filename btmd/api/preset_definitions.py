@@ -14,7 +14,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import PRESET, Permission, require_own
 from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
 from btmd.domain.preset_definition import (
@@ -111,6 +111,8 @@ async def import_preset(body: PresetFile, request: Request, parts: Parts, actor:
             f"The key of a preset cannot be changed: this is {body.key}, not {preset.key}.",
             hint=f"`btmctl presets create {preset.key} --from {body.key}` makes another one.",
         )
+    if body.replace:
+        await require_own(PRESET, preset.key, actor, parts)
     command = SavePreset(preset, "", body.why, not body.replace, body.expected_version)
     return await _save(request, parts, actor, command)
 
@@ -128,7 +130,7 @@ async def preset_definition(key: str, parts: Parts) -> Response:
     return json_answer({**asdict(preset), "origin": origin})
 
 
-@operation(router, "PUT", "/{key}", Permission.TRAIN, **described(SAVED_EXAMPLE, errors=(404, 409)))
+@operation(router, "PUT", "/{key}", Permission.OWN, PRESET, **described(SAVED_EXAMPLE, errors=(404, 409)))
 async def write_preset(key: str, body: PresetWriting, request: Request, parts: Parts, actor: Actor) -> Response:
     """Make an own preset, or change values of one. One that comes with btmd is never changed."""
     parts.presets.require_own(key)
@@ -151,7 +153,7 @@ async def write_preset(key: str, body: PresetWriting, request: Request, parts: P
 
 
 @operation(
-    router, "DELETE", "/{key}", Permission.TRAIN, **described({"message": "...", "number": 18}, errors=(404, 409))
+    router, "DELETE", "/{key}", Permission.OWN, PRESET, **described({"message": "...", "number": 18}, errors=(404, 409))
 )
 async def delete_preset(
     key: str, request: Request, parts: Parts, actor: Actor, why: Annotated[str, WHY] = ""
@@ -196,7 +198,12 @@ async def preset_history(key: str, parts: Parts) -> Response:
 
 
 @operation(
-    router, "POST", "/{key}/undo", Permission.TRAIN, **described({**SAVED_EXAMPLE, "undone": {}}, errors=(404, 409))
+    router,
+    "POST",
+    "/{key}/undo",
+    Permission.OWN,
+    PRESET,
+    **described({**SAVED_EXAMPLE, "undone": {}}, errors=(404, 409)),
 )
 async def undo_preset(
     key: str, request: Request, parts: Parts, actor: Actor, body: PresetUndo | None = None

@@ -13,13 +13,24 @@ from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.jobs import found_job, steer, waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import JOB, Permission, limits_of, require_priority, role_of
+from btmd.domain.access import ADMIN
 from btmd.domain.event import Actor
 from btmd.domain.job import JobState
-from btmd.domain.queue import LEAST_PRIORITY, MOST_PRIORITY, HoldJob, Place, ReleaseJob, SetPriority
-from btmd.errors import InvalidValue
+from btmd.domain.queue import (
+    LEAST_PRIORITY,
+    MOST_PRIORITY,
+    HoldJob,
+    MoveJob,
+    Place,
+    ReleaseJob,
+    SetPriority,
+    overtaken,
+)
+from btmd.errors import InvalidValue, NotPermitted
+from btmd.jobs.line import Check
 from btmd.monitoring.texts import STATUS
-from btmd.projections.job import JobRow
+from btmd.projections.job import JobRow, unfinished_jobs
 from btmd.projections.queue import devices
 
 router = Router(tags=("queue",))
@@ -84,7 +95,7 @@ _CHANGED = described(
 )
 
 
-@operation(router, "POST", "/queue/{job_id}/hold", Permission.TRAIN, **_CHANGED)
+@operation(router, "POST", "/queue/{job_id}/hold", Permission.OWN, JOB, **_CHANGED)
 async def hold(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Keep a waiting job from starting; it keeps its place."""
     return await steer(
@@ -92,7 +103,7 @@ async def hold(job_id: str, request: Request, parts: Parts, actor: Actor) -> Res
     )
 
 
-@operation(router, "POST", "/queue/{job_id}/release", Permission.TRAIN, **_CHANGED)
+@operation(router, "POST", "/queue/{job_id}/release", Permission.OWN, JOB, **_CHANGED)
 async def release(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Let a held job start when it is its turn."""
     return await steer(request, parts, actor, job_id, ReleaseJob, lambda state: "It starts when it is its turn.")
@@ -105,7 +116,7 @@ class MoveRequest(msgspec.Struct):
     to: Literal["first", "last"] | None = None
 
 
-@operation(router, "POST", "/queue/{job_id}/move", Permission.TRAIN, **_CHANGED)
+@operation(router, "POST", "/queue/{job_id}/move", Permission.OWN, JOB, **_CHANGED)
 async def move(job_id: str, body: MoveRequest, request: Request, parts: Parts, actor: Actor) -> Response:
     """Put a waiting job right before another one, or first or last; it takes the priority of where it stands then."""
     if (body.before is None) == (body.to is None):
@@ -126,6 +137,7 @@ async def move(job_id: str, body: MoveRequest, request: Request, parts: Parts, a
             "message": message,
         }
 
+    check = await _check_of(parts, actor)
     if body.before is not None:
         next_job = (await found_job(parts, body.before)).job_id
         told = f"It comes right before {next_job}."
@@ -135,6 +147,7 @@ async def move(job_id: str, body: MoveRequest, request: Request, parts: Parts, a
             actor=actor,
             idempotency=key,
             respond=lambda state, rows: stored_answer(answer(state, told)),
+            check=check,
         )
     else:
         assert body.to is not None
@@ -145,11 +158,36 @@ async def move(job_id: str, body: MoveRequest, request: Request, parts: Parts, a
             actor=actor,
             idempotency=key,
             respond=lambda state, rows: stored_answer(answer(state, told)),
+            check=check,
         )
     if handled is None:
         state, _ = await parts.handler.state(f"job-{row.job_id}")
         return json_answer(answer(state, f"It comes {body.to} already."))
     return json_answer(answer(handled.state, told))
+
+
+async def _check_of(parts: Parts, actor: Actor) -> Check | None:
+    """Who is no admin overtakes with their own jobs only their own, and takes no higher priority than they may have."""
+    if await role_of(actor, parts) == ADMIN:
+        return None
+    limit = (await limits_of(actor, parts))["priority"]
+    async with parts.store.session() as session:
+        own = {row.job_id for row in await unfinished_jobs(session) if row.owner_uid == actor.uid}
+
+    def check(line: list[Place], command: MoveJob) -> None:
+        others = [one for one in overtaken(line, command) if one not in own]
+        if others:
+            raise NotPermitted(
+                f"Job {command.job_id} would overtake {', '.join(others)}, which belong to others.",
+                hint="An admin can do this.",
+            )
+        if command.priority > limit:
+            raise NotPermitted(
+                f"There it would have the priority {command.priority}; the highest you may give is {limit:g}.",
+                hint="An admin can do this.",
+            )
+
+    return check
 
 
 class PriorityRequest(msgspec.Struct):
@@ -158,9 +196,10 @@ class PriorityRequest(msgspec.Struct):
     priority: Annotated[int, Meta(ge=LEAST_PRIORITY, le=MOST_PRIORITY)]
 
 
-@operation(router, "PATCH", "/jobs/{job_id}", Permission.TRAIN, **_CHANGED)
+@operation(router, "PATCH", "/jobs/{job_id}", Permission.OWN, JOB, **_CHANGED)
 async def set_priority(job_id: str, body: PriorityRequest, request: Request, parts: Parts, actor: Actor) -> Response:
     """Change a job's priority; among those of the same priority the order of submission counts."""
+    await require_priority(body.priority, actor, parts)
 
     def command(found: str) -> SetPriority:
         return SetPriority(found, body.priority)

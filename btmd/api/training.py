@@ -12,8 +12,9 @@ from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.jobs import cancel, found_job, waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import DATASET, JOB, MODEL, Named, Permission, require_own, require_priority
 from btmd.api.times import rfc3339
+from btmd.api.user_room import require_room
 from btmd.domain.event import Actor
 from btmd.domain.forecast import texts
 from btmd.domain.job import JobState
@@ -76,7 +77,16 @@ def _unheard(share: float, text: str) -> None:
     return
 
 
-@operation(router, "POST", "/start", Permission.TRAIN, **described(START_EXAMPLE, errors=(400, 404, 409)))
+@operation(
+    router,
+    "POST",
+    "/start",
+    Permission.TRAIN,
+    MODEL,
+    DATASET,
+    Named("job", "from_job"),
+    **described(START_EXAMPLE, errors=(400, 404, 409)),
+)
 async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor) -> Response:
     """Start a training, or with `dry_run` only say what would run and why."""
     key = await key_of(request, actor)
@@ -85,7 +95,12 @@ async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor
         return earlier
     submission: Submission = parts.submission
     await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
+    await require_priority(body.priority, actor, parts)
     prepared = await submission.prepare(body.wish(), _unheard)
+    if prepared.grants_consent:
+        # Whose data it is, they allow its use.
+        await require_own(DATASET, prepared.dataset.dataset_id, actor, parts)
+    await require_room(int(prepared.foretold.forecast.disk_bytes.middle), actor, parts)
     if body.dry_run:
         values = await _told(parts, prepared)
         return json_answer({"dry_run": True, "message": "Nothing was started.", "plan": values})
@@ -114,7 +129,16 @@ async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor
     return json_answer(answer(handled.state, handled.events))
 
 
-@operation(router, "POST", "/plans", Permission.READ, **described(PLAN_EXAMPLE, errors=(400, 404, 409)))
+@operation(
+    router,
+    "POST",
+    "/plans",
+    Permission.TRAIN,
+    MODEL,
+    DATASET,
+    Named("job", "from_job"),
+    **described(PLAN_EXAMPLE, errors=(400, 404, 409)),
+)
 async def plan(body: StartRequest, parts: Parts, actor: Actor) -> Response:
     """What would run and why; nothing is started.
 
@@ -215,7 +239,8 @@ async def result(job_id: str, parts: Parts) -> Response:
     router,
     "POST",
     "/cancel/{job_id}",
-    Permission.TRAIN,
+    Permission.OWN,
+    JOB,
     **described({"message": "Training was cancelled."}, errors=(404, 409)),
 )
 async def cancel_training(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:

@@ -1,7 +1,7 @@
-"""Who may use the daemon, and as what: grants and revocations, each with who gave it and why."""
+"""Who may use the daemon, as what and how much of it: each with who gave it and why."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from btmd.domain.event import Event, event
 from btmd.errors import InvalidValue, NotFound
@@ -9,6 +9,14 @@ from btmd.errors import InvalidValue, NotFound
 STREAM = "access"
 ROLES = ("viewer", "trainer", "admin")
 """From the one that may least: look; start and steer trainings of their own; change how the daemon works."""
+VIEWER, TRAINER, ADMIN = ROLES
+LIMITS = {
+    "running_jobs": "trainings at the same time",
+    "disk_gb": "GB for datasets, models and trainings together",
+    "priority": "the highest priority of a training",
+}
+"""What can be limited for those who are no admins. Without a limit: any number, any size, and the priority 0."""
+MOST_LIMIT = 1_000_000
 
 
 class AccessNotFound(NotFound):
@@ -41,6 +49,18 @@ class AccessRevoked(Event):
     by_restore: bool = False
 
 
+@event("LimitChanged")
+class LimitChanged(Event):
+    """``limit`` is one of LIMITS, in its unit; None for no limit. ``subject``: as in AccessGranted."""
+
+    subject: str
+    kernel_id: int
+    limit: str
+    before: float | None
+    after: float | None
+    why: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class GrantAccess:
     subject: str
@@ -55,7 +75,17 @@ class RevokeAccess:
     why: str = ""
 
 
-AccessCommand = GrantAccess | RevokeAccess
+@dataclass(frozen=True, slots=True)
+class ChangeLimits:
+    """Set limits, None taking one away. A part of them alone is refused like all."""
+
+    subject: str
+    kernel_id: int
+    limits: dict[str, float | None]
+    why: str = ""
+
+
+AccessCommand = GrantAccess | RevokeAccess | ChangeLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +95,17 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Limited:
+    kernel_id: int
+    limits: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class AccessState:
-    """By subject, what was granted and not revoked."""
+    """By subject, what was granted and not revoked, and what was limited."""
 
     grants: dict[str, Grant] = field(default_factory=dict)
+    limited: dict[str, Limited] = field(default_factory=dict)
 
 
 def stream(command: AccessCommand) -> str:
@@ -76,7 +113,9 @@ def stream(command: AccessCommand) -> str:
 
 
 def decide(command: AccessCommand, state: AccessState | None) -> list[Event]:
-    """Raises InvalidValue for a role that there is not, AccessNotFound."""
+    """Raises InvalidValue for a role or limit that there is not, AccessNotFound."""
+    if isinstance(command, ChangeLimits):
+        return _change_limits(command, state or AccessState())
     grants = (state or AccessState()).grants
     present = grants.get(command.subject)
     if isinstance(command, GrantAccess):
@@ -93,6 +132,51 @@ def decide(command: AccessCommand, state: AccessState | None) -> list[Event]:
             f"Nothing was granted to {command.subject[:60]}.", hint="`btmctl access list` shows who has what."
         )
     return [AccessRevoked(command.subject, present.kernel_id, present.role, command.why)]
+
+
+def _change_limits(command: ChangeLimits, state: AccessState) -> list[Event]:
+    present = state.limited.get(command.subject)
+    before = present.limits if present is not None and present.kernel_id == command.kernel_id else {}
+    events: list[Event] = []
+    for name, value in command.limits.items():
+        if name not in LIMITS:
+            raise InvalidValue(f"There is no limit called {name[:60]!r}.", hint=f"There are: {', '.join(LIMITS)}.")
+        if value is not None:
+            if not -MOST_LIMIT <= value <= MOST_LIMIT or (value < 0 and name != "priority"):
+                raise InvalidValue(f"{name} cannot be {value:g}.", hint=f"It says {LIMITS[name]}.")
+            if name != "disk_gb" and value != int(value):
+                raise InvalidValue(f"{name} is a whole number.", hint=f"It says {LIMITS[name]}.")
+        if before.get(name) != value:
+            events.append(LimitChanged(command.subject, command.kernel_id, name, before.get(name), value, command.why))
+    return events
+
+
+def role_of(uid: int, groups: Collection[int], state: AccessState | None, own_uid: int) -> str | None:
+    """The most that was granted to the user or one of their groups; the daemon's own user and root are admins."""
+    if uid in (own_uid, 0):
+        return ADMIN
+    grants = (state or AccessState()).grants
+    roles = [one.role for subject, one in grants.items() if is_meant(subject, one.kernel_id, uid, groups)]
+    return max((one for one in roles if rank(one)), key=rank, default=None)
+
+
+def is_meant(subject: str, kernel_id: int, uid: int, groups: Collection[int]) -> bool:
+    """Whether what ``subject`` has is for this user. Numbers count, not names: those can be given to somebody else."""
+    return kernel_id in groups if subject.startswith("@") else kernel_id == uid
+
+
+def limits_of(uid: int, groups: Collection[int], state: AccessState | None, own_uid: int) -> Mapping[str, float]:
+    """The user's own limits, and for what is not limited so the widest of their groups'; none for an admin."""
+    if role_of(uid, groups, state, own_uid) == ADMIN:
+        return {}
+    limited = (state or AccessState()).limited
+    meant = [(subject, one) for subject, one in limited.items() if is_meant(subject, one.kernel_id, uid, groups)]
+    found: dict[str, float] = {}
+    for _, one in [pair for pair in meant if pair[0].startswith("@")]:
+        found |= {name: max(value, found.get(name, value)) for name, value in one.limits.items()}
+    for _, one in [pair for pair in meant if not pair[0].startswith("@")]:
+        found |= one.limits
+    return {"priority": 0, **found}
 
 
 def rank(role: str | None) -> int:
@@ -121,7 +205,18 @@ def evolve(state: AccessState | None, happened: Event) -> AccessState:
     state = state or AccessState()
     match happened:
         case AccessGranted():
-            return AccessState({**state.grants, happened.subject: Grant(happened.kernel_id, happened.role)})
+            granted = Grant(happened.kernel_id, happened.role)
+            return replace(state, grants={**state.grants, happened.subject: granted})
         case AccessRevoked():
-            return AccessState({name: one for name, one in state.grants.items() if name != happened.subject})
+            return replace(state, grants={name: one for name, one in state.grants.items() if name != happened.subject})
+        case LimitChanged():
+            present = state.limited.get(happened.subject)
+            limits = dict(present.limits) if present is not None and present.kernel_id == happened.kernel_id else {}
+            limits.pop(happened.limit, None)
+            if happened.after is not None:
+                limits[happened.limit] = happened.after
+            limited = {**state.limited, happened.subject: Limited(happened.kernel_id, limits)}
+            if not limits:
+                del limited[happened.subject]
+            return replace(state, limited=limited)
     return state

@@ -11,6 +11,7 @@ from btmd.domain import (
     machine,
     model,
     notification,
+    ownership,
     preset_definition,
     reset,
     settings,
@@ -28,6 +29,7 @@ PRESETS = Decider(
     preset_definition.PresetState,
 )
 ACCESS = Decider("access", access.stream, access.decide, access.evolve, access.AccessState)
+OWNERSHIP = Decider("ownership", ownership.stream, ownership.decide, ownership.evolve, ownership.OwnershipState)
 MODELS = Decider("model", model.stream, model.decide, model.evolve, model.ModelState)
 DATASETS = Decider("dataset", dataset.stream, dataset.decide, dataset.evolve, dataset.DatasetState)
 JOBS = Decider("job", job.stream, job.decide, job.evolve, job.JobState)
@@ -45,6 +47,7 @@ DECIDERS: dict[type[Any], Decider] = {
     **dict.fromkeys(get_args(settings.SettingsCommand), SETTINGS),
     **dict.fromkeys(get_args(preset_definition.PresetCommand), PRESETS),
     **dict.fromkeys(get_args(access.AccessCommand), ACCESS),
+    **dict.fromkeys(get_args(ownership.OwnershipCommand), OWNERSHIP),
     **dict.fromkeys(get_args(model.ModelCommand), MODELS),
     **dict.fromkeys(get_args(dataset.DatasetCommand), DATASETS),
     **dict.fromkeys(get_args(job.JobCommand), JOBS),
@@ -67,6 +70,7 @@ __all__ = [
     "MACHINE",
     "MODELS",
     "NOTIFICATIONS",
+    "OWNERSHIP",
     "PRESETS",
     "RESETS",
     "SETTINGS",

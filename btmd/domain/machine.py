@@ -28,10 +28,14 @@ class ClockJumped(Event):
 
 @event("OperationRefused")
 class OperationRefused(Event):
-    """Somebody was refused: what they asked for, and the error's code."""
+    """Somebody was refused: what they asked for, and the error's code.
+
+    ``more``: refusals of the same user since the one before that were too many to be recorded one by one.
+    """
 
     operation: str
     code: str
+    more: int = 0
 
 
 @event("MachineWoke")
@@ -59,6 +63,7 @@ class StopDaemon:
 class RefuseOperation:
     operation: str
     code: str
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def decide(command: MachineCommand, state: MachineState | None) -> list[Event]:
         case StopDaemon():
             return [DaemonStopped(command.reason)]
         case RefuseOperation():
-            return [OperationRefused(command.operation, command.code)]
+            return [OperationRefused(command.operation, command.code, command.more)]
         case NoteWaking():
             return [MachineWoke(command.slept_s, command.gpus, command.lost)]
 

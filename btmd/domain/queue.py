@@ -247,6 +247,19 @@ def move_last(places: Sequence[Place], job_id: str) -> MoveJob | None:
     return MoveJob(job_id, "", last.priority, last.rank + "5")
 
 
+def overtaken(places: Sequence[Place], command: MoveJob) -> list[str]:
+    """The waiting jobs that come after the moved one then and did not before."""
+    before = [one.job_id for one in order(places)]
+    ahead = set(before[: before.index(command.job_id)])
+    moved = [
+        replace(one, priority=command.priority, rank=command.rank) if one.job_id == command.job_id else one
+        for one in places
+    ]
+    after = [one for one in order(moved)]
+    at = next(index for index, one in enumerate(after) if one.job_id == command.job_id)
+    return [one.job_id for one in after[at + 1 :] if one.waiting and one.job_id in ahead]
+
+
 def _settled(places: Iterable[Place]) -> list[Place]:
     """As they stand among each other once nothing is interrupted any more."""
     return [Place(one.job_id, one.state, one.priority, one.rank, one.seq, one.held) for one in places]

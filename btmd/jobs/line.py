@@ -12,6 +12,9 @@ from btmd.store.event_log import IdempotencyKey, Store
 
 FIRST, LAST = "first", "last"
 
+Check = Callable[[list[Place], MoveJob], None]
+"""Refuses a move by raising, on the line as it stands."""
+
 
 class Line:
     """The jobs that have not ended, in the order of their turns."""
@@ -26,17 +29,31 @@ class Line:
             return await places(session)
 
     async def move_before(
-        self, job_id: str, next_job: str, *, actor: Actor, idempotency: IdempotencyKey | None, respond: Respond
+        self,
+        job_id: str,
+        next_job: str,
+        *,
+        actor: Actor,
+        idempotency: IdempotencyKey | None,
+        respond: Respond,
+        check: Check | None = None,
     ) -> Handled | None:
-        """Put a job right before another one. Raises Conflict, JobEnded."""
-        return await self._move(lambda line: move_before(line, job_id, next_job), actor, idempotency, respond)
+        """Put a job right before another one. Raises Conflict, JobEnded, and what ``check`` does."""
+        return await self._move(lambda line: move_before(line, job_id, next_job), actor, idempotency, respond, check)
 
     async def move_to(
-        self, job_id: str, end: str, *, actor: Actor, idempotency: IdempotencyKey | None, respond: Respond
+        self,
+        job_id: str,
+        end: str,
+        *,
+        actor: Actor,
+        idempotency: IdempotencyKey | None,
+        respond: Respond,
+        check: Check | None = None,
     ) -> Handled | None:
-        """Put a job at the front or the back; None when it stands there. Raises Conflict, JobEnded."""
+        """Put a job at the front or the back; None when it stands there. Raises Conflict, JobEnded, as ``check``."""
         move = move_first if end == FIRST else move_last
-        return await self._move(lambda line: move(line, job_id), actor, idempotency, respond)
+        return await self._move(lambda line: move(line, job_id), actor, idempotency, respond, check)
 
     async def _move(
         self,
@@ -44,9 +61,13 @@ class Line:
         actor: Actor,
         idempotency: IdempotencyKey | None,
         respond: Respond,
+        check: Check | None,
     ) -> Handled | None:
         async with self._turn:
-            command = move(await self.places())
+            line = await self.places()
+            command = move(line)
             if command is None:
                 return None
+            if check is not None:
+                check(line, command)
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)

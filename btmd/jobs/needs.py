@@ -62,7 +62,7 @@ class Needs:
         """The jobs of the line, in its order; ``states`` are those of jobs that were started before."""
         ids = [one.job_id for one in line]
         plans, forecasts = await self._frozen(session, ids), await _forecasts(session, ids)
-        missing = await _missing_datasets(session, ids)
+        missing, owners = await _missing_datasets(session, ids), await _owners(session, ids)
         found = []
         for one in line:
             plan, state = plans.get(one.job_id), states.get(one.job_id) or JobState(one.job_id, one.state)
@@ -77,6 +77,7 @@ class Needs:
                 Candidate(
                     job_id=one.job_id,
                     device=device,
+                    owner_uid=owners.get(one.job_id, 0),
                     pinned=plan.pinned,
                     held=one.held,
                     missing_dataset=missing.get(one.job_id, ""),
@@ -103,7 +104,7 @@ class Needs:
             # Until it has told something the figure is that of an earlier attempt.
             taken = (row.memory_bytes or 0) if row.attempt_elapsed_s else 0
             disk = max(0, plan.disk_bytes - self._folder_bytes(job_id, 1))
-            found.append(Running(job_id, device, max(0, most - taken), disk))
+            found.append(Running(job_id, device, row.owner_uid, max(0, most - taken), disk))
         return found
 
     async def _frozen(self, session: AsyncSession, ids: Sequence[str]) -> dict[str, Frozen]:
@@ -129,6 +130,11 @@ class Needs:
         except OSError:
             # Files come and go while a trainer works there.
             return 0
+
+
+async def _owners(session: AsyncSession, ids: Sequence[str]) -> dict[str, int]:
+    found = await session.exec(select(JobRow.job_id, JobRow.owner_uid).where(col(JobRow.job_id).in_(ids)))
+    return dict(found.all())
 
 
 def _memory(device: str, plan: Frozen, forecast: Forecast | None) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
+from btmd.accounts import groups_of
 from btmd.command_handler import CommandHandler
-from btmd.domain import settings
+from btmd.domain import access, settings
+from btmd.domain.access import AccessGranted, AccessRevoked, LimitChanged
 from btmd.domain.dataset import ConsentGranted, DatasetAdded
 from btmd.domain.event import Actor
 from btmd.domain.job import stream_name
@@ -75,6 +77,9 @@ _TURN_CHANGES = frozenset(
         DatasetAdded,
         ConsentGranted,
         SettingChanged,
+        AccessGranted,
+        AccessRevoked,
+        LimitChanged,
     )
 )
 LOOK_AGAIN_S = 20.0
@@ -181,7 +186,11 @@ class Scheduler:
         seen = await anyio.to_thread.run_sync(self._look, self._state_dir, any(one.device != CPU for one in line))
         sight = self._sight(seen, str(state.get("queue.quiet_hours")))
         await self._make_yield(running, sight, state)
-        limits = Limits(int(float(state.get("disk.reserve_gb")) * GIB), bool(state.get("queue.only_on_mains")))
+        limits = Limits(
+            int(float(state.get("disk.reserve_gb")) * GIB),
+            bool(state.get("queue.only_on_mains")),
+            await self._limited({one.owner_uid for one in line}),
+        )
         waits = self._start_all(line, running, sight, limits, float(state.get("queue.pass_after_minutes")) * 60)
         self._tell(waits)
         return self._again_s(waits, watched=bool(running) and watched)
@@ -193,6 +202,19 @@ class Scheduler:
             known = [one.job_id for one in line if one.attempt]
             states = {job_id: (await self._handler.state(stream_name(job_id)))[0] for job_id in known}
             return await self._needs.candidates(session, line, states)
+
+    async def _limited(self, owners: Set[int]) -> dict[int, int]:
+        """By owner whose trainings at work are limited, how many they may have."""
+        state, _ = await self._handler.state(access.STREAM)
+        if state is None or not state.limited:
+            return {}
+        found: dict[int, int] = {}
+        for uid in owners:
+            groups = await anyio.to_thread.run_sync(groups_of, uid)
+            most = access.limits_of(uid, groups, state, self._actor.uid).get("running_jobs")
+            if most is not None:
+                found[uid] = int(most)
+        return found
 
     async def _running(self) -> list[Running]:
         async with self._store.session() as session:
@@ -255,7 +277,7 @@ class Scheduler:
             line = [one for one in line if one is not chosen]
             running = [
                 *running,
-                Running(start.job_id, start.device, chosen.memory_beside_bytes, chosen.disk_bytes),
+                Running(start.job_id, start.device, chosen.owner_uid, chosen.memory_beside_bytes, chosen.disk_bytes),
             ]
             self._placed[start.job_id] = start.device
             self._started_at[start.job_id] = now_s

@@ -4,8 +4,9 @@ Jobs are gone through in order. One that cannot start keeps later ones from what
 overtaken; one that has waited for long for what btmd has no hand in lets them pass.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from btmd.domain.hardware import Gpu
 from btmd.domain.units import format_bytes
@@ -32,6 +33,7 @@ class Candidate:
 
     job_id: str
     device: str
+    owner_uid: int = 0
     pinned: bool = False
     """Whether a person named the device."""
     held: bool = False
@@ -54,6 +56,7 @@ class Running:
 
     job_id: str
     device: str
+    owner_uid: int = 0
     memory_growth_bytes: int = 0
     disk_growth_bytes: int = 0
 
@@ -79,6 +82,8 @@ class Limits:
 
     reserve_bytes: int = 0
     only_on_mains: bool = False
+    running_jobs: Mapping[int, int] = field(default_factory=dict)
+    """By owner that is limited, how many trainings they may have at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +120,9 @@ def decide_turns(
     """
     room = _Room(running, sight, limits, dict(unclaimable or {}))
     waits: dict[str, Wait] = {}
+    at_work = Counter(one.owner_uid for one in running)
     for one in line:
-        wait = _not_now(one, sight, limits)
+        wait = _not_now(one, sight, limits) or _over_limit(one, at_work, limits)
         if wait is not None:
             waits[one.job_id] = wait
             continue
@@ -151,6 +157,14 @@ def _not_now(one: Candidate, sight: Sight, limits: Limits) -> Wait | None:
     if limits.only_on_mains and sight.on_battery:
         return Wait("mains", text("wait_mains"))
     return None
+
+
+def _over_limit(one: Candidate, at_work: Mapping[int, int], limits: Limits) -> Wait | None:
+    """A limit of its owner's; it keeps nobody else's job from starting."""
+    most = limits.running_jobs.get(one.owner_uid)
+    if most is None or at_work.get(one.owner_uid, 0) < most:
+        return None
+    return Wait("user_limit", text("wait_user_limit" if most else "wait_user_none", count=most))
 
 
 def _after_failure(one: Candidate, sight: Sight) -> Wait | None:

@@ -18,6 +18,8 @@ QUEUE_TEXTS: dict[str, str] = {
     "wait_quiet_hours": "Waits for the end of the quiet hours {when} (queue.quiet_hours).",
     "wait_quiet_always": "Waits for the end of the quiet hours, but as queue.quiet_hours stands they have none.",
     "wait_mains": "Waits for mains power, as the machine runs on its battery (queue.only_on_mains).",
+    "wait_user_limit": "Waits for another training of the same user to end: {count} at a time are allowed.",
+    "wait_user_none": "Waits: its user may have no training at work now; an admin can change that.",
     "wait_held": "Is held back: `btmctl queue release {job}` lets it go on.",
     "wait_data": "Waits for its data: a restore took the dataset {dataset} off the list. Once that restore is undone "
     "it goes on by itself.",

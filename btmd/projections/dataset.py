@@ -17,6 +17,8 @@ from btmd.domain.dataset import (
     DatasetRemoved,
     DatasetVersionAdded,
 )
+from btmd.domain.ownership import ThingTransferred
+from btmd.projections.ownership import transferred
 from btmd.projections.view import View, insert, update
 from btmd.store.recorded import Recorded
 
@@ -221,7 +223,7 @@ def _copies_erased(connection: sqlite3.Connection, recorded: Recorded, happened:
 
 DATASETS_VIEW = View(
     "datasets",
-    5,
+    6,
     (DatasetRow, DatasetVersionRow, ErasureRow),
     {
         DatasetAdded: _added,
@@ -231,6 +233,7 @@ DATASETS_VIEW = View(
         DatasetRemoved: _removed,
         DatasetErased: _erased,
         DatasetCopiesErased: _copies_erased,
+        ThingTransferred: transferred("dataset", DatasetRow, "dataset_id", "added_us"),
     },
 )
 

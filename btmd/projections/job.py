@@ -211,8 +211,12 @@ async def job(session: AsyncSession, job_id: str) -> JobRow | None:
     return await session.get(JobRow, job_id)
 
 
-async def newest_job(session: AsyncSession) -> JobRow | None:
-    return (await session.exec(select(JobRow).order_by(col(JobRow.submitted_seq).desc()).limit(1))).first()
+async def newest_job(session: AsyncSession, *, owner_uid: int | None = None) -> JobRow | None:
+    """The job that was submitted last, of all or of one owner's."""
+    found = select(JobRow).order_by(col(JobRow.submitted_seq).desc()).limit(1)
+    if owner_uid is not None:
+        found = found.where(col(JobRow.owner_uid) == owner_uid)
+    return (await session.exec(found)).first()
 
 
 async def jobs_named(session: AsyncSession, text: str) -> Sequence[JobRow]:

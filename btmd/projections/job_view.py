@@ -26,6 +26,7 @@ from btmd.domain.job_events import (
     TrainingStageEntered,
 )
 from btmd.domain.job_housekeeping import CheckpointsRemoved, JobDeleted
+from btmd.domain.ownership import ThingTransferred
 from btmd.projections.job import (
     JOB_TABLES,
     AttemptRow,
@@ -38,6 +39,7 @@ from btmd.projections.job import (
 from btmd.projections.job_changes import ATTEMPTS, SETTLED, as_json, change_job, end_attempt
 from btmd.projections.job_queue_view import QUEUE_HANDLERS
 from btmd.projections.job_recovery_view import RECOVERY_HANDLERS
+from btmd.projections.ownership import transferred
 from btmd.projections.view import View, insert
 from btmd.store.recorded import Recorded
 
@@ -326,10 +328,11 @@ def _deleted(connection: sqlite3.Connection, recorded: Recorded, happened: JobDe
 
 JOBS_VIEW = View(
     "jobs",
-    4,
+    5,
     JOB_TABLES,
     {
         JobSubmitted: _submitted,
+        ThingTransferred: transferred("job", JobRow, "job_id", "submitted_us"),
         AttemptStarted: _attempt_started,
         TrainingStageEntered: _stage,
         TrainingShapeKnown: _shape,

@@ -16,6 +16,8 @@ from btmd.domain.model import (
     ModelVerified,
     SettingValue,
 )
+from btmd.domain.ownership import ThingTransferred
+from btmd.projections.ownership import transferred
 from btmd.projections.view import View, insert, update
 from btmd.store.recorded import Recorded
 
@@ -101,7 +103,7 @@ def _removed(connection: sqlite3.Connection, recorded: Recorded, happened: Model
 
 MODELS_VIEW = View(
     "models",
-    2,
+    3,
     (ModelRow,),
     {
         ModelAdded: _added,
@@ -109,6 +111,7 @@ MODELS_VIEW = View(
         ModelHashed: _hashed,
         ModelVerified: _verified,
         ModelSettingsChanged: _set,
+        ThingTransferred: transferred("model", ModelRow, "model_id", "added_us"),
     },
 )
 

@@ -7,8 +7,10 @@ import msgspec
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from btmd.domain.ownership import ThingTransferred
 from btmd.domain.preset import Preset
 from btmd.domain.preset_definition import PresetChanged, PresetCreated, PresetDeleted
+from btmd.projections.ownership import transferred
 from btmd.projections.view import View, insert, update
 from btmd.store.recorded import Recorded
 
@@ -21,6 +23,7 @@ class PresetRow(SQLModel, table=True):
     key: str = Field(primary_key=True)
     preset_json: str
     made_from: str
+    owner_uid: int
     created_us: int
     changed_us: int
     changed_seq: int
@@ -42,6 +45,7 @@ def _created(connection: sqlite3.Connection, recorded: Recorded, happened: Prese
         key=happened.key,
         preset_json=_json(happened.preset),
         made_from=happened.made_from,
+        owner_uid=recorded.actor.uid,
         created_us=recorded.recorded_at_us,
         changed_us=recorded.recorded_at_us,
         changed_seq=recorded.seq,
@@ -67,10 +71,22 @@ def _deleted(connection: sqlite3.Connection, recorded: Recorded, happened: Prese
 
 
 PRESETS_VIEW = View(
-    "presets", 1, (PresetRow,), {PresetCreated: _created, PresetChanged: _changed, PresetDeleted: _deleted}
+    "presets",
+    2,
+    (PresetRow,),
+    {
+        PresetCreated: _created,
+        PresetChanged: _changed,
+        PresetDeleted: _deleted,
+        ThingTransferred: transferred("preset", PresetRow, "key", "created_us"),
+    },
 )
 
 
 async def own_presets(session: AsyncSession) -> Sequence[PresetRow]:
     """All own presets, by key."""
     return (await session.exec(select(PresetRow).order_by(col(PresetRow.key)))).all()
+
+
+async def own_preset(session: AsyncSession, key: str) -> PresetRow | None:
+    return (await session.exec(select(PresetRow).where(col(PresetRow.key) == key))).first()

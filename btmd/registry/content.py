@@ -66,6 +66,11 @@ class ContentStore:
         """Whether this content is here and this user sent it."""
         return uid in self._senders.get(sha256, ()) and self.has(sha256)
 
+    def sent_bytes(self, uid: int) -> int:
+        """What a user sent since the start and is still here as it was sent, whole or not."""
+        whole = sum(_size(self.path(sha256)) for sha256, uids in list(self._senders.items()) if uid in uids)
+        return whole + sum(_size(one) for one in self._partial.glob(f"*.{uid}"))
+
     def keep(self, sha256: str) -> None:
         """Have an upload wait for as long again."""
         with suppress(FileNotFoundError):

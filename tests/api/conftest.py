@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.daemon import Client, ThreadedDaemon, config_of, end_trainers
+from tests.fixtures.peers import peers
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -30,3 +31,6 @@ def daemon(folder: Path) -> Iterator[ThreadedDaemon]:
 @pytest.fixture
 def client(daemon: ThreadedDaemon) -> Client:
     return daemon.client
+
+
+__all__ = ["client", "daemon", "folder", "peers", "tiny"]

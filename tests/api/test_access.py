@@ -24,7 +24,7 @@ def head(client: Client) -> int:
 
 def test_a_role_is_granted_to_those_who_are_here_and_revoked(client: Client) -> None:
     answer = send(client, "PUT", f"/access/{ME}", {"role": "trainer", "why": "a start"}).ok()
-    assert "only the user that runs the daemon" in answer["message"]
+    assert answer["message"] == f"{ME} is a trainer from now on."
     send(client, "PUT", "/access/@root", {"role": "viewer"}).ok()
     assert roles(client) == {ME: "trainer", "@root": "viewer"}
     event = client.events(stream="access")[0]

@@ -1,0 +1,65 @@
+"""Whether the socket lets others in: only while somebody else was granted something."""
+
+import logging
+import os
+import stat
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from btmd.command_handler import CommandHandler
+from btmd.domain.access import STREAM, AccessGranted, AccessRevoked, AccessState
+from btmd.store.event_log import Store
+from btmd.subscriptions import subscribe
+
+log = logging.getLogger("btmd.api")
+
+ONLY_OURS, FOR_ALL = 0o600, 0o666
+_CHANGES = frozenset({AccessGranted.TYPE, AccessRevoked.TYPE})
+
+
+class Door:
+    """Keeps the mode of our socket as the grants have it; who may do what is decided for every request anyway.
+
+    ``troubles`` is told where others were granted something and cannot reach the socket through its folders.
+    """
+
+    def __init__(
+        self, store: Store, handler: CommandHandler, socket_path: Path, troubles: MutableMapping[str, str]
+    ) -> None:
+        self._store, self._handler, self._path, self._troubles = store, handler, socket_path, troubles
+
+    async def run(self) -> None:
+        """Follow the grants until cancelled."""
+        position = self._store.head.seq
+        await self._set()
+        async for rows in subscribe(self._store, position):
+            if any(row.type in _CHANGES for row in rows):
+                await self._set()
+
+    async def _set(self) -> None:
+        state, _ = await self._handler.state(STREAM)
+        granted = bool((state or AccessState()).grants)
+        self._troubles.pop("socket", None)
+        try:
+            await anyio.to_thread.run_sync(os.chmod, self._path, FOR_ALL if granted else ONLY_OURS)
+            closed = await anyio.to_thread.run_sync(_closed_to_others, self._path) if granted else None
+        except OSError as problem:
+            log.error("who may connect to %s cannot be set: %s", self._path, problem.strerror)
+            self._troubles["socket"] = f"Who may connect to {self._path} cannot be set: {problem.strerror}."
+            return
+        if closed is not None:
+            self._troubles["socket"] = (
+                f"Others were granted a role and cannot reach {self._path}: the folder {closed} is closed to them. "
+                "`btmd --socket PATH` puts it where they can."
+            )
+
+
+def _closed_to_others(path: Path) -> Path | None:
+    """The first folder on the way that others may not pass through."""
+    for folder in reversed(path.parents):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            return folder
+    return None

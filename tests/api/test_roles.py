@@ -1,0 +1,166 @@
+"""Roles and owners: every operation, asked by everybody."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+import pytest
+from starlette.responses import Response
+
+from btmd.api import application
+from btmd.api.operation import Operation
+from btmd.api.permission import Permission
+from btmd.domain.access import ROLES, rank
+from tests.fixtures.daemon import Client, ThreadedDaemon, config_of, rows
+from tests.fixtures.peers import Peers
+from tests.fixtures.short_folder import short_folder
+from tests.fixtures.tiny_model import make_tiny_llama
+
+ALLOWED = 299
+"""What the operation answers where it is reached: none answers so by itself."""
+USERS = {"owner": Peers.OWNER, "member": Peers.MEMBER, "stranger": Peers.STRANGER}
+THINGS = {"job": "", "dataset": "facts", "model": "tiny", "preset": "theirs"}
+
+
+async def reached(**arguments: Any) -> Response:
+    return Response(status_code=ALLOWED)
+
+
+@pytest.fixture(scope="module")
+def client(peers: Peers) -> Iterator[Client]:
+    """A daemon with a job, a dataset, a model and a preset of OWNER, shared with MEMBER's group; it does nothing."""
+    with short_folder() as folder:
+        with ThreadedDaemon(config_of(folder)) as daemon:
+            THINGS["job"] = furnish(daemon.client, folder)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(application, "OPERATIONS", tuple(map(harmless, application.OPERATIONS)))
+            with ThreadedDaemon(config_of(folder)) as daemon:
+                yield daemon.client
+
+
+def furnish(client: Client, folder: Path) -> str:
+    client.patch("/settings", {"changes": {"queue.quiet_hours": "00:00-24:00"}}).ok()
+    client.add_model(make_tiny_llama(folder / "tiny"))
+    client.add_dataset(rows())
+    job_id = client.start()
+    put(client, "/preset-definitions/theirs", {"made_from": "quick_test"})
+    for kind, thing_id in {**THINGS, "job": job_id}.items():
+        put(client, f"/owners/{kind}", {"thing_id": thing_id, "to": "daemon"})
+        client.post(f"/owners/{kind}/shares", {"thing_id": thing_id, "subject": "@daemon"}).ok()
+    return job_id
+
+
+def put(client: Client, path: str, body: Any) -> Any:
+    return client.send("PUT", path, json.dumps(body).encode(), content_type="application/json").ok()
+
+
+def harmless(one: Operation) -> Operation:
+    """The operation as it is asked for and permitted, without what it does; what tests set up with still works."""
+    return one if one.path.startswith("/access") else dataclasses.replace(one, handler=reached)
+
+
+def may(role: str | None, who: str, one: Operation) -> bool:
+    """What the documents promise, said once more in other words."""
+    if role == "admin":
+        return True
+    needed = {"read": "viewer", "see": "viewer", "train": "trainer", "own": "trainer", "admin": "admin"}
+    if role is None or ROLES.index(role) < ROLES.index(needed[one.permission]):
+        return False
+    if one.permission is Permission.OWN:
+        return who == "owner"
+    return not one.things or who in ("owner", "member")
+
+
+def example(kind: Any, name: str) -> Any:
+    """A value that such a field takes; of a field that names a thing, the one there is."""
+    thing = {"job_id": "job", "from_job": "job", "dataset_id": "dataset", "dataset": "dataset", "model_id": "model"}
+    if name in thing:
+        return THINGS[thing[name]]
+    origin = get_origin(kind)
+    if origin is Literal:
+        return get_args(kind)[0]
+    if hasattr(kind, "__metadata__"):
+        return example(kind.__origin__, name)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return body_of(kind)
+    if origin is not None and type(None) in get_args(kind):
+        return None
+    return {
+        dict: {"seed": 1},
+        list: [example(get_args(kind)[0], "")] if origin is list else [],
+        bool: True,
+        int: 1,
+    }.get(origin or kind, "a" * 64)
+
+
+def body_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    fields = msgspec.structs.fields(struct)
+    named = ("job_id", "from_job", "dataset_id", "model_id")
+    return {one.encode_name: example(one.type, one.name) for one in fields if one.required or one.name in named}
+
+
+def ask(client: Client, one: Operation) -> int:
+    path = one.path.replace(":path", "")
+    if one.arguments.path is not None:
+        for field in msgspec.structs.fields(one.arguments.path):
+            preset = field.name == "key" and one.path.startswith("/preset-definitions")
+            value = THINGS["preset"] if preset else example(field.type, field.name)
+            path = path.replace("{" + field.encode_name + "}", str(value))
+    if one.arguments.query is not None:
+        needed = [field for field in msgspec.structs.fields(one.arguments.query) if field.required]
+        path += "?" + "&".join(f"{field.encode_name}={example(field.type, field.name)}" for field in needed)
+    body = None if one.arguments.body is None else json.dumps(body_of(one.arguments.body)).encode()
+    return client.send(one.method, path, body, content_type="application/json").status
+
+
+@pytest.mark.parametrize("role", [None, *ROLES])
+def test_every_operation_asked_by_everybody(role: str | None, client: Client, peers: Peers) -> None:
+    for actor in USERS.values():
+        if role is not None:
+            put(client, f"/access/{actor.name}", {"role": role})
+    wrong = []
+    for one in application.OPERATIONS:
+        if one.path.startswith("/access"):
+            continue
+        for who, actor in USERS.items():
+            with peers.as_(actor):
+                status = ask(client, one)
+            if status != (ALLOWED if may(role, who, one) else 403):
+                wrong.append((one.method, one.path, who, status))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("role", [None, *ROLES])
+def test_only_admins_change_who_may_what(role: str | None, client: Client, peers: Peers) -> None:
+    actor = Peers.STRANGER
+    if role is None:
+        client.send("DELETE", f"/access/{actor.name}")
+    else:
+        put(client, f"/access/{actor.name}", {"role": role})
+    body = json.dumps({"role": "admin"}).encode()
+    with peers.as_(actor):
+        assert (client.get("/access").status == 200) is (rank(role) > 0)
+        for path, sent in ((f"/access/{actor.name}", body), (f"/access/{actor.name}/limits", b'{"limits": {}}')):
+            answer = client.send("PUT", path, sent, content_type="application/json")
+            assert (answer.status != 403) is (role == "admin")
+    client.send("DELETE", f"/access/{actor.name}")
+
+
+def test_every_thing_that_an_address_names_is_asked_after(client: Client) -> None:
+    """What changes, ends or shows the inside of a thing names it as one; what only tells of it does not."""
+    names = {"job_id", "dataset_id", "dataset", "model_id", "key"}
+    for one in application.OPERATIONS:
+        fields = () if one.arguments.path is None else one.arguments.path.__struct_fields__
+        of_things = names & set(fields) and not one.path.startswith(("/settings", "/presets"))
+        if of_things and one.method not in ("GET", "HEAD") and one.permission is not Permission.ADMIN:
+            assert one.things, (one.method, one.path)
+
+
+def test_root_and_the_daemons_user_need_no_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    from btmd.domain.access import role_of
+
+    for uid, role in ((1000, "admin"), (0, "admin"), (1001, None), (65534, None)):
+        assert role_of(uid, (), None, own_uid=1000) == role
