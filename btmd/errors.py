@@ -44,6 +44,14 @@ class TooLarge(BtmdError):
     code, status, exit_code, title = "too_large", 413, 2, "The request is too large"
 
 
+class RequestTimeout(BtmdError):
+    code, status, exit_code, title = "request_timeout", 408, 1, "The request did not arrive in time"
+
+
+class TooMany(BtmdError):
+    code, status, exit_code, title = "too_many", 429, 6, "Too much at once"
+
+
 class IdempotencyMismatch(BtmdError):
     code, status, exit_code, title = "idempotency_mismatch", 422, 2, "This key was used for another request"
 

@@ -47,11 +47,12 @@ from btmd.api import (
     training,
 )
 from btmd.api.answers import json_answer
+from btmd.api.budgets import Budgets
 from btmd.api.guard import Guard
 from btmd.api.openapi import document
 from btmd.api.operation import Operation, by_path
 from btmd.api.parts import Parts
-from btmd.api.refusals import RefusalBudget
+from btmd.api.refusals import BURST, EVERY_S
 
 ROOT = "/api/basic-training"
 ROUTERS = (
@@ -127,5 +128,5 @@ def build_application(parts: Parts) -> Starlette:
         exception_handlers=problems.HANDLERS,
     )
     app.state.parts = parts
-    app.state.refusals = RefusalBudget()
+    app.state.refusals = Budgets(BURST, 1 / EVERY_S)
     return app

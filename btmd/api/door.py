@@ -17,6 +17,7 @@ from btmd.subscriptions import subscribe
 log = logging.getLogger("btmd.api")
 
 ONLY_OURS, FOR_ALL = 0o600, 0o666
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _CHANGES = frozenset({AccessGranted.TYPE, AccessRevoked.TYPE})
 
 
@@ -41,20 +42,35 @@ class Door:
 
     async def _set(self) -> None:
         state, _ = await self._handler.state(STREAM)
-        granted = bool((state or AccessState()).grants)
-        self._troubles.pop("socket", None)
+        trouble = await anyio.to_thread.run_sync(self._open_or_close, bool((state or AccessState()).grants))
+        if trouble:
+            log.warning("%s", trouble)
+            self._troubles["socket"] = trouble
+        else:
+            self._troubles.pop("socket", None)
+
+    def _open_or_close(self, granted: bool) -> str:
+        """What is wrong with it then, in words."""
+        path = self._path
         try:
-            await anyio.to_thread.run_sync(os.chmod, self._path, FOR_ALL if granted else ONLY_OURS)
-            closed = await anyio.to_thread.run_sync(_closed_to_others, self._path) if granted else None
+            path.chmod(FOR_ALL if granted else ONLY_OURS)
+            folder = path.parent.stat()
+            closed = _closed_to_others(path) if granted else None
         except OSError as problem:
-            log.error("who may connect to %s cannot be set: %s", self._path, problem.strerror)
-            self._troubles["socket"] = f"Who may connect to {self._path} cannot be set: {problem.strerror}."
-            return
+            return f"Who may connect to {path} cannot be set: {problem.strerror}."
+        if folder.st_uid not in (os.getuid(), 0) or (
+            folder.st_mode & _OTHERS_WRITE and not folder.st_mode & stat.S_ISVTX
+        ):
+            return (
+                f"Others may write to the folder of {path} and could put a socket of theirs in its place, to be told what "
+                f"is meant for this daemon. `chmod go-w {path.parent}` ends that."
+            )
         if closed is not None:
-            self._troubles["socket"] = (
-                f"Others were granted a role and cannot reach {self._path}: the folder {closed} is closed to them. "
+            return (
+                f"Others were granted a role and cannot reach {path}: the folder {closed} is closed to them. "
                 "`btmd --socket PATH` puts it where they can."
             )
+        return ""
 
 
 def _closed_to_others(path: Path) -> Path | None:

@@ -5,10 +5,12 @@ import errno
 import logging
 import os
 import pwd
+import resource
 import socket
 import struct
+from collections import Counter
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,6 +21,18 @@ log = logging.getLogger("btmd.api")
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59
 _LONGEST_OPTION_BYTES = 1024
+HEAD_S = 20.0
+"""From a connection, or a request's first byte, to the end of its head."""
+MOST_HEAD_BYTES = 64 * 1024
+MOST_CONNECTIONS = 128
+"""Of one user at once; the daemon's own and root may have as many as there are files."""
+KEPT_FILES = 256
+_TOO_MANY = (
+    b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
+    b"retry-after: 1\r\n\r\n"
+    b'{"type":"urn:btmd:error:too_many","title":"Too much at once","status":429,"code":"too_many",'
+    b'"detail":"You have too many connections open.","hint":"Close some of them."}'
+)
 
 
 def actor_of(peer: socket.socket) -> Actor:
@@ -53,15 +67,86 @@ def user_name(uid: int) -> str:
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol, with the peer put into every request's state as ``peer``."""
+    """Uvicorn's protocol, with the peer put into every request's state as ``peer``.
+
+    It bounds what costs us something before anybody is known to ask for anything: connections of one user, the size of
+    a request's head, and the time it takes to arrive.
+    """
+
+    _open: ClassVar[Counter[int]] = Counter()
+    """Connections by user id; there is one server in a process."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._peer_uid: int | None = None
+        self._head_bytes = 0
+        self._head_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         connection: Any = transport.get_extra_info("socket")
         try:
-            # One connection, one peer: the state is this connection's own copy.
-            self.app_state = {**self.app_state, "peer": actor_of(connection)}
+            actor = actor_of(connection)
         except OSError as problem:
             # Whoever cannot be known is not answered.
             log.warning("a connection without credentials was closed: %s", problem)
             transport.abort()
+            return
+        self._peer_uid = actor.uid
+        self._open[actor.uid] += 1
+        if self._open[actor.uid] > _most_connections(actor.uid):
+            log.warning("the user %s has too many connections; another one was closed", actor.name)
+            transport.write(_TOO_MANY)
+            transport.close()
+            return
+        # One connection, one peer: the state is this connection's own copy.
+        self.app_state = {**self.app_state, "peer": actor}
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._have_head()
+        if self._peer_uid is not None:
+            self._open[self._peer_uid] -= 1
+            if not self._open[self._peer_uid]:
+                del self._open[self._peer_uid]
+            self._peer_uid = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._head_due is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self._have_head()
+                self.send_400_response("The request's head is too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._have_head()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        if self._head_due is None:
+            self._head_bytes = 0
+            self._head_due = self.loop.call_later(HEAD_S, self._head_is_late)
+
+    def _have_head(self) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None
+
+    def _head_is_late(self) -> None:
+        self._head_due = None
+        self.transport.close()
+
+
+def _most_connections(uid: int) -> int:
+    if uid not in (os.getuid(), 0):
+        return MOST_CONNECTIONS
+    # Files of our own have to be opened all the same.
+    return max(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - KEPT_FILES)

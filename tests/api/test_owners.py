@@ -184,6 +184,15 @@ def test_the_socket_lets_others_in_only_while_they_were_granted_something(daemon
     wait(lambda: "socket" not in client.get("/health").ok()["problems"])
 
 
+def test_a_folder_in_which_others_could_put_a_socket_of_theirs_is_told() -> None:
+    with short_folder() as folder:
+        open_to_all = folder / "open"
+        open_to_all.mkdir()
+        open_to_all.chmod(0o777)
+        with ThreadedDaemon(config_of(folder, socket_path=open_to_all / "sock")) as daemon:
+            wait(lambda: "chmod go-w" in daemon.client.get("/health").ok()["problems"].get("socket", ""))
+
+
 def test_limits_are_listed_with_roles(client: Client, tmp_path: Path) -> None:
     put(client, "/access/sys/limits", {"limits": {"running_jobs": 2, "disk_gb": 1.5}}).ok()
     listed = {one["subject"]: one for one in client.get("/access").ok()}

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btmd.api.refusals import BURST, EVERY_S, MOST_USERS, RefusalBudget
+from btmd.api.budgets import MOST_USERS, Budgets
+from btmd.api.refusals import BURST, EVERY_S
 from tests.fixtures.daemon import Client
 from tests.fixtures.peers import Peers
 
@@ -11,7 +12,7 @@ from tests.fixtures.peers import Peers
 @given(st.lists(st.tuples(st.integers(1, 3), st.floats(0, 30)), max_size=200))
 def test_none_is_forgotten_and_few_are_recorded(asked: list[tuple[int, float]]) -> None:
     now_s = 0.0
-    budget = RefusalBudget(lambda: now_s)
+    budget = Budgets(BURST, 1 / EVERY_S, lambda: now_s)
     recorded: dict[int, list[int]] = {1: [], 2: [], 3: []}
     for uid, later_s in asked:
         now_s += later_s
@@ -26,7 +27,7 @@ def test_none_is_forgotten_and_few_are_recorded(asked: list[tuple[int, float]]) 
 
 
 def test_many_users_take_no_memory_without_end() -> None:
-    budget = RefusalBudget(lambda: 0.0)
+    budget = Budgets(BURST, 1 / EVERY_S, lambda: 0.0)
     for uid in range(3 * MOST_USERS):
         assert budget.take(uid) == 0
     assert len(budget._left) == MOST_USERS

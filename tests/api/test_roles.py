@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from starlette.responses import Response
 
-from btmd.api import application
+from btmd.api import application, guard
 from btmd.api.operation import Operation
 from btmd.api.permission import Permission
 from btmd.domain.access import ROLES, rank
@@ -37,6 +37,8 @@ def client(peers: Peers) -> Iterator[Client]:
             THINGS["job"] = furnish(daemon.client, folder)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(application, "OPERATIONS", tuple(map(harmless, application.OPERATIONS)))
+            # More than anybody types.
+            patched.setattr(guard, "BURST", 1_000_000)
             with ThreadedDaemon(config_of(folder)) as daemon:
                 yield daemon.client
 
