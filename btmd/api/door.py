@@ -62,8 +62,8 @@ class Door:
             folder.st_mode & _OTHERS_WRITE and not folder.st_mode & stat.S_ISVTX
         ):
             return (
-                f"Others may write to the folder of {path} and could put a socket of theirs in its place, to be told what "
-                f"is meant for this daemon. `chmod go-w {path.parent}` ends that."
+                f"Others may write to the folder of {path} and could put a socket of theirs in its place, and be told "
+                f"what is meant for this daemon. `chmod go-w {path.parent}` ends that."
             )
         if closed is not None:
             return (
