@@ -1,6 +1,7 @@
-"""Whether anybody needs the daemon just now."""
+"""Whether anybody needs the daemon just now, and what they were answered."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -9,3 +10,5 @@ class Activity:
 
     under_way: int = 0
     last_us: int = 0
+    answered: Counter[int] = field(default_factory=Counter)
+    """Requests by the status of their answer, since the start."""

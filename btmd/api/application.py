@@ -35,6 +35,7 @@ from btmd.api import (
     job_curves,
     job_rerun,
     jobs,
+    metrics,
     models,
     ownership,
     preset_definitions,
@@ -58,6 +59,7 @@ ROOT = "/api/basic-training"
 ROUTERS = (
     training.router,
     health.router,
+    metrics.router,
     presets.router,
     preset_definitions.router,
     models.router,

@@ -60,7 +60,9 @@ class Guard:
             if refusal is not None:
                 # What reads the body turns our refusal into an answer of its own, which would hide the reason.
                 return
-            started = started or message["type"] == "http.response.start"
+            if message["type"] == "http.response.start":
+                started = True
+                self._parts.activity.answered[message["status"]] += 1
             await send(message)
 
         async def bounded_receive() -> Message:
