@@ -1,12 +1,12 @@
 """``btmd``: flags, log, run; a refusal is three lines and an exit code, never a traceback."""
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from btmd.config import Config, read_config
 from btmd.errors import BtmdError
+from btmd.logs import set_up_log
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o077)
     try:
         config = read_config(sys.argv[1:] if arguments is None else arguments)
-        _set_up_log(config)
+        set_up_log(config.log_level or "info", config.log_format, journal=config.systemd.journal)
         _run(config)
     except BtmdError as error:
         print(f"btmd: {error.title}.", error.detail, error.hint, sep="\n", file=sys.stderr)
@@ -42,14 +42,6 @@ def _run(config: Config) -> None:
 def _first(group: BaseExceptionGroup[BtmdError]) -> BtmdError:
     found = group.exceptions[0]
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
-
-
-def _set_up_log(config: Config) -> None:
-    # The journal has its own clock.
-    form = "%(name)s: %(message)s" if config.systemd.journal else "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=(config.log_level or "info").upper(), format=form, stream=sys.stderr)
-    for noisy in ("aiosqlite", "asyncio", "watchfiles", "sqlalchemy"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

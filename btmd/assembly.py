@@ -19,6 +19,7 @@ from btmd.condensing import Condensing
 from btmd.config import Config
 from btmd.domain.event import Actor
 from btmd.domain.hardware import Hardware
+from btmd.event_journal import EventJournal
 from btmd.hardware import probe
 from btmd.history import History
 from btmd.jobs.device_locks import DeviceLocks
@@ -105,7 +106,8 @@ class Assembly:
             actor=actor,
             clock=clock,
         )
-        self.door = Door(store, handler, config.socket_path, troubles)
+        self.event_journal = EventJournal(store)
+        self.door = Door(store, handler, config.socket_path, troubles, ours=not config.systemd.listen_fds)
         self.staying_awake = self._make_staying_awake()
         self.supervisor.on_freed = self._freed
         self.watching = self._make_watching()

@@ -9,6 +9,7 @@ from pathlib import Path
 from btmd import __version__
 from btmd.errors import InvalidValue
 from btmd.hub_cache import hub_cache
+from btmd.logs import FORMS, TEXT
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 BACKUP_CREDENTIAL = "btmd-backup-key"
@@ -24,6 +25,8 @@ class SystemdContext:
     credentials_dir: str = ""
     journal: bool = False
     """Standard error goes to the journal, which has a clock of its own."""
+    listen_fds: int = 0
+    """How many listening sockets it has handed over (btmd.socket); with any, none is bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Config:
     """Exit after so many seconds without a request and without a job to do; None: never."""
     log_level: str | None = None
     """None: as the setting ``log.level`` says."""
+    log_format: str = TEXT
     systemd: SystemdContext = SystemdContext()
     device_locks_dir: Path | None = None
     """Where trainings on one device keep out of each other's way; None: where all daemons of this machine meet."""
@@ -141,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--idle-exit", type=float, metavar="SECONDS", help="exit when there is nothing to do so long")
     flags.add_argument("--log-level", choices=LOG_LEVELS, help="how much to write (default: the setting log.level)")
+    flags.add_argument("--log-format", choices=FORMS, default=TEXT, help="how to write it (default: text)")
     flags.add_argument("--version", action="version", version=f"btmd {__version__}")
     return flags
 
@@ -167,6 +172,7 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str] | None 
         migrate_without_backup=flags.migrate_without_backup,
         idle_exit_s=flags.idle_exit,
         log_level=flags.log_level,
+        log_format=flags.log_format,
         systemd=_systemd(found),
         device_locks_dir=_path(flags.device_locks or found.get("BTMD_DEVICE_LOCKS")),
         hub_cache_dir=hub_cache(found),
@@ -189,9 +195,21 @@ def _systemd(environment: Mapping[str, str]) -> SystemdContext:
     watchdog_us = environment.get("WATCHDOG_USEC", "")
     watched_pid = environment.get("WATCHDOG_PID", "")
     watched = watchdog_us.isdigit() and int(watchdog_us) > 0 and watched_pid in ("", str(os.getpid()))
+    handed_over = environment.get("LISTEN_FDS", "")
+    to_us = handed_over.isdigit() and environment.get("LISTEN_PID", "") == str(os.getpid())
     return SystemdContext(
         notify_socket=environment.get("NOTIFY_SOCKET", ""),
         credentials_dir=environment.get("CREDENTIALS_DIRECTORY", ""),
         watchdog_s=int(watchdog_us) / 1e6 if watched else None,
-        journal="JOURNAL_STREAM" in environment,
+        journal=_leads_to_journal(environment.get("JOURNAL_STREAM", "")),
+        listen_fds=int(handed_over) if to_us else 0,
     )
+
+
+def _leads_to_journal(stream: str) -> bool:
+    """Whether standard error is the stream that systemd named; what a service starts elsewhere inherits the name."""
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -14,19 +15,21 @@ import anyio
 from btmd import __version__
 from btmd.api.application import build_application
 from btmd.api.peer import own_actor
-from btmd.api.server import HttpServer, bind_socket
+from btmd.api.server import HttpServer, activated_sockets, bind_socket
 from btmd.assembly import Assembly, new_event_id
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
-from btmd.domain import settings
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
 from btmd.errors import BtmdError, Damaged, ViewWrong
+from btmd.jobs.draining import drain
 from btmd.jobs.exporting import forget
+from btmd.jobs.unit_status import UnitStatus
 from btmd.notify import Notifier
 from btmd.projections.dataset import referenced_contents
 from btmd.projections.job import count_active, unfinished_contents
 from btmd.projections.views import ALL_PROJECTIONS
+from btmd.reload import reload, set_log_level
 from btmd.restoring.before_migration import back_up_before_migration
 from btmd.restoring.recovery_hint import recovery_hint, require_database
 from btmd.restoring.restore import registered_contents
@@ -63,10 +66,11 @@ class Daemon:
         self.store: Store
         self.handler: CommandHandler
         self.assembly: Assembly
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._notifier = Notifier(config.systemd.notify_socket)
         self._opened = AsyncExitStack()
         self._stop_reason = "asked"
+        self._drains = False
 
     async def open(self) -> None:
         """Lock the folder, take the socket, open the log. Raises what each of them refuses with."""
@@ -76,8 +80,7 @@ class Daemon:
         self._opened.callback(os.close, lock)
         self._close_to_others()
         require_database(config)
-        self._listener = bind_socket(config.socket_path)
-        self._opened.callback(self._leave_socket, config.socket_path.stat().st_ino)
+        config = self._take_socket()
         try:
             self._before_migration = await back_up_before_migration(config, clock_us)
             self.store = await Store.open(
@@ -115,6 +118,18 @@ class Daemon:
             troubles=troubles,
         )
 
+    def _take_socket(self) -> Config:
+        """Listen; returns the configuration with the socket that we then have."""
+        if self.config.systemd.listen_fds:
+            self._listeners = activated_sockets(self.config.systemd.listen_fds)
+            for listener in self._listeners:
+                self._opened.callback(listener.close)
+            self.config = replace(self.config, socket_path=Path(self._listeners[0].getsockname()))
+        else:
+            self._listeners = [bind_socket(self.config.socket_path)]
+            self._opened.callback(self._leave_socket, self.config.socket_path.stat().st_ino)
+        return self.config
+
     def _close_to_others(self) -> None:
         config = self.config
         try:
@@ -144,9 +159,7 @@ class Daemon:
 
     async def _recover(self) -> None:
         await self.assembly.confirmations.take_back()
-        state, _ = await self.handler.state(settings.STREAM)
-        if self.config.log_level is None and state is not None:
-            logging.getLogger().setLevel(str(state.get("log.level")).upper())
+        await set_log_level(self.handler, self.config.log_level)
         await self._sweep_contents()
         for made_before in self._before_migration:
             await self.handler.handle(made_before, actor=self.actor)
@@ -171,11 +184,10 @@ class Daemon:
         if removed:
             log.info("removed %d contents that nothing names", len(removed))
 
-    async def run(self, signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
-        """Answer and train until stopped; says ready once it answers."""
+    async def run(self, signals: Sequence[signal.Signals] | None = None) -> None:
+        """Answer and train until stopped; says ready once it answers. ``signals``: None for those that we know."""
         server = HttpServer(build_application(self.assembly.parts), self.stopping)
-        assert self._listener is not None
-        listener = self._listener
+        signals = _signals() if signals is None else signals
         async with anyio.create_task_group() as tasks:
             if signals:
                 tasks.start_soon(self._listen_to_signals, signals)
@@ -188,8 +200,10 @@ class Daemon:
                 tasks.start_soon(self._answer_watchdog, self.config.systemd.watchdog_s / 2)
             if self.config.idle_exit_s is not None:
                 tasks.start_soon(self._end_when_idle, self.config.idle_exit_s)
-            tasks.start_soon(self._serve, server, listener)
-            self._notify(READY=1, STATUS=f"Listening at {self.config.socket_path}")
+            tasks.start_soon(self._serve, server)
+            self._notify(READY=1, STATUS=f"Listening at {self.config.socket_path}.")
+            if self._notifier.present:
+                tasks.start_soon(self._unit_status().run)
             head = self.store.head
             # Kept by the journal, where nobody who rewrites the log can change it.
             log.info(
@@ -230,6 +244,7 @@ class Daemon:
             ("condensing", parts.condensing.run, None),
             ("sweep", parts.sweep.run, None),
             ("door", parts.door.run, None),
+            ("event journal", parts.event_journal.run, None),
             ("backup schedule", parts.backup_schedule.run, None),
             ("erasure", parts.parts.erasure.run, None),
         ]
@@ -264,9 +279,9 @@ class Daemon:
             self._stop_reason = reason
             self.stopping.set()
 
-    async def _serve(self, server: HttpServer, listener: socket.socket) -> None:
+    async def _serve(self, server: HttpServer) -> None:
         try:
-            await server.serve(sockets=[listener])
+            await server.serve(sockets=self._listeners)
         finally:
             self._served.set()
 
@@ -277,9 +292,45 @@ class Daemon:
         return self._served_event
 
     async def _listen_to_signals(self, signals: Sequence[signal.Signals]) -> None:
-        with anyio.open_signal_receiver(*signals) as received:
-            async for one in received:
-                self.stop(signal.Signals(one).name)
+        async with anyio.create_task_group() as tasks:
+            with anyio.open_signal_receiver(*signals) as received:
+                async for one in received:
+                    if one == signal.SIGHUP and not _has_terminal():
+                        await self.reload()
+                    elif one == signal.SIGUSR1:
+                        tasks.start_soon(self.drain)
+                    else:
+                        self.stop(signal.Signals(one).name)
+
+    async def reload(self) -> None:
+        """Read anew what a person keeps in files, and the log's level."""
+        self._notify(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+        rereading = (self.assembly.settings_watcher.reread, self.assembly.presets_watcher.reread)
+        try:
+            await reload(self.handler, rereading, self.config.log_level)
+        except BtmdError as error:
+            log.error("not everything could be read anew: %s", error.detail)
+        self._notify(READY=1)
+
+    async def drain(self) -> None:
+        """End all trainings with a checkpoint, then the daemon; the trainings go on by themselves with the next one."""
+        if self._drains:
+            return
+        self._drains = True
+        self.assembly.scheduler.close()
+        under_way = len(self.assembly.supervisor.busy)
+        if under_way:
+            log.info("stopping: %d trainings save a checkpoint first", under_way)
+            self._notify(STATUS="Stopping: the trainings save a checkpoint first.")
+        await drain(self.handler, lambda: self.assembly.supervisor.busy, self.actor)
+        self.stop("stopped, trainings with a checkpoint")
+
+    def _unit_status(self) -> UnitStatus:
+        def tell(line: str) -> None:
+            if not self._drains:
+                self._notify(STATUS=line)
+
+        return UnitStatus(self.store, self.assembly.scheduler.waits, clock_us, tell)
 
     async def _rebuild(self) -> None:
         for name, error in (await self.store.rebuild_projections()).items():
@@ -338,12 +389,30 @@ class Daemon:
             log.warning("the service manager cannot be told: %s", problem)
 
     def _leave_socket(self, inode: int) -> None:
-        assert self._listener is not None
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         # Only our own: a daemon that came after us may have made another in its place.
         with suppress(FileNotFoundError):
             if self.config.socket_path.stat().st_ino == inode:
                 self.config.socket_path.unlink()
+
+
+def _signals() -> list[signal.Signals]:
+    """Those that end us, that which has us read anew, and that which saves the trainings first."""
+    chosen = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+    # That of nohup stays ignored.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        chosen.append(signal.SIGHUP)
+    return chosen
+
+
+def _has_terminal() -> bool:
+    """Whether there is one that may hang up, which SIGHUP then says; elsewhere it asks for a reload."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 async def run_daemon(config: Config) -> None:
