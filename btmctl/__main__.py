@@ -9,6 +9,7 @@ from typing import Any
 
 from btmctl.errors import DONE, FAILED, INTERRUPTED, CommandError, UsageError
 from btmctl.output import Output
+from btmd import __version__
 
 # One line a command, so that the overview needs none of the modules.
 COMMANDS = {
@@ -35,6 +36,7 @@ COMMANDS = {
     "events": "everything that happened, as it was recorded",
     "notify": "be told of your trainings on the desktop or by speech",
     "daemon": "run the daemon, or see how it is doing",
+    "completion": "let bash or zsh complete commands, options, names and ids",
     "version": "versions of btmctl and of the daemon",
 }
 _WITH_VALUE = "--socket"
@@ -44,6 +46,11 @@ _FLAGS = ("--json", "--yes", "--debug")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["__complete"]:
+        # A shell asks, with every press of Tab; it is told names or nothing.
+        from btmctl.completion_names import answer
+
+        return answer(given[1:], os.environ)
     output = Output(as_json="--json" in given)
     try:
         return _run(given, output)
@@ -111,7 +118,13 @@ def _run(given: list[str], output: Output) -> int:
     from btmctl.session import Session
 
     session = Session(output, socket=parsed.socket, yes=parsed.yes)
-    return int(parsed.run(parsed, session))
+    try:
+        return int(parsed.run(parsed, session))
+    finally:
+        if session.daemon_version not in ("", __version__):
+            from btmctl.skew import told_of_skew
+
+            output.say(told_of_skew(session.daemon_version), "yellow")
 
 
 def _split(given: list[str]) -> tuple[list[str], str | None, list[str]]:

@@ -38,14 +38,14 @@ class Noun:
     def __init__(self, name: str, help_text: str) -> None:
         self.parser = Parser(prog=f"btmctl {name}", description=help_text)
         self._name = name
-        self._verbs: dict[str, Parser] = {}
+        self.verbs: dict[str, Parser] = {}
         self._choices = self.parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
 
     def verb(self, name: str, run: Run, help_text: str, examples: Sequence[str] = ()) -> Parser:
         made: Parser = self._choices.add_parser(
             name, help=help_text, description=help_text, epilog=_examples(examples), prog=f"btmctl {self._name} {name}"
         )
-        self._verbs[name] = made
+        self.verbs[name] = made
         return _with_common(made, run)
 
     def parse(self, arguments: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
@@ -53,18 +53,18 @@ class Noun:
         if given is None and not {"-h", "--help"} & set(arguments):
             raise UsageError(
                 f"btmctl {self._name} needs to be told what to do.",
-                f"It knows: {', '.join(self._verbs)}.",
+                f"It knows: {', '.join(self.verbs)}.",
                 f"btmctl {self._name} --help",
             )
-        if given is not None and arguments[0] == given and given not in self._verbs:
+        if given is not None and arguments[0] == given and given not in self.verbs:
             raise UsageError(
                 f"btmctl {self._name} does not know {given!r}.",
-                f"It knows: {', '.join(self._verbs)}.",
-                nearest(given, self._verbs, f"btmctl {self._name} ") or f"btmctl {self._name} --help",
+                f"It knows: {', '.join(self.verbs)}.",
+                nearest(given, self.verbs, f"btmctl {self._name} ") or f"btmctl {self._name} --help",
             )
         parsed, unknown = self.parser.parse_known_args(arguments, namespace)
         if unknown:
-            self._verbs.get(str(given), self.parser).error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.verbs.get(str(given), self.parser).error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed
 
 
@@ -81,6 +81,11 @@ class Single:
 
 def _with_common(parser: Parser, run: Run) -> Parser:
     parser.set_defaults(run=run)
+    return add_common(parser)
+
+
+def add_common(parser: Parser) -> Parser:
+    """The options that stand everywhere."""
     common = parser.add_argument_group("everywhere")
     # Suppressed defaults: what stood in front of the command must not be reset by the command's own parser.
     common.add_argument(
