@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PROOFS := log condensing restore resume start-up memory daemon cli quickstart anonymise queue
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev quickstart test lint format wheel bench clean \
+.PHONY: help install dev quickstart test lint format docs wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
         proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports
 
@@ -18,6 +18,7 @@ help:
 	@echo "make install      only install into $(VENV)"
 	@echo "make lint         lint, types and import rules"
 	@echo "make format       put the code into its form"
+	@echo "make docs         write the pages anew that are made from the code"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
 	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports"
@@ -61,6 +62,9 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m docs.generate
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

@@ -22,10 +22,12 @@ class Help(argparse.HelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Raises UsageError instead of printing the whole usage and leaving."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
         options.setdefault("formatter_class", Help)
         options.setdefault("allow_abbrev", False)
+        options.setdefault("epilog", _as_text(examples))
         super().__init__(*args, **options)
+        self.examples = tuple(examples)
 
     def error(self, message: str) -> NoReturn:
         message = re.sub(r"invalid (int|float) value: (.*)", r"\2 is no number", message)
@@ -43,7 +45,7 @@ class Noun:
 
     def verb(self, name: str, run: Run, help_text: str, examples: Sequence[str] = ()) -> Parser:
         made: Parser = self._choices.add_parser(
-            name, help=help_text, description=help_text, epilog=_examples(examples), prog=f"btmctl {self._name} {name}"
+            name, help=help_text, description=help_text, examples=examples, prog=f"btmctl {self._name} {name}"
         )
         self.verbs[name] = made
         return _with_common(made, run)
@@ -72,7 +74,7 @@ class Single:
     """A command of one word: ``btmctl status``."""
 
     def __init__(self, name: str, run: Run, help_text: str, examples: Sequence[str] = ()) -> None:
-        self.parser = Parser(prog=f"btmctl {name}", description=help_text, epilog=_examples(examples))
+        self.parser = Parser(prog=f"btmctl {name}", description=help_text, examples=examples)
         _with_common(self.parser, run)
 
     def parse(self, arguments: Sequence[str], namespace: argparse.Namespace) -> argparse.Namespace:
@@ -105,7 +107,7 @@ def nearest(given: str, known: Sequence[str] | dict[str, Any], prefix: str = "")
     return f"Did you mean {prefix}{near[0]}?" if near else ""
 
 
-def _examples(examples: Sequence[str]) -> str | None:
+def _as_text(examples: Sequence[str]) -> str | None:
     return "examples:\n" + "\n".join(f"  {line}" for line in examples) if examples else None
 
 
