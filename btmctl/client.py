@@ -22,6 +22,8 @@ class Client:
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
+        self.daemon_version = ""
+        """Of who answered last; empty before, and for one that does not say."""
 
     def get(self, path: str, *, timeout_s: float = ANSWER_S, **query: object) -> Any:
         return self._document("GET", path, query=query, timeout_s=timeout_s)
@@ -109,10 +111,10 @@ class Client:
                 return
             after = events[-1]["seq"]
 
-    def stored_bytes(self, sha256: str) -> int | None:
-        """How many bytes of this content the daemon has: None when it has all of them."""
+    def stored_bytes(self, sha256: str, place: str = "/contents") -> int | None:
+        """How many bytes of this content the daemon has in ``place``: None when it has all of them."""
         try:
-            with request(self.socket_path, "HEAD", _target(f"/contents/{sha256}", {})) as response:
+            with request(self.socket_path, "HEAD", _target(f"{place}/{sha256}", {})) as response:
                 if response.status == 200:
                     return None
                 if response.status == 404:
@@ -122,9 +124,11 @@ class Client:
             raise _unreachable(self.socket_path, error) from None
         raise ServerRefused({"title": "The daemon does not take this file"}, status)
 
-    def upload(self, sha256: str, pieces: Iterable[bytes], offset: int, size_bytes: int) -> None:
+    def upload(
+        self, sha256: str, pieces: Iterable[bytes], offset: int, size_bytes: int, place: str = "/contents"
+    ) -> None:
         """Send the bytes of a content from ``offset`` on; ``size_bytes`` is how many those are."""
-        target = _target(f"/contents/{sha256}", {"offset": offset})
+        target = _target(f"{place}/{sha256}", {"offset": offset})
         headers = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
         try:
             response = request(
@@ -173,6 +177,7 @@ class Client:
         return self._checked(response)
 
     def _checked(self, response: Response) -> Response:
+        self.daemon_version = response.headers.get("btmd-version", "")
         if response.status < 400:
             return response
         with response:

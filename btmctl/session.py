@@ -34,6 +34,11 @@ class Session:
             self._client = self.find_client()
         return self._client
 
+    @property
+    def daemon_version(self) -> str:
+        """Of the daemon that answered; empty if none was asked."""
+        return "" if self._client is None else self._client.daemon_version
+
     def use(self, client: Client) -> None:
         """Talk to this daemon from now on."""
         self._client = client

@@ -9,6 +9,7 @@ import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from btmd import __version__
 from btmd.api.budgets import Budgets
 from btmd.api.parts import Parts
 from btmd.api.problems import UNEXPECTED, problem, problem_response
@@ -17,6 +18,8 @@ from btmd.errors import RequestTimeout, TooLarge, TooMany
 log = logging.getLogger("btmd.api")
 
 LARGEST_BODY_BYTES = 4 * 1024 * 1024
+_VERSION = (b"btmd-version", __version__.encode())
+"""Told with every answer, so that a client of another version can say which of the two is to be upgraded."""
 BODY_S = 60.0
 """The longest pause within a request's body."""
 BURST, PER_S = 200, 50.0
@@ -62,6 +65,7 @@ class Guard:
                 return
             if message["type"] == "http.response.start":
                 started = True
+                message["headers"] = [*message.get("headers", ()), _VERSION]
                 self._parts.activity.answered[message["status"]] += 1
             await send(message)
 
