@@ -1,6 +1,10 @@
-"""Telling the service manager how we are: READY, STATUS, WATCHDOG, STOPPING (sd_notify's protocol)."""
+"""Telling the service manager how we are: READY, STATUS, WATCHDOG, RELOADING, STOPPING (sd_notify's protocol)."""
 
+import re
 import socket
+
+PATIENCE_S = 1.0
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class Notifier:
@@ -18,7 +22,10 @@ class Notifier:
         """Send ``READY=1`` and the like. Raises OSError when the manager's socket is gone."""
         if not self._address:
             return
-        message = "\n".join(f"{name}={value}" for name, value in states.items())
+        # A line end within a value, as in the name of a job, would begin a state of its own.
+        message = "\n".join(f"{name}={_STEERING.sub(' ', str(value))}" for name, value in states.items())
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            # Whoever does not read must not hold us up; how we are will be told again.
+            sender.settimeout(0 if states.keys() == {"STATUS"} else PATIENCE_S)
             sender.connect(self._address)
             sender.sendall(message.encode())

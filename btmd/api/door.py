@@ -24,13 +24,21 @@ _CHANGES = frozenset({AccessGranted.TYPE, AccessRevoked.TYPE})
 class Door:
     """Keeps the mode of our socket as the grants have it; who may do what is decided for every request anyway.
 
-    ``troubles`` is told where others were granted something and cannot reach the socket through its folders.
+    ``troubles`` is told where others were granted something and cannot reach the socket, itself or through its folders.
+    One that is not ``ours``, as the service manager has made it, keeps the mode that its maker gave it.
     """
 
     def __init__(
-        self, store: Store, handler: CommandHandler, socket_path: Path, troubles: MutableMapping[str, str]
+        self,
+        store: Store,
+        handler: CommandHandler,
+        socket_path: Path,
+        troubles: MutableMapping[str, str],
+        *,
+        ours: bool = True,
     ) -> None:
         self._store, self._handler, self._path, self._troubles = store, handler, socket_path, troubles
+        self._ours = ours
 
     async def run(self) -> None:
         """Follow the grants until cancelled."""
@@ -53,7 +61,13 @@ class Door:
         """What is wrong with it then, in words."""
         path = self._path
         try:
-            path.chmod(FOR_ALL if granted else ONLY_OURS)
+            if self._ours:
+                path.chmod(FOR_ALL if granted else ONLY_OURS)
+            elif granted and not path.stat().st_mode & stat.S_IWOTH:
+                return (
+                    f"Others were granted a role and may not connect to {path}: a socket unit has made it. "
+                    "SocketMode=0666 in its drop-in (`systemctl edit btmd.socket`) lets them."
+                )
             folder = path.parent.stat()
             closed = _closed_to_others(path) if granted else None
         except OSError as problem:

@@ -17,6 +17,8 @@ from btmd.errors import InvalidValue, SocketTaken
 LONGEST_PATH_BYTES = 107
 """sun_path holds 108 bytes, the closing zero byte included."""
 CLOSE_GRACE_S = 3
+FIRST_HANDED_OVER = 3
+"""The descriptor at which those of the service manager begin (sd_listen_fds)."""
 
 
 def bind_socket(path: Path) -> socket.socket:
@@ -47,6 +49,36 @@ def bind_socket(path: Path) -> socket.socket:
     listener.listen(128)
     listener.setblocking(False)
     return listener
+
+
+def activated_sockets(count: int) -> list[socket.socket]:
+    """The listening sockets that the service manager has made and handed over; their files and modes are its own.
+
+    Raises InvalidValue for one that is no listening Unix socket with a path: there, nobody could be told who asks.
+    """
+    taken = []
+    for number in range(FIRST_HANDED_OVER, FIRST_HANDED_OVER + count):
+        try:
+            listener = socket.socket(fileno=number)
+        except OSError as problem:
+            raise InvalidValue(f"Descriptor {number} of LISTEN_FDS is no socket: {problem.strerror}.") from None
+        is_stream = listener.family == socket.AF_UNIX and listener.type == socket.SOCK_STREAM
+        if not (is_stream and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) or not _path_of(listener):
+            listener.detach()
+            raise InvalidValue(
+                f"Descriptor {number} of LISTEN_FDS is no listening Unix socket with a path.",
+                hint="ListenStream= in btmd.socket has to be an absolute path.",
+            )
+        listener.set_inheritable(False)
+        listener.setblocking(False)
+        taken.append(listener)
+    return taken
+
+
+def _path_of(listener: socket.socket) -> str:
+    """Empty for a socket in the abstract namespace, whose name is bytes."""
+    name = listener.getsockname()
+    return name if isinstance(name, str) else ""
 
 
 def _clear(path: Path) -> None:

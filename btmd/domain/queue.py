@@ -54,7 +54,7 @@ class JobReleased(Event):
 class YieldRequested(Event):
     """The trainer is asked to save a checkpoint and leave; the job goes on by itself once ``why`` is over.
 
-    ``why`` is ``quiet_hours`` or ``battery``.
+    ``why`` is ``quiet_hours``, ``battery`` or ``stopping`` (the daemon ends, and the job goes on with the next one).
     """
 
     job_id: str

@@ -128,12 +128,17 @@ class Scheduler:
         self._outside_since: dict[str, float] = {}
         self._locked: set[str] = set()
         """Names of the locks that somebody else holds and a job here waits for."""
+        self._is_closed = False
         self.waits: dict[str, Wait] = {}
         """By job: what it waits for."""
 
     def wake(self) -> None:
         """Something changed that may give a job its turn."""
         self._turn.set()
+
+    def close(self) -> None:
+        """Give no more turns: the daemon is about to end, and what would begin now would be ended at once."""
+        self._is_closed = True
 
     async def run(self) -> None:
         """Give turns until cancelled."""
@@ -257,6 +262,8 @@ class Scheduler:
         self, line: list[Candidate], running: list[Running], sight: Sight, limits: Limits, patience_s: float
     ) -> Mapping[str, Wait]:
         """What the jobs wait for that could not be started."""
+        if self._is_closed:
+            return self.waits.copy()
         now_s = anyio.current_time()
         self._locked.clear()
         unclaimable: dict[str, Wait] = {}

@@ -36,9 +36,15 @@ class FolderFollower:
         self._about, self._troubles = about, troubles
         self._wake = anyio.Event()
         self._went_away = False
+        self._turn = anyio.Lock()
 
     def wake(self) -> None:
         self._wake.set()
+
+    async def bring_together(self) -> bool:
+        """Do at once what a change would lead to; whether all is settled."""
+        async with self._turn:
+            return await self._sync()
 
     def went_away(self) -> bool:
         """Whether the folder went away since this was asked last, even if another is there by now."""
@@ -50,13 +56,13 @@ class FolderFollower:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow_log, self._store.head.seq)
             # Before the folder is watched: it is the sync that makes one where there is none.
-            settled = await self._sync()
+            settled = await self.bring_together()
             tasks.start_soon(self._follow_folder)
             while True:
                 with anyio.move_on_after(None if settled else LOOK_AGAIN_S):
                     await self._wake.wait()
                 self._wake = anyio.Event()
-                settled = await self._sync()
+                settled = await self.bring_together()
 
     async def _follow_log(self, position: int) -> None:
         async for rows in subscribe(self._store, position):

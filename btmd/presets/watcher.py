@@ -69,6 +69,10 @@ class PresetsWatcher:
         """Follow both sides until cancelled."""
         await self._follower.run()
 
+    async def reread(self) -> None:
+        """Take at once what a person saved; what is wrong with it goes into the troubles."""
+        await self._follower.bring_together()
+
     async def sync(self) -> bool:
         """Bring every file and its preset together; whether all of them agree now or wait for a person."""
         try:

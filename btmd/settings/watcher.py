@@ -72,6 +72,10 @@ class SettingsWatcher:
         """Follow both sides until cancelled."""
         await self._follower.run()
 
+    async def reread(self) -> None:
+        """Take at once what a person saved; what is wrong with it goes into the troubles."""
+        await self._follower.bring_together()
+
     async def sync(self) -> None:
         """Take what a person saved, then write what the log says. Raises OSError, and what the log refuses with."""
         await self._sync.sync()
