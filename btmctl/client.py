@@ -46,9 +46,9 @@ class Client:
             for chunk in self._guarded(response.chunks()):
                 yield chunk.decode("utf-8", "replace")
 
-    def download(self, path: str) -> Iterator[bytes]:
+    def download(self, path: str, **query: object) -> Iterator[bytes]:
         """The bytes of a file in pieces, as they come."""
-        with self._send("GET", _target(path, {}), accept="application/octet-stream", timeout_s=WORK_S) as response:
+        with self._send("GET", _target(path, query), accept="application/octet-stream", timeout_s=WORK_S) as response:
             yield from self._guarded(response.chunks())
 
     def stream(self, path: str, body: Document) -> Iterator[Document]:

@@ -44,11 +44,11 @@ def recommend(arguments: argparse.Namespace, session: Session) -> int:
     client = session.client
     output.progress(None, "Looking for models")
     found, _ = discover(session.environment)
-    surveyed = _survey(found[:MOST_SURVEYED]) if found else []
+    looked_at = surveyed([model.path for model in found[:MOST_SURVEYED]]) if found else []
     output.end_progress()
     by_path = {model.path: model for model in found}
-    usable = [{"name": by_path[one["path"]].name, **_only(one, "path", "facts")} for one in surveyed if one["facts"]]
-    refused = [(by_path[one["path"]], one) for one in surveyed if not one["facts"]]
+    usable = [{"name": by_path[one["path"]].name, **_only(one, "path", "facts")} for one in looked_at if one["facts"]]
+    refused = [(by_path[one["path"]], one) for one in looked_at if not one["facts"]]
     body: Document = {"models": usable}
     if arguments.dataset:
         body["dataset_id"] = arguments.dataset
@@ -72,22 +72,22 @@ def _only(one: Document, *names: str) -> Document:
     return {name: one[name] for name in names}
 
 
-def _refusal(model: FoundModel, surveyed: Document) -> Document:
+def _refusal(model: FoundModel, one: Document) -> Document:
     return {
         "name": model.name,
         "model_id": None,
         "path": model.path,
-        "verdict": surveyed["code"],
-        "reason": surveyed["problem"],
+        "verdict": one["code"],
+        "reason": one["problem"],
         "training_types": [],
         "parameters": None,
         "has_chat_template": None,
     }
 
 
-def _survey(found: list[FoundModel]) -> list[Document]:
+def surveyed(paths: list[str]) -> list[Document]:
     """Facts of each model, read by a child with the rights of this person. Raises CommandError."""
-    request = {"what": "survey", "paths": [model.path for model in found]}
+    request = {"what": "survey", "paths": paths}
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     command = [sys.executable, "-P", "-m", "btmd.inspection"]
     with subprocess.Popen(

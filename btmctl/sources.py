@@ -53,7 +53,7 @@ def dataset(given: str, session: Session, *, consent: bool, purpose: str) -> Doc
 
 
 def add_model(path: str, session: Session, *, name: str | None, convert: bool = False) -> Document:
-    """Register the folder or GGUF file at ``path``; the daemon reads it where it lies.
+    """Register the folder or GGUF file at ``path``; the daemon reads it where it lies, or it is sent to another user's.
 
     Whether pickled weights are converted is asked for at a terminal unless ``convert`` says so.
     """
@@ -73,14 +73,20 @@ def add_model(path: str, session: Session, *, name: str | None, convert: bool = 
     if convert:
         body["convert"] = True
     try:
-        added = session.work("/models", body)
+        try:
+            return session.work("/models", body)
+        except ServerRefused as error:
+            if error.code != "path_not_opened":
+                raise
+        from btmctl.model_upload import send_model
+
+        return send_model(path, session, name=name, convert=convert)
     except ServerRefused as error:
         if error.code != "pickled_weights" or convert or not (session.yes or session.can_ask):
             raise
         if not session.confirm(f"{error.why} Convert them to safetensors, reading tensors alone?", otherwise=""):
             raise
         return add_model(path, session, name=name, convert=True)
-    return added
 
 
 def add_dataset(

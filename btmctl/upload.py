@@ -15,8 +15,10 @@ ATTEMPTS = 5
 _STANDARD_INPUT = "/dev/stdin"
 
 
-def upload(path: str, session: Session, sha256: str = "") -> str:
+def upload(path: str, session: Session, sha256: str = "", *, place: str = "/contents") -> str:
     """Bring the file's bytes to the daemon unless it has them, and return their SHA-256, if it is not known yet.
+
+    ``place`` is where the daemon takes them: contents of datasets, or files of models.
 
     Raises NoSuchFile, CommandError for a file that may not be read, and what the client raises.
     """
@@ -25,12 +27,12 @@ def upload(path: str, session: Session, sha256: str = "") -> str:
         size = os.fstat(file.fileno()).st_size
         sha256 = sha256 or _hash(file, size, name, output)
         for attempt in range(1, ATTEMPTS + 1):
-            offset = client.stored_bytes(sha256)
+            offset = client.stored_bytes(sha256, place)
             if offset is None:
                 break
             file.seek(offset)
             try:
-                client.upload(sha256, _pieces(file, offset, size, name, output), offset, size - offset)
+                client.upload(sha256, _pieces(file, offset, size, name, output), offset, size - offset, place)
                 break
             except (ConnectionLost, Unreachable):
                 # The daemon keeps what has arrived; a restart of it costs only the rest.

@@ -43,8 +43,11 @@ from btmd.registry.contents_in_use import ContentsInUse
 from btmd.registry.dataset_checks import DatasetChecks
 from btmd.registry.datasets import DatasetAdding
 from btmd.registry.inspector import Inspector
+from btmd.registry.model_places import ModelPlaces
+from btmd.registry.model_upload import ModelUploads
 from btmd.registry.models import ModelAdding
 from btmd.registry.previews import DatasetPreviews
+from btmd.registry.sent_models import SentModels
 from btmd.registry.sources import SourceReading
 from btmd.registry.versions import DatasetVersions
 from btmd.restoring.dataset_erasure import DatasetErasure
@@ -281,6 +284,7 @@ class Assembly:
         inspector = Inspector()
         in_use = self.in_use
         sources = SourceReading(store, inspector, contents, in_use)
+        places = ModelPlaces(store, handler, config.models_dir)
         datasets = DatasetAdding(store, handler, inspector, contents, in_use, sources, config.cache_dir)
         versions = DatasetVersions(handler, inspector, contents, in_use, sources)
         anonymising = Anonymising(inspector, datasets, versions, contents, in_use, config.cache_dir)
@@ -295,7 +299,8 @@ class Assembly:
             factory_reset=self._make_factory_reset(),
             erasure=self._make_erasure(),
             contents=contents,
-            model_adding=ModelAdding(store, handler, inspector, config.models_dir, config.hub_cache_dir),
+            model_adding=ModelAdding(store, handler, inspector, config.models_dir, config.hub_cache_dir, places=places),
+            sent_models=SentModels(store, handler, inspector, places, ModelUploads(config.models_dir)),
             dataset_adding=datasets,
             dataset_versions=versions,
             anonymising=anonymising,

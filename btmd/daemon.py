@@ -161,6 +161,7 @@ class Daemon:
         await self.assembly.confirmations.take_back()
         await set_log_level(self.handler, self.config.log_level)
         await self._sweep_contents()
+        await self.assembly.parts.sent_models.at_start()
         for made_before in self._before_migration:
             await self.handler.handle(made_before, actor=self.actor)
         await self.handler.handle(StartDaemon(__version__, self.boot_id, os.getpid()), actor=self.actor)
@@ -243,6 +244,7 @@ class Daemon:
             ("staying awake", parts.staying_awake.run, None),
             ("condensing", parts.condensing.run, None),
             ("sweep", parts.sweep.run, None),
+            ("sent models", parts.parts.sent_models.run, None),
             ("door", parts.door.run, None),
             ("event journal", parts.event_journal.run, None),
             ("backup schedule", parts.backup_schedule.run, None),
@@ -385,6 +387,8 @@ class Daemon:
     def _notify(self, **states: str | int) -> None:
         try:
             self._notifier.send(**states)
+        except BlockingIOError:
+            log.debug("the service manager does not read what it is told")
         except OSError as problem:
             log.warning("the service manager cannot be told: %s", problem)
 

@@ -63,6 +63,12 @@ class NotPermitted(BtmdError):
     code, status, exit_code, title = "not_permitted", 403, 4, "Not permitted"
 
 
+class PathNotOpened(BtmdError):
+    """The asking user is not the daemon's: a path of theirs is opened by their own program, which sends the bytes."""
+
+    code, status, exit_code, title = "path_not_opened", 403, 4, "The daemon opens no path of another user"
+
+
 class NotFound(BtmdError):
     code, status, exit_code, title = "not_found", 404, 5, "There is no such thing"
 

@@ -18,7 +18,7 @@ def command() -> Noun:
     add = noun.verb(
         "add",
         add_one,
-        "Add a model; a GGUF file is converted once. Folders are used where they lie.",
+        "Add a model; a GGUF file is converted once. Folders are used where they lie, or sent where they cannot be.",
         ["btmctl models add ~/models/SmolLM2-135M", "btmctl models add model.Q4_1.gguf --name smol"],
     )
     add.add_argument("path", metavar="PATH", help="a model folder or a GGUF file")
@@ -69,7 +69,7 @@ def command() -> Noun:
         noun.verb(
             "remove",
             remove,
-            "Forget a model; your own files stay, a converted copy goes.",
+            "Forget a model; your own files stay, a converted or sent copy goes.",
             ["btmctl models remove smol"],
         )
     )
@@ -198,7 +198,7 @@ def _fields(model: Document, session: Session) -> None:
             ("model", model["model_id"]),
             ("name", model.get("name") if model.get("name") != model["model_id"] else ""),
             ("from", model.get("source")),
-            ("converted to", model.get("folder") if model.get("converted") else ""),
+            ("kept in", model.get("folder") if model.get("converted") else ""),
             ("architecture", facts.get("architecture")),
             ("parameters", words.count(facts.get("parameters"))),
             ("dtype", facts.get("dtype")),

@@ -14,6 +14,7 @@ from btmd.api import (
     access,
     anonymising,
     audit,
+    audit_export,
     backup_keys,
     backups,
     chat,
@@ -36,6 +37,7 @@ from btmd.api import (
     job_rerun,
     jobs,
     metrics,
+    model_files,
     models,
     ownership,
     preset_definitions,
@@ -63,6 +65,7 @@ ROUTERS = (
     presets.router,
     preset_definitions.router,
     models.router,
+    model_files.router,
     contents.router,
     datasets.router,
     anonymising.router,
@@ -90,6 +93,7 @@ ROUTERS = (
     backup_keys.router,
     reset.router,
     audit.router,
+    audit_export.router,
     events.router,
 )
 

@@ -14,6 +14,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import MODEL, Permission
 from btmd.api.times import rfc3339
+from btmd.api.user_room import require_room
 from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.domain.hardware import Hardware
@@ -21,10 +22,12 @@ from btmd.domain.model import ModelFacts
 from btmd.hardware import probe
 from btmd.inspection.facts import DatasetFacts
 from btmd.inspection.facts import ModelFacts as InspectedFacts
+from btmd.model_files import MOST_FILES
 from btmd.naming import find_dataset, find_model
 from btmd.projections.dataset import version
 from btmd.projections.model import ModelRow, models
 from btmd.registry.model_fitness import USUAL_ROWS, compatibility, estimated_tokens, judge
+from btmd.registry.model_upload import SentModel, require_model_files, sizes_of
 from btmd.registry.models import domain_facts
 
 router = Router(prefix="/models", tags=("models",))
@@ -74,13 +77,31 @@ class ModelSettings(msgspec.Struct):
     settings: dict[str, Any]
 
 
+class SentFile(msgspec.Struct):
+    """A file of the model by its name, which was sent with PUT /model-files/{sha256}."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
 class ModelAddition(msgspec.Struct):
-    """A path on this machine, opened by the daemon itself: only for its own user."""
+    """A path on this machine, opened by the daemon itself: only for its own user. Others send the ``files``.
+
+    With those ``path`` only says where they are from.
+    """
 
     path: Annotated[str, Meta(min_length=1, max_length=4096)]
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     convert: bool = False
     """Convert pickled weights, which are refused otherwise."""
+    files: Annotated[list[SentFile], Meta(max_length=MOST_FILES)] | None = None
+
+    def sent(self) -> SentModel | None:
+        """Raises InvalidValue, PickledWeights."""
+        if self.files is None:
+            return None
+        require_model_files(sizes_of([(one.name, 0) for one in self.files]), convert=self.convert)
+        return SentModel(self.path, {one.name: one.sha256 for one in self.files})
 
 
 def model_json(row: ModelRow) -> dict[str, Any]:
@@ -113,24 +134,36 @@ async def list_models(parts: Parts) -> Response:
 
 @operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409)))
 async def add_model(body: ModelAddition, request: Request, parts: Parts, actor: Actor) -> Response:
-    """Register a model folder, or convert a GGUF file. JSON lines with progress where they are accepted."""
+    """Register a model folder, or convert a GGUF file. JSON lines with progress where they are accepted.
+
+    Without `files` the path is opened by the daemon, for its own user alone (`path_not_opened`).
+    """
     key = await key_of(request, actor)
     earlier = await earlier_id(parts, key, "model_id")
     if earlier is not None:
         async with parts.store.session() as session:
             return json_answer(model_json(await find_model(session, earlier)))
 
+    sent = body.sent()
+
     async def work(progress: Progress) -> dict[str, Any]:
+        asked: dict[str, Any] = {
+            "actor": actor,
+            "convert": body.convert,
+            "idempotency": key,
+            "respond": lambda state, rows: stored_answer({"model_id": state.model_id}),
+        }
         async with heard(progress) as on_progress:
-            handled = await parts.model_adding.add(
-                body.path,
-                body.name,
-                actor=actor,
-                on_progress=on_progress,
-                convert=body.convert,
-                idempotency=key,
-                respond=lambda state, rows: stored_answer({"model_id": state.model_id}),
-            )
+            if sent is None:
+                handled = await parts.model_adding.add(body.path, body.name, on_progress=on_progress, **asked)
+            else:
+                handled = await parts.sent_models.add(
+                    sent,
+                    body.name,
+                    on_progress=on_progress,
+                    require_room=lambda needed_bytes: require_room(needed_bytes, actor, parts),
+                    **asked,
+                )
         async with parts.store.session() as session:
             return model_json(await find_model(session, handled.state.model_id))
 
@@ -226,7 +259,7 @@ def _with_compatibility(row: ModelRow, hardware: Hardware | None, parts: Parts) 
     router, "DELETE", "/{model_id:path}", Permission.OWN, MODEL, **described({"message": "..."}, errors=(404, 409))
 )
 async def remove_model(model_id: str, parts: Parts, actor: Actor) -> Response:
-    """End the registration; the person's own files are not touched."""
+    """End the registration; what the daemon kept of it goes, the person's own files are not touched."""
     async with parts.store.session() as session:
         row = await find_model(session, model_id)
     await parts.model_adding.remove(row, actor=actor)

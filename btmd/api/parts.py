@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from btmd.registry.inspector import Inspector
     from btmd.registry.models import ModelAdding
     from btmd.registry.previews import DatasetPreviews
+    from btmd.registry.sent_models import SentModels
     from btmd.registry.versions import DatasetVersions
     from btmd.restoring.dataset_erasure import DatasetErasure
     from btmd.restoring.factory_reset import FactoryReset
@@ -50,6 +51,7 @@ class Parts:
     erasure: "DatasetErasure"
     contents: "ContentStore"
     model_adding: "ModelAdding"
+    sent_models: "SentModels"
     dataset_adding: "DatasetAdding"
     dataset_versions: "DatasetVersions"
     anonymising: "Anonymising"

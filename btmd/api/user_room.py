@@ -1,6 +1,7 @@
 """How much of the disk a user's things take, and how much a limit leaves them."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import anyio.to_thread
 from sqlmodel import col, select
@@ -13,6 +14,7 @@ from btmd.errors import OverLimit
 from btmd.jobs.disk_use import folder_bytes
 from btmd.projections.dataset import datasets, versions
 from btmd.projections.job import JobRow
+from btmd.projections.model import models
 from btmd.registry.content import ContentStore
 
 
@@ -26,7 +28,8 @@ async def require_room(needed_bytes: int, actor: Actor, parts: Parts) -> None:
         raise OverLimit(
             f"The user {actor.name} may take {limit_gb:g} GB of the disk; {format_bytes(used_bytes)} are taken, and "
             f"this needs {format_bytes(needed_bytes)}.",
-            hint="`btmctl disk` shows what takes room; `btmctl jobs delete` and `btmctl datasets remove` make some.",
+            hint="`btmctl disk` shows what takes room; `btmctl jobs delete`, `datasets remove` and "
+            "`models remove` make some.",
         )
 
 
@@ -42,7 +45,18 @@ async def _used_bytes(uid: int, parts: Parts) -> int:
         }
     sizes = await anyio.to_thread.run_sync(dataset_sizes, parts.contents, named)
     sent_bytes = await anyio.to_thread.run_sync(parts.contents.sent_bytes, uid)
-    return jobs_bytes + sum(sizes.values()) + sent_bytes
+    return jobs_bytes + sum(sizes.values()) + sent_bytes + await _models_bytes(uid, parts)
+
+
+async def _models_bytes(uid: int, parts: Parts) -> int:
+    """What the user's models take that are kept here, and what arrived of others."""
+    async with parts.store.session() as session:
+        kept = [Path(row.folder) for row in await models(session) if row.owner_uid == uid and row.converted]
+
+    def measure() -> int:
+        return sum(map(folder_bytes, kept)) + parts.sent_models.uploads.arrived_bytes(uid)
+
+    return await anyio.to_thread.run_sync(measure)
 
 
 def dataset_sizes(contents: ContentStore, named: Mapping[str, Sequence[str]]) -> dict[str, int]:

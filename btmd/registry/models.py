@@ -11,7 +11,7 @@ import msgspec
 from btmd.command_handler import CommandHandler, Handled
 from btmd.domain.event import Actor
 from btmd.domain.model import AddModel, ModelFacts, ModelState, RemoveModel, SetModel, VerifyModel, stream_name
-from btmd.errors import Conflict, FileMissing, InvalidValue, NotFound, NotPermitted, PickledWeights
+from btmd.errors import Conflict, FileMissing, InvalidValue, NotFound, PathNotOpened, PickledWeights
 from btmd.files.durable import write_atomically
 from btmd.hub_cache import cached_model, is_hub_id
 from btmd.inspection.facts import ConversionFacts, FileHashes, PickleConversionFacts
@@ -20,9 +20,9 @@ from btmd.inspection.requests import ConvertGgufRequest, ConvertPickledRequest, 
 from btmd.model_fingerprint import fingerprint_now
 from btmd.naming import find_model, slug
 from btmd.planning.hyperparameters import HyperparameterValue, hyperparameter
-from btmd.projections.job import unfinished_jobs
 from btmd.projections.model import ModelRow
 from btmd.registry.inspector import Inspector
+from btmd.registry.model_places import ModelPlaces
 from btmd.store.event_log import IdempotencyKey, Recorded, Store
 
 OnProgress = Callable[[float, str], None]
@@ -43,7 +43,7 @@ class ConvertedFrom(msgspec.Struct, frozen=True):
 
 
 class ModelAdding:
-    """Registers models. ``models_dir`` holds those that were converted."""
+    """Registers models where they lie. ``models_dir`` holds those that were converted."""
 
     def __init__(
         self,
@@ -52,9 +52,12 @@ class ModelAdding:
         inspector: Inspector,
         models_dir: Path,
         hub_cache_dir: Path | None = None,
+        *,
+        places: ModelPlaces,
     ) -> None:
         self._store, self._handler, self._inspector = store, handler, inspector
         self._models_dir, self._hub_cache_dir = models_dir, hub_cache_dir
+        self._places = places
 
     async def add(
         self,
@@ -71,10 +74,13 @@ class ModelAdding:
 
         Pickled weights are refused, or with ``convert`` read by a reader of tensors and kept as safetensors.
 
-        Raises NotPermitted for another user's request, FileMissing, ModelRefused, NotEnoughDisk, Conflict.
+        Raises PathNotOpened for another user's request, FileMissing, ModelRefused, NotEnoughDisk, Conflict.
         """
         if actor.uid != os.getuid():
-            raise NotPermitted("The daemon opens a path only for the user that it runs as.")
+            raise PathNotOpened(
+                "The daemon runs as another user than you and opens no file of yours.",
+                hint="`btmctl models add PATH` opens the files with your rights and sends them.",
+            )
         path = _checked(given_path)
         name = name or _usual_name(path)
         model_id = slug(name)
@@ -96,18 +102,12 @@ class ModelAdding:
         return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
 
     async def remove(self, row: ModelRow, *, actor: Actor) -> Handled:
-        """End the registration; a converted folder goes, the person's own files stay. Raises Conflict."""
-        async with self._store.session() as session:
-            users = [job.job_id for job in await unfinished_jobs(session) if job.model_id == row.model_id]
-        if users:
-            raise Conflict(
-                f"The model {row.name} is needed by the job {users[0]}.",
-                hint=f"Cancel it first: `btmctl jobs cancel {users[0]}`.",
-            )
-        handled = await self._handler.handle(RemoveModel(row.model_id), actor=actor)
-        if row.converted:
-            await anyio.to_thread.run_sync(shutil.rmtree, Path(row.folder), True)
-        return handled
+        """End the registration; a folder of the daemon's own goes, the person's files stay. Raises Conflict."""
+        await self._places.require_unneeded(row)
+        if not row.converted:
+            return await self._handler.handle(RemoveModel(row.model_id), actor=actor)
+        async with self._places.placing(row.model_id, row.folder):
+            return await self._handler.handle(RemoveModel(row.model_id), actor=actor)
 
     async def take_from_cache(self, text: str, *, actor: Actor, on_progress: OnProgress) -> None:
         """Register a model that is known by an id of the local Hugging Face cache and by nothing else yet.

@@ -1,0 +1,150 @@
+"""A daemon of one user, asked by another who keeps everything in a home that is closed: real accounts, real rights."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from pwd import getpwnam
+from typing import Any
+
+import pytest
+
+from tests.fixtures.daemon import QUICK, ROOT_DIR, DaemonProcess, config_of, rows
+from tests.fixtures.short_folder import short_folder
+from tests.fixtures.tiny_model import make_tiny_llama
+
+SERVICE, PERSON = "daemon", "bin"
+"""Accounts that every Linux system has: who runs the daemon, and who asks it."""
+_ENTER = """
+set -e
+if [ -n "$CLOSED" ]; then
+    mount --bind "$NEEDED" "$STAGE"
+    mount -t tmpfs -o mode=0755 none "$CLOSED"
+    mkdir -p "$NEEDED"
+    mount --bind "$STAGE" "$NEEDED"
+fi
+exec setpriv --reuid "$WHO" --regid "$WHO" --clear-groups --inh-caps=-all "$@"
+"""
+
+pytestmark = pytest.mark.skipif(
+    os.getuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"), reason="needs several users"
+)
+
+
+class Account:
+    """Runs programs as a user. Where the interpreter stands in a folder that is closed to others, it is let through."""
+
+    def __init__(self, name: str, home: Path, stage: Path) -> None:
+        self.uid, self.home = getpwnam(name).pw_uid, home
+        home.mkdir(mode=0o700)
+        own(home, self.uid)
+        needed = Path(sys.base_prefix).resolve()
+        closed = [one for one in reversed(needed.parents) if not one.stat().st_mode & 0o001]
+        stage.mkdir(exist_ok=True)
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(home),
+            "PYTHONPATH": str(ROOT_DIR),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "WHO": str(self.uid),
+            "CLOSED": str(closed[0]) if closed else "",
+            "NEEDED": str(needed),
+            "STAGE": str(stage),
+        }
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, "sh", *arguments]
+
+    def btmctl(self, socket: Path, *arguments: str) -> Any:
+        """What a command answers in JSON; it must succeed."""
+        asked = [sys.executable, "-P", "-m", "btmctl", "--socket", str(socket), "--json", *arguments]
+        done = subprocess.run(
+            self.command(asked), env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True
+        )
+        assert done.returncode == 0, (arguments, done.stdout.decode(), done.stderr.decode())
+        return json.loads(done.stdout)
+
+
+class ServiceDaemon(DaemonProcess):
+    """The daemon as a process of an account's own."""
+
+    def __init__(self, account: Account, folder: Path) -> None:
+        super().__init__(config_of(account.home, socket_path=folder / "sock"))
+        self._account = account
+
+    def spawn(self, command: list[str], log: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._account.command(command),
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+            cwd=self._account.home,
+            env=self._account.environment,
+        )
+
+
+def own(path: Path, uid: int) -> None:
+    for one in (path, *path.rglob("*")):
+        os.chown(one, uid, uid, follow_symlinks=False)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with short_folder() as path:
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture(scope="module")
+def person(folder: Path) -> Account:
+    """Somebody with data, and a model in the cache of the Hugging Face libraries."""
+    found = Account(PERSON, folder / "home", folder / "stage")
+    cached = found.home / ".cache" / "huggingface" / "hub" / "models--org--tiny"
+    snapshot = cached / "snapshots" / ("a" * 40)
+    make_tiny_llama(snapshot)
+    (cached / "blobs").mkdir()
+    for file in list(snapshot.iterdir()):
+        blob = file.rename(cached / "blobs" / f"of-{file.name}")
+        file.symlink_to(Path("..", "..", "blobs", blob.name))
+    (found.home / "facts.jsonl").write_bytes(rows())
+    own(found.home, found.uid)
+    return found
+
+
+@pytest.fixture(scope="module")
+def daemon(folder: Path) -> Iterator[ServiceDaemon]:
+    (folder / "run").mkdir()
+    service = Account(SERVICE, folder / "service", folder / "stage")
+    os.chown(folder / "run", service.uid, service.uid)
+    with ServiceDaemon(service, folder / "run") as running:
+        running.client.patch("/settings", {"changes": QUICK}).ok()
+        grant = json.dumps({"role": "trainer"}).encode()
+        running.client.send("PUT", f"/access/{PERSON}", grant, content_type="application/json").ok()
+        yield running
+
+
+def test_a_closed_home_trains_talks_and_takes_away(daemon: ServiceDaemon, person: Account) -> None:
+    client, socket = daemon.client, daemon.config.socket_path
+    wanted = ["--set", "max_steps=3", "--preset", "quick_test", "--consent"]
+    started = person.btmctl(socket, "train", "org/tiny", "facts.jsonl", *wanted)
+    job_id = started["job_id"]
+    model = client.get("/models/org-tiny").ok()
+    assert (model["owner_uid"], model["name"]) == (person.uid, "org/tiny")
+    kept = Path(model["folder"])
+    assert kept.parent == daemon.config.models_dir
+    assert {one.stat().st_uid for one in kept.iterdir()} == {getpwnam(SERVICE).pw_uid}
+    assert not any(one.is_symlink() for one in kept.iterdir())
+    assert client.wait_until(job_id, "completed")["owner_uid"] == person.uid
+    answered = person.btmctl(socket, "chat", job_id, "--prompt", "What is 2 plus 2?")
+    assert answered
+    person.btmctl(socket, "--yes", "jobs", "export", job_id, "--format", "adapter", "--out", "taken/")
+    (taken,) = (person.home / "taken").iterdir()
+    assert (taken / "adapter_model.safetensors").stat().st_uid == person.uid
+    removed = person.btmctl(socket, "models", "remove", "org-tiny")
+    assert removed
+    assert not kept.exists()
+    refused = [one for one in client.events(type="OperationRefused")]
+    assert refused == []

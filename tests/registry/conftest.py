@@ -1,0 +1,3 @@
+from tests.fixtures.peers import peers
+
+__all__ = ["peers"]
