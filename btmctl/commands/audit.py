@@ -7,6 +7,7 @@ import time
 
 from btmctl import words
 from btmctl.client import WORK_S, Document
+from btmctl.commands import audit_export
 from btmctl.errors import DAMAGED, DONE, TAMPERED, Unreachable, UsageError
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -51,6 +52,7 @@ def command() -> Noun:
     log.add_argument("--refused", action="store_true", help="only what was refused")
     log.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default: 50)")
     log.add_argument("--before", type=int, metavar="SEQ", help="only events with a smaller number")
+    audit_export.add_verbs(noun)
     return noun
 
 
@@ -72,7 +74,15 @@ def verify(arguments: argparse.Namespace, session: Session) -> int:
     if exit_code == DONE:
         output.line(f"All {found['checked']} events are as they were written.")
         head = f"{found['epoch']}:{found['head_seq']}:{found['head_hash']}"
-        output.fields([("newest event", found["head_seq"]), ("its hash", found["head_hash"]), ("to keep", head)])
+        key = found.get("public_key") or "none yet, or it cannot be opened: backups make it"
+        output.fields(
+            [
+                ("newest event", found["head_seq"]),
+                ("its hash", found["head_hash"]),
+                ("to keep", head),
+                ("key of exports", key),
+            ]
+        )
         _tell_compared(found, output)
         return DONE
     where = f"event {found['first_bad']}: " if found["first_bad"] is not None else ""

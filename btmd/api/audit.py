@@ -34,6 +34,7 @@ VERIFIED_EXAMPLE = {
     "epoch": 1,
     "store_id": "0f3b5c7d9e1a2b4c",
     "compared": [{"source": "running daemon", "event": 1200, "result": "same"}],
+    "public_key": "3d4017c3e843895a...",
 }
 
 
@@ -46,6 +47,7 @@ async def verify(
     `verdict` is `ok`, `damaged` or `tampered`; `first_bad` is the number of the first event that does not fit.
     `compared` tells of the heads that were looked up: this daemon's, those in backups, and `heads`, which somebody
     kept elsewhere. A log that was rewritten or cut off as a whole does not fit them. 0 is an epoch that is not known.
+    `public_key` is that of the seal under exports; empty where backups have made no key yet, or it cannot be opened.
     """
     head = parts.store.head
     known = [AuditHead("running daemon", head.seq, head.hash.hex(), head.epoch), *_parsed(heads)]

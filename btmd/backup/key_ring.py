@@ -206,6 +206,16 @@ def write_ring(ring: KeyRing) -> bytes:
     return signed + hashlib.sha256(signed).digest()
 
 
+def public_key(ring: KeyRing) -> bytes:
+    """What proves that the store's keys signed something; it stands in every copy of the ring, unencrypted."""
+    return _signer(ring)
+
+
+def sign(ring: KeyRing, purpose: str, message: bytes) -> bytes:
+    """Sign with the store's key; ``purpose`` keeps it from being taken for something else, a ring least of all."""
+    return Ed25519PrivateKey.from_private_bytes(ring.signing_key).sign(purpose.encode() + b"\n" + message)
+
+
 def read_head(data: bytes) -> RingHead:
     """The unencrypted part; not yet proved by a key. Raises Damaged."""
     return _split(data)[0]

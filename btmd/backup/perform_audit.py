@@ -6,15 +6,17 @@ from pathlib import Path
 
 import msgspec
 
-from btmd.backup.key_ring import KeyRing, open_ring
+from btmd.backup.key_ring import KeyRing, open_ring, public_key, sign
 from btmd.backup.known_heads import KnownHead, compare_heads, first_fault, heads_in
 from btmd.backup.perform import Progress, keys_of, perform
 from btmd.backup.private_files import read_private
-from btmd.backup.requests import AuditAnswer, AuditRequest
-from btmd.errors import BtmdError, Damaged, FileMissing
+from btmd.backup.requests import AuditAnswer, AuditRequest, SealAnswer, SealRequest
+from btmd.errors import BtmdError, Damaged, FileMissing, WrongKey
 from btmd.store.audit import audit_log
 from btmd.store.connection import connect_reader, storage_error, unreadable
 from btmd.store.reader import read_head
+
+EXPORT = "btmd audit export 1"
 
 
 @perform.register
@@ -58,7 +60,17 @@ def _audited(connection: sqlite3.Connection, request: AuditRequest) -> AuditAnsw
         head_seq=found.head_seq,
         head_hash=found.head_hash,
         compared=tuple((one.source, one.seq, one.fate) for one in compared),
+        public_key="" if ring is None or ring.store_id != store_id else public_key(ring).hex(),
     )
+
+
+@perform.register
+def _seal(request: SealRequest, progress: Progress) -> SealAnswer:
+    keys = keys_of(request)
+    ring = open_ring(read_private(keys.ring_path), keys.secret())
+    if ring.store_id != request.store_id:
+        raise WrongKey("The keys here belong to another store.", hint="`btmctl backup key list` says more.")
+    return SealAnswer(public_key(ring).hex(), sign(ring, EXPORT, request.digest.encode()).hex())
 
 
 def _ring(request: AuditRequest) -> KeyRing | None:

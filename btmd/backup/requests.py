@@ -212,8 +212,15 @@ class AuditRequest(Request, frozen=True, tag="audit"):
     known: tuple[AuditHead, ...] = ()
 
 
+class SealRequest(Request, frozen=True, tag="seal"):
+    """Sign an export of the audit that has this SHA-256 (hex). Answer: SealAnswer; PartMissing where no key is."""
+
+    digest: str
+
+
 AnyRequest = (
     AuditRequest
+    | SealRequest
     | CreateRequest
     | ListRequest
     | ShowRequest
@@ -298,6 +305,8 @@ class ShowAnswer(msgspec.Struct, frozen=True):
     schema: int
     artefacts: tuple[ShownArtefact, ...]
     omissions: tuple[ShownOmission, ...]
+    parts: tuple[str, ...] = ()
+    """Names of the sealed files beside the manifest."""
 
 
 class CheckAnswer(msgspec.Struct, frozen=True):
@@ -418,6 +427,7 @@ class AuditAnswer(msgspec.Struct, frozen=True):
     """``verdict``: ok, damaged or tampered; ``first_bad`` is None where no event can be named.
 
     ``compared``: who told of which event, and whether it is the ``same``, ``missing``, ``differs``, ``not_comparable``.
+    ``public_key`` (hex) is that of the seal under exports; empty where there is none, or it cannot be opened.
     """
 
     verdict: str
@@ -429,6 +439,14 @@ class AuditAnswer(msgspec.Struct, frozen=True):
     head_seq: int
     head_hash: str
     compared: tuple[tuple[str, int, str], ...] = ()
+    public_key: str = ""
+
+
+class SealAnswer(msgspec.Struct, frozen=True):
+    """An Ed25519 signature by the store's key, both in hex."""
+
+    public_key: str
+    signature: str
 
 
 def decode_request(line: bytes) -> AnyRequest:
