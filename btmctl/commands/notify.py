@@ -26,7 +26,7 @@ def command() -> Single:
     single = Single(
         "notify",
         run,
-        "Shows and speaks what the daemon has to tell, until Ctrl-C; systemd/btmd-notify.service runs it.",
+        "Shows and speaks what the daemon has to tell, until Ctrl-C; btmd-notify.service runs it.",
         ["btmctl notify", "btmctl notify --test", "btmctl config set notify.speech=yes notify.progress=yes"],
     )
     single.parser.add_argument("--test", action="store_true", help="only show one, to see whether it works")

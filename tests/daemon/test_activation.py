@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from btmd import unit_stop
+from btmd.api import server
 from btmd.config import read_config
+from btmd.errors import InvalidValue
 from tests.fixtures.daemon import PATIENCE_S, ROOT_DIR, Client
 from tests.fixtures.short_folder import short_folder
 
@@ -156,14 +158,14 @@ def test_the_stop_program_ends_it_and_the_socket_stays_for_the_next(activated: A
     assert reasons == ["stopped, trainings with a checkpoint"]
 
 
-def test_a_socket_of_the_network_is_refused(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, short_folder() as folder:
-        process = hand_over(listener, folder, {})
-        assert process.wait(PATIENCE_S) != 0
-        said = (folder / "log").read_text()
-    assert "no listening Unix socket" in said
-    assert "ListenStream=" in said
-    assert "Traceback" not in said
+def test_what_is_no_listening_unix_socket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unbound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    for wrong in (socket.create_server(("127.0.0.1", 0)), unbound):
+        with wrong:
+            monkeypatch.setattr(server, "FIRST_HANDED_OVER", wrong.fileno())
+            with pytest.raises(InvalidValue, match="no listening Unix socket") as refused:
+                server.activated_sockets(1)
+            assert "ListenStream=" in refused.value.hint
 
 
 def test_descriptors_for_another_process_are_not_taken() -> None:

@@ -1,54 +1,191 @@
 #!/usr/bin/env bash
 # Runs inside the booted container; see run.sh.
 set -euo pipefail
-repo=$1 python=$2
-export XDG_RUNTIME_DIR=/run/user/4711
-as_user() { runuser -u tester -- env XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR HOME=/home/tester PYTHONDONTWRITEBYTECODE=1 "$@"; }
+steps=$1
+shift
+python=/opt/btmd/bin/python3 btmctl=/opt/btmd/bin/btmctl
+home=/home/tester runtime=/run/user/4711
+units=/etc/systemd/system
+cd /
+
 say() { echo "--- $*"; }
-main_pid() { as_user systemctl --user show btmd -p MainPID --value; }
-trap 'as_user journalctl --user -u btmd --no-pager -n 60 || true; as_user systemctl --user status btmd --no-pager || true' ERR
+as_tester() { runuser -u tester -- env HOME=$home XDG_RUNTIME_DIR=$runtime PYTHONDONTWRITEBYTECODE=1 "$@"; }
+tester_btmctl() { as_tester $btmctl "$@"; }
+field() { $python -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+# Until the command succeeds: $1 seconds.
+within() {
+    local end=$((SECONDS + $1)); shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || { echo "waited in vain: $*" >&2; return 1; }
+        sleep 0.3
+    done
+}
+alive() { kill -0 "$1" 2>/dev/null; }
+gone() { ! alive "$1"; }
+locks() { systemd-inhibit --list --no-legend 2>/dev/null | grep -cE 'btmd.* (sleep|idle) .*block' || true; }
+has_locks() { [ "$(locks)" = "$1" ]; }
+trap 'journalctl --no-pager -u btmd -u btmd.socket -n 80 || true; as_tester journalctl --user -u btmd --no-pager -n 60 || true;
+    systemctl status btmd --no-pager || true; systemctl list-jobs --no-pager || true' ERR
 
-for _ in $(seq 100); do as_user systemctl --user is-system-running 2>/dev/null | grep -qE 'running|degraded' && break; sleep 0.2; done
-say "verify"; as_user systemd-analyze --user verify /home/tester/.config/systemd/user/btmd.service
-say "start: returns only when the daemon is ready"
-as_user systemctl --user start btmd
-[ "$(as_user systemctl --user is-active btmd)" = active ]
-[ "$(stat -c %a $XDG_RUNTIME_DIR/btmd/btmd.sock)" = 600 ]
-as_user systemctl --user show btmd -p StatusText --value | grep -q btmd.sock
-first=$(main_pid)
+# What a person of this machine owns: a tiny model and rows, behind the closed door of a home.
+given() {
+    [ -e $home/tiny ] && return
+    as_tester env PYTHONPATH=/opt/source $python -c 'from pathlib import Path
+from tests.fixtures.daemon import rows
+from tests.fixtures.tiny_model import make_tiny_llama
+make_tiny_llama(Path("/home/tester/tiny"))
+Path("/home/tester/rows.jsonl").write_bytes(rows())'
+}
+# A training of the tester, by whichever daemon btmctl finds for them: prints its id.
+begin() {
+    tester_btmctl models add $home/tiny --name tiny --json >/dev/null
+    tester_btmctl datasets add $home/rows.jsonl --name facts --consent --yes --json >/dev/null
+    tester_btmctl train tiny facts --preset quick_test --set num_epochs=100000 --set max_steps="$steps" --set eval_every=0 \
+        --set save_every=100000 --yes --json | field job_id
+}
+job() { tester_btmctl jobs show "$1" --json | field "$2"; }
+job_is() { [ "$(job "$1" "$2")" = "$3" ]; }
+job_steps() { [ "$(job "$1" step)" -ge "$2" ]; }
+trainer_of() { field pid < "$1/jobs/$2/pid"; }
 
-cd "$repo"
-locks() { systemd-inhibit --list --no-legend 2>/dev/null | grep -c btmd || true; }
-[ "$(locks)" = 0 ]
-say "a training"
-job=$(as_user "$python" -m tests.systemd.train begin $XDG_RUNTIME_DIR/btmd/btmd.sock /home/tester)
-trainer=$(as_user "$python" -m tests.systemd.train trainer $XDG_RUNTIME_DIR/btmd/btmd.sock "$job")
-say "the machine is kept awake: locks of logind, allowed by the rule of docs/sleep.md"
-for _ in $(seq 100); do [ "$(locks)" = 2 ] && break; sleep 0.2; done
-systemd-inhibit --list --no-legend | grep btmd
-[ "$(systemd-inhibit --list --no-legend | grep btmd | grep -cE ' (sleep|idle) .*block')" = 2 ]
-say "restart: the trainer $trainer goes on"
-as_user systemctl --user restart btmd
-second=$(main_pid)
-[ "$first" != "$second" ]
-kill -0 "$trainer"
-say "a crash of the daemon is put right, the trainer goes on"
-kill -KILL "$second"
-for _ in $(seq 100); do third=$(main_pid); [ "$third" != 0 ] && [ "$third" != "$second" ] && break; sleep 0.2; done
-[ "$third" != "$second" ]
-for _ in $(seq 100); do [ "$(as_user systemctl --user is-active btmd)" = active ] && break; sleep 0.2; done
-kill -0 "$trainer"
-say "the job completes in its first attempt, every step reported once"
-as_user "$python" -m tests.systemd.train finish $XDG_RUNTIME_DIR/btmd/btmd.sock "$job"
-say "the locks are gone with the training"
-for _ in $(seq 100); do [ "$(locks)" = 0 ] && break; sleep 0.2; done
-[ "$(locks)" = 0 ]
-say "the watchdog is answered"
-watchdog() { as_user systemctl --user show btmd -p WatchdogTimestampMonotonic --value; }
-before=$(watchdog)
-for _ in $(seq 80); do [ "$(watchdog)" != "$before" ] && break; sleep 0.5; done
-[ "$(watchdog)" != "$before" ]
-say "stop"
-as_user systemctl --user stop btmd
-[ "$(as_user systemctl --user show btmd -p Result --value)" = success ]
+check_units() {
+    say "units are understood, and the system's is closed"
+    $btmctl daemon install --system --no-start
+    systemd-analyze verify --man=no $units/btmd.service $units/btmd.socket $units/btmd-devices.service
+    systemd-analyze security --no-pager --threshold=10 btmd.service | tail -1
+    $btmctl daemon uninstall --system >/dev/null
+    [ ! -e $units/btmd.service ]
+}
+
+main_pid() { systemctl show btmd -p MainPID --value; }
+restarted() { local now; now=$(main_pid); [ "$now" != 0 ] && [ "$now" != "$1" ] && systemctl is-active --quiet btmd; }
+value_is() { [ "$($btmctl config get "$1" --json | field value)" = "$2" ]; }
+
+check_system() {
+    given
+    say "install beside a drop-in"
+    mkdir -p $units/btmd.service.d
+    printf '[Service]\nWatchdogSec=10\n' > $units/btmd.service.d/mine.conf
+    $btmctl daemon install --system
+    [ "$(stat -c %a:%U /run/btmd/btmd.sock)" = 666:btmd ]
+    [ "$(stat -c %a:%U /var/lib/btmd)" = 700:btmd ]
+    [ "$(stat -c %a:%U /etc/btmd)" = 750:btmd ]
+    [ "$(systemctl show btmd -p WatchdogUSec --value)" = 10s ]
+
+    say "a request starts it, and waits until it is ready"
+    systemctl stop btmd.service
+    [ "$(systemctl is-active btmd.socket)" = active ]
+    $btmctl daemon status
+    [ "$(systemctl is-active btmd)" = active ]
+    say "nobody else gets in before they are granted a role"
+    code=0; tester_btmctl models list || code=$?; [ $code = 4 ]
+    $btmctl access grant tester trainer
+    [ "$(stat -c %a /run/btmd/btmd.sock)" = 666 ]
+    $btmctl config set training.tick_every_s=0.1 training.threads=1 recovery.wait_s=0.2
+
+    say "a user with a closed home trains"
+    job=$(begin)
+    within 240 job_steps "$job" 5
+    trainer=$(trainer_of /var/lib/btmd "$job")
+    [ "$(tail -n +3 "/proc/$trainer/net/dev" | cut -d: -f1 | tr -d ' ')" = lo ]
+    within 30 sh -c "systemctl show btmd -p StatusText --value | grep '$job.*step'"
+    within 60 has_locks 2
+
+    say "restart: the trainer $trainer goes on"
+    before=$(main_pid); systemctl restart btmd; restarted "$before"; alive "$trainer"
+    say "a crash is put right, the trainer goes on"
+    before=$(main_pid); kill -KILL "$before"; within 60 restarted "$before"; alive "$trainer"
+    say "a daemon that stands still is ended by the watchdog, the trainer goes on"
+    before=$(main_pid); kill -STOP "$before"; within 90 restarted "$before"; alive "$trainer"
+    journalctl --no-pager -u btmd | grep -q 'Watchdog timeout'
+    job_is "$job" attempt 1
+
+    say "reload reads the settings anew"
+    within 30 test -e /etc/btmd/settings.toml
+    $python -c 'from pathlib import Path
+p = Path("/etc/btmd/settings.toml"); t = p.read_text(); p.write_text(t.replace("# seed = 42", "seed = 77")) '
+    grep -q '^seed = 77' /etc/btmd/settings.toml
+    before=$(main_pid); systemctl reload btmd; value_is training.seed 77
+    [ "$before" = "$(main_pid)" ]
+
+    say "a stop saves a checkpoint and ends the trainer; it goes on by itself"
+    $btmctl daemon stop
+    gone "$trainer"
+    [ "$(systemctl is-active btmd.socket || true)" = inactive ]
+    [ "$(systemctl show btmd -p Result --value)" = success ]
+    ls /var/lib/btmd/jobs/"$job"/checkpoints | grep -q .
+    $btmctl daemon start
+    within 120 job_is "$job" attempt 2
+    [ "$(tester_btmctl events --type JobYielded --json | grep -c '"JobYielded"')" = 1 ]
+
+    say "the keys are opened by a credential that is sealed to this machine"
+    mkdir -p /etc/credstore.encrypted
+    head -c 32 /dev/urandom | systemd-creds encrypt --with-key=host --name=btmd-backup-key - /etc/credstore.encrypted/btmd-backup-key
+    cp /opt/source/btmctl/units/examples/key.conf $units/btmd.service.d/
+    systemctl daemon-reload; systemctl restart btmd
+    $btmctl backup create
+    $btmctl backup verify last
+    grep -q credential /var/lib/btmd/keys/ring
+    rm -f /var/lib/btmd/keys/key
+    systemctl restart btmd; $btmctl backup verify last
+
+    say "the training completes, and what was learned is taken home"
+    within 600 job_is "$job" state completed
+    tester_btmctl jobs export "$job" --format adapter --out $home/taken
+    [ "$(stat -c %U $home/taken)" = tester ]
+    within 60 has_locks 0
+
+    say "a daemon with a user-made change is not written over; drop-ins and state stay"
+    echo '# mine' >> $units/btmd.socket
+    code=0; $btmctl daemon install --system || code=$?; [ $code = 6 ]
+    sed -i '/^# mine$/d' $units/btmd.socket
+    $btmctl daemon install --system
+    $btmctl daemon uninstall --system
+    [ ! -e $units/btmd.service ] && [ -e $units/btmd.service.d/mine.conf ] && [ -e /var/lib/btmd/btmd.db ]
+    rm -r $units/btmd.service.d; systemctl daemon-reload
+}
+
+login() {
+    systemd-run --quiet --unit=login-"$1" -p PAMName=login -p User=tester -p StandardInput=null sleep infinity
+    within 60 as_tester systemctl --user is-system-running --quiet || as_tester systemctl --user is-active --quiet default.target
+}
+logout() { systemctl stop login-"$1"; }
+logged_out() { ! systemctl is-active --quiet user@4711; }
+user_pid() { as_tester systemctl --user show btmd -p MainPID --value; }
+
+check_user() {
+    given
+    say "a user's own daemon, without lingering"
+    login 1
+    as_tester systemd-analyze --user verify --man=no /opt/source/btmctl/units/user/btmd.socket
+    tester_btmctl daemon install --user --no-linger 2>&1 | grep -q 'enable-linger'
+    [ "$(stat -c %a $runtime/btmd/btmd.sock)" = 600 ]
+    tester_btmctl config set training.tick_every_s=0.1 training.threads=1 recovery.wait_s=0.2
+    job=$(begin)
+    within 240 job_steps "$job" 5
+    state=$home/.local/state/btmd
+    trainer=$(trainer_of $state "$job")
+    before=$(user_pid); as_tester systemctl --user restart btmd; [ "$before" != "$(user_pid)" ]; alive "$trainer"
+    say "logging out ends it, with a checkpoint; at the next login it goes on"
+    logout 1
+    within 180 logged_out
+    gone "$trainer"
+    ls $state/jobs/"$job"/checkpoints | grep -q .
+    login 2
+    within 120 job_is "$job" attempt 2
+    say "with lingering, logging out changes nothing"
+    as_tester loginctl enable-linger || loginctl enable-linger tester
+    within 240 job_is "$job" state training
+    trainer=$(trainer_of $state "$job")
+    logout 2
+    sleep 20
+    alive "$trainer"
+    within 600 job_is "$job" state completed
+    job_is "$job" attempt 2
+    say "uninstall leaves the state"
+    tester_btmctl daemon uninstall --user | grep -q "state, stays"
+    [ ! -e $home/.config/systemd/user/btmd.service ] && [ -e $state/btmd.db ]
+}
+
+for part in "$@"; do "check_$part"; done
 echo "all checks passed"

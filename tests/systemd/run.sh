@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Boots a real systemd over a throw-away copy of this machine's files and checks the user unit in it: ready, a
-# training, the locks of logind that keep the machine awake for it, a restart that leaves the trainer running, a crash that
-# is put right. Needs root and systemd-nspawn.
+# Boots a real systemd over a throw-away copy of this machine's files and checks both services in it, as the system's and as a
+# user's: started by the first request, ready, a training, the locks that keep the machine awake, the watchdog, restarts that
+# leave the trainer running, a stop with a checkpoint, reading anew, a sealed key, logging out with and without lingering,
+# installing and removing beside drop-ins, units that are understood and closed. Needs root and systemd-nspawn.
+# PARTS="units system user" chooses, STEPS says how long the trainings are.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-$repo/.venv/bin/python}
-limit_s=${LIMIT_S:-400}
+limit_s=${LIMIT_S:-1500}
+parts=${PARTS:-units system user}
+steps=${STEPS:-3000}
 
 [ "$(id -u)" = 0 ] || { echo "run.sh needs root: it mounts and boots a container." >&2; exit 2; }
 command -v systemd-nspawn >/dev/null || { echo "systemd-nspawn is missing: apt-get install systemd-container" >&2; exit 2; }
@@ -19,47 +23,49 @@ tidy() {
 }
 trap tidy EXIT
 mkdir "$scratch/layer" "$scratch/root" "$scratch/out"
-mount -t tmpfs -o size=2g tmpfs "$scratch/layer"
+mount -t tmpfs -o size=3g tmpfs "$scratch/layer"
 mkdir "$scratch/layer/upper" "$scratch/layer/work"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/layer/upper,workdir=$scratch/layer/work" "$scratch/root"
 root=$scratch/root
 
-# An ordinary user, and folders that this user may pass through (only in the copy).
-chroot "$root" useradd --create-home --uid 4711 --shell /bin/bash tester 2>/dev/null || true
+# An ordinary user, whose home is closed to everybody else.
+chroot "$root" useradd --create-home --uid 4711 --shell /bin/bash tester
+chmod 700 "$root/home/tester"
+# The program where everybody can read it, as an administrator would install it: /opt/btmd. Interpreter and packages are those
+# of this machine, bound in; ours is a copy.
 base=$("$python" -c 'import sys; print(sys.base_prefix)')
-for folder in "$repo" "$base"; do
-    while [ "$folder" != / ]; do chmod o+x "$root$folder"; folder=$(dirname "$folder"); done
-done
-unit=$root/home/tester/.config/systemd/user/btmd.service
-mkdir -p "$(dirname "$unit")"
-sed "s|^ExecStart=btmd$|ExecStart=$python -m btmd|" "$repo/systemd/btmd.service" > "$unit"
-chroot "$root" chown -R tester: /home/tester
-# The rule that docs/sleep.md names, for this user: a daemon without a session may not keep the machine awake otherwise.
-mkdir -p "$root/etc/polkit-1/rules.d"
-sed 's/== "btmd"/== "tester"/' "$repo/systemd/50-btmd-sleep.rules" > "$root/etc/polkit-1/rules.d/50-btmd-sleep.rules"
-mkdir -p "$root/var/lib/systemd/linger" && touch "$root/var/lib/systemd/linger/tester"
+site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+mkdir -p "$root/opt/python" "$root/opt/site" "$root/opt/source" "$root/opt/btmd/bin" "$root/opt/btmd/lib/$version/site-packages"
+for part in btmd btmctl migrations presets tests systemd; do cp -r "$repo/$part" "$root/opt/source/"; done
+chmod -R go+rX "$root/opt/source" "$root/opt/btmd"; chmod go+rx "$root/opt" "$root/opt/python" "$root/opt/site"
+printf 'home = /opt/python/bin\n' > "$root/opt/btmd/pyvenv.cfg"
+ln -s "/opt/python/bin/$version" "$root/opt/btmd/bin/python3"
+printf '/opt/source\n/opt/site\n' > "$root/opt/btmd/lib/$version/site-packages/btmd.pth"
+printf '#!/bin/sh\nexec /opt/btmd/bin/python3 -P -m btmctl "$@"\n' > "$root/opt/btmd/bin/btmctl"
+chmod 755 "$root/opt/btmd/bin/btmctl"
 
 cat > "$root/etc/systemd/system/btmd-check.service" <<UNIT
 [Unit]
-After=multi-user.target user@4711.service
-Wants=user@4711.service
+After=multi-user.target
 SuccessAction=poweroff-force
 FailureAction=poweroff-force
 [Service]
 Type=oneshot
+TimeoutStartSec=infinity
 StandardOutput=file:/out/log
 StandardError=inherit
-ExecStart=/bin/bash $repo/tests/systemd/check.sh $repo $python
+Environment=PYTHONDONTWRITEBYTECODE=1
+ExecStart=/bin/bash /opt/source/tests/systemd/check.sh $steps $parts
 UNIT
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
-ln -sf /etc/systemd/system/btmd-check.service "$root/etc/systemd/system/multi-user.target.wants/"
 # Nothing of the host but systemd itself and logins.
-for wanted in "$root"/etc/systemd/system/multi-user.target.wants/*; do
-    [ "$(basename "$wanted")" = btmd-check.service ] || rm -f "$wanted"
-done
+for wanted in "$root"/etc/systemd/system/multi-user.target.wants/*; do rm -f "$wanted"; done
+ln -sf /etc/systemd/system/btmd-check.service "$root/etc/systemd/system/multi-user.target.wants/"
 : > "$root/etc/fstab"
 
 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout "$limit_s" systemd-nspawn --quiet -b -D "$root" --register=no --keep-unit \
-    -M "btmd-test-$$" --private-network --bind="$scratch/out:/out" --console=pipe </dev/null >"$scratch/out/console" 2>&1 || true
+    -M "btmd-test-$$" --private-network --bind="$scratch/out:/out" --bind-ro="$base:/opt/python" --bind-ro="$site:/opt/site" \
+    --console=pipe </dev/null >"$scratch/out/console" 2>&1 || true
 cat "$scratch/out/log" 2>/dev/null || tail -40 "$scratch/out/console"
 grep -q '^all checks passed$' "$scratch/out/log"
