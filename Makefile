@@ -165,6 +165,7 @@ proof-exports: dev $(VENV)/.demo-model
 # A thousand simulated machines with every preset and model size, and more and more memory.
 proof-planning: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/planning/test_thousand_machines.py
+	$(BIN)/python -m benchmarks.plan_answers
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .proof

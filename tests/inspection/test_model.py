@@ -22,6 +22,7 @@ from btmd.errors import (
 )
 from btmd.inspection.facts import ModelFacts
 from btmd.inspection.model import inspect_model
+from tests.fixtures.seven_billion import make_seven_billion
 from tests.fixtures.tiny_model import make_tiny_llama
 
 
@@ -271,44 +272,6 @@ def test_an_old_tokenizer_that_cannot_be_converted_leaves_nothing(tiny: Path, tm
     with pytest.raises(TokenizerMissing):
         inspected(tiny, tmp_path / "state" / "tokenizer")
     assert not (tmp_path / "state").exists() or os.listdir(tmp_path / "state") == []
-
-
-def make_seven_billion(folder: Path) -> Path:
-    """The folder of a model with seven billion weights in three files, whose bytes take no room on the disk."""
-    make_tiny_llama(folder, vocab=320)
-    (folder / "model.safetensors").unlink()
-    hidden, wide, kv, layers, vocab = 4096, 14_336, 1024, 32, 32_000
-    change(
-        folder / "config.json",
-        hidden_size=hidden,
-        intermediate_size=wide,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        num_hidden_layers=layers,
-        vocab_size=vocab,
-        tie_word_embeddings=False,
-    )
-    shapes = {"model.embed_tokens.weight": (vocab, hidden), "lm_head.weight": (vocab, hidden)}
-    for layer in range(layers):
-        prefix = f"model.layers.{layer}."
-        shapes |= {prefix + f"self_attn.{name}_proj.weight": (hidden, hidden) for name in "qo"}
-        shapes |= {prefix + f"self_attn.{name}_proj.weight": (kv, hidden) for name in "kv"}
-        shapes |= {prefix + f"mlp.{name}_proj.weight": (wide, hidden) for name in ("gate", "up")}
-        shapes[prefix + "mlp.down_proj.weight"] = (hidden, wide)
-    places: dict[str, str] = {}
-    for number in range(3):
-        file = f"model-{number + 1:05}-of-00003.safetensors"
-        entries: dict[str, Any] = {}
-        end = 0
-        for name in sorted(shapes)[number::3]:
-            start, end = end, end + 2 * shapes[name][0] * shapes[name][1]
-            entries[name] = {"dtype": "BF16", "shape": list(shapes[name]), "data_offsets": [start, end]}
-            places[name] = file
-        header = json.dumps(entries).encode()
-        (folder / file).write_bytes(len(header).to_bytes(8, "little") + header)
-        os.truncate(folder / file, 8 + len(header) + end)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    return folder
 
 
 def bytes_read() -> int:
