@@ -195,10 +195,10 @@ def restart(arguments: argparse.Namespace, session: Session) -> int:
 
 
 def show(arguments: argparse.Namespace, session: Session) -> int:
-    unit = _unit(session)
     try:
         client, output = session.find_client(start_private=False), session.output
     except Unreachable as error:
+        unit = _unit(session)
         if not unit:
             raise
         raise Unreachable(
@@ -207,11 +207,13 @@ def show(arguments: argparse.Namespace, session: Session) -> int:
             "btmctl daemon start starts it.",
         ) from None
     health = client.get("/health")
+    # Afterwards: the question itself may have started it.
+    unit = _unit(session)
     if output.as_json:
         output.document({**health, "socket": client.socket_path, "unit": unit or None})
         return DONE
     output.fields([("daemon", client.socket_path), *_flat({"service": unit} if unit else {}), *_flat(health)])
-    if unit and not unit["lingers"]:
+    if unit.get("lingers") is False:
         from btmctl.daemon_install import LINGER
 
         output.say(f"{LINGER} `loginctl enable-linger` lets them go on.", "yellow")
@@ -236,7 +238,7 @@ def _unit(session: Session) -> dict[str, object]:
         "result": shown.get("Result", ""),
         "file": shown.get("FragmentPath", ""),
         "drop-ins": shown.get("DropInPaths", "").split(),
-        "lingers": systemd.lingers(),
+        **({"lingers": systemd.lingers()} if systemd.user else {}),
     }
 
 

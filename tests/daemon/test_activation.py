@@ -117,7 +117,23 @@ def activated() -> Iterator[Activated]:
 def test_the_socket_that_was_handed_over_is_used_and_keeps_its_mode(activated: Activated) -> None:
     assert activated.client.get("/health").ok()
     assert not (activated.folder / "state" / "btmd.sock").exists()
-    activated.client.send("PUT", "/access/root", b'{"role": "viewer"}', content_type="application/json")
+
+
+def test_a_grant_never_changes_its_mode_and_says_when_that_keeps_others_out(activated: Activated) -> None:
+    def problem() -> str:
+        return str(activated.client.get("/health").ok()["problems"].get("socket", ""))
+
+    def grant(role: str) -> None:
+        body = f'{{"role": "{role}"}}'.encode()
+        activated.client.send("PUT", "/access/nobody", body, content_type="application/json").ok()
+
+    activated.path.chmod(0o600)
+    grant("viewer")
+    activated.wait_for(lambda: "a socket unit has made it" in problem())
+    assert stat.S_IMODE(activated.path.stat().st_mode) == 0o600
+    activated.path.chmod(0o666)
+    grant("trainer")
+    activated.wait_for(lambda: "a socket unit has made it" not in problem())
     assert stat.S_IMODE(activated.path.stat().st_mode) == 0o666
 
 

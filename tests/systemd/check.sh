@@ -43,7 +43,7 @@ Path("/home/tester/rows.jsonl").write_bytes(rows())'
 begin() {
     tester_btmctl models add $home/tiny --name tiny --json >/dev/null
     tester_btmctl datasets add $home/rows.jsonl --name facts --consent --yes --json >/dev/null
-    tester_btmctl train tiny facts --preset quick_test --set num_epochs=100000 --set max_steps="$steps" --set eval_every=0 \
+    tester_btmctl train tiny facts --preset quick_test --set num_epochs=1000 --set max_steps="$steps" --set eval_every=0 \
         --set save_every=100000 --yes --json | field job_id
 }
 job() { tester_btmctl jobs show "$1" --json | field "$2"; }
@@ -68,12 +68,12 @@ check_system() {
     given
     say "install beside a drop-in"
     mkdir -p $units/btmd.service.d
-    printf '[Service]\nWatchdogSec=10\n' > $units/btmd.service.d/mine.conf
+    printf '[Service]\nWatchdogSec=20\n' > $units/btmd.service.d/mine.conf
     $btmctl daemon install --system
     [ "$(stat -c %a:%U /run/btmd/btmd.sock)" = 666:btmd ]
     [ "$(stat -c %a:%U /var/lib/btmd)" = 700:btmd ]
     [ "$(stat -c %a:%U /etc/btmd)" = 750:btmd ]
-    [ "$(systemctl show btmd -p WatchdogUSec --value)" = 10s ]
+    [ "$(systemctl show btmd -p WatchdogUSec --value)" = 20s ]
 
     say "a request starts it, and waits until it is ready"
     systemctl stop btmd.service
