@@ -1,6 +1,7 @@
 """The daemon's REST interface as btmctl uses it: documents in, documents out, refusals as typed errors."""
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ Document = dict[str, Any]
 ANSWER_S = 30.0
 """How long a question may take, or a change that is nothing but an entry in the log."""
 WORK_S = 600.0
+TOO_MANY = 429
+MOST_WAITS = 60
 _Piece = TypeVar("_Piece")
 Progress = Callable[[float | None, str], None]
 """Told a share from 0 to 1 (None while unknown) and a sentence."""
@@ -113,16 +116,12 @@ class Client:
 
     def stored_bytes(self, sha256: str, place: str = "/contents") -> int | None:
         """How many bytes of this content the daemon has in ``place``: None when it has all of them."""
-        try:
-            with request(self.socket_path, "HEAD", _target(f"{place}/{sha256}", {})) as response:
-                if response.status == 200:
-                    return None
-                if response.status == 404:
-                    return int(response.headers.get("upload-offset", "0"))
-                status = response.status
-        except OSError as error:
-            raise _unreachable(self.socket_path, error) from None
-        raise ServerRefused({"title": "The daemon does not take this file"}, status)
+        with self._answered(lambda: request(self.socket_path, "HEAD", _target(f"{place}/{sha256}", {}))) as response:
+            if response.status == 200:
+                return None
+            if response.status == 404:
+                return int(response.headers.get("upload-offset", "0"))
+        raise ServerRefused({"title": "The daemon does not take this file"}, response.status)
 
     def upload(
         self, sha256: str, pieces: Iterable[bytes], offset: int, size_bytes: int, place: str = "/contents"
@@ -170,11 +169,24 @@ class Client:
                 content = json.dumps(body, allow_nan=False).encode()
             except ValueError:
                 raise UsageError("A value cannot be sent.", "It is no finite number.", "btmctl --help") from None
-        try:
-            response = request(self.socket_path, method, target, headers=headers, body=content, timeout_s=timeout_s)
-        except OSError as error:
-            raise _unreachable(self.socket_path, error) from None
-        return self._checked(response)
+        return self._checked(
+            self._answered(
+                lambda: request(self.socket_path, method, target, headers=headers, body=content, timeout_s=timeout_s)
+            )
+        )
+
+    def _answered(self, send: Callable[[], Response]) -> Response:
+        """The answer; what was asked too fast is asked again when the daemon says so, or else in a while."""
+        for _ in range(MOST_WAITS):
+            try:
+                response = send()
+            except OSError as error:
+                raise _unreachable(self.socket_path, error) from None
+            if response.status != TOO_MANY:
+                break
+            response.close()
+            wait(response.headers.get("retry-after", ""))
+        return response
 
     def _checked(self, response: Response) -> Response:
         self.daemon_version = response.headers.get("btmd-version", "")
@@ -197,6 +209,11 @@ class Client:
                 f"{error.strerror or error} ({self.socket_path})",
                 "btmctl status shows whether it runs.",
             ) from None
+
+
+def wait(told_s: str = "") -> None:
+    """As long as the daemon says, or a second."""
+    time.sleep(min(10, int(told_s)) if told_s.isdigit() else 1)
 
 
 def _target(path: str, query: Document) -> str:

@@ -6,7 +6,8 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from btmctl.errors import NOT_PERMITTED, CommandError, ConnectionLost, NoSuchFile, Unreachable
+from btmctl.client import TOO_MANY, wait
+from btmctl.errors import NOT_PERMITTED, CommandError, ConnectionLost, NoSuchFile, ServerRefused, Unreachable
 from btmctl.output import Output
 from btmctl.session import Session
 
@@ -26,16 +27,19 @@ def upload(path: str, session: Session, sha256: str = "", *, place: str = "/cont
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         sha256 = sha256 or _hash(file, size, name, output)
-        for attempt in range(1, ATTEMPTS + 1):
-            offset = client.stored_bytes(sha256, place)
-            if offset is None:
-                break
+        attempt = 0
+        while (offset := client.stored_bytes(sha256, place)) is not None:
             file.seek(offset)
             try:
                 client.upload(sha256, _pieces(file, offset, size, name, output), offset, size - offset, place)
                 break
+            except ServerRefused as error:
+                if error.status != TOO_MANY:
+                    raise
+                wait()
             except (ConnectionLost, Unreachable):
                 # The daemon keeps what has arrived; a restart of it costs only the rest.
+                attempt += 1
                 if attempt == ATTEMPTS:
                     raise
                 session.reconnect(output.progress_text)

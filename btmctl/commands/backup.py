@@ -6,12 +6,16 @@ import os
 from btmctl import words
 from btmctl.client import Document
 from btmctl.commands import backup_keys
-from btmctl.errors import DONE, FAILED, Refused, UsageError, exit_code_of
+from btmctl.errors import DONE, FAILED, Refused, ServerRefused, UsageError, exit_code_of
 from btmctl.output import Output
 from btmctl.parser import Noun
 from btmctl.session import Session
 
 KINDS = ("config", "full", "selective")
+_COPIED = (
+    "The daemon runs as another user: it made the backup in its own folder, and what stands in yours is a copy that it"
+    " does not know of. A dataset that is erased later can be read from it until the next backup into the same folder."
+)
 
 
 def command() -> Noun:
@@ -91,8 +95,7 @@ def create_one(arguments: argparse.Namespace, session: Session) -> int:
         "description": arguments.description,
     }
     body = {name: value for name, value in body.items() if value is not None}
-    made = session.client.run("/backup", body, output.progress)
-    output.end_progress()
+    made = _made(body, session)
     if output.as_json:
         output.document(made)
         return DONE
@@ -104,6 +107,21 @@ def create_one(arguments: argparse.Namespace, session: Session) -> int:
     for notice in made["notices"]:
         output.say(notice, "yellow")
     return DONE
+
+
+def _made(body: Document, session: Session) -> Document:
+    """The backup; one that is to go where another user's daemon may not write is made by it and brought there."""
+    folder = body.get("to")
+    try:
+        return session.work("/backup", body)
+    except ServerRefused as error:
+        if error.code != "path_not_opened" or not folder:
+            raise
+    from btmctl.backup_copy import copy_backup, require_folder
+
+    require_folder(folder)
+    made = session.work("/backup", {name: value for name, value in body.items() if name != "to"})
+    return {**made, **copy_backup(made["backup_id"], folder, session), "notices": [*made["notices"], _COPIED]}
 
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:

@@ -48,7 +48,10 @@ ONLY_THE_KEY = (
 
 
 class BackupCreation(msgspec.Struct):
-    """``only`` names parts of the log; ``to`` is a folder on this machine, for the daemon's own user."""
+    """``only`` names parts of the log; ``to`` is a folder on this machine, for the daemon's own user.
+
+    Others take the files of `GET /backups/{backup_id}/files`.
+    """
 
     description: Annotated[str, Meta(max_length=1000)] = "Manual backup"
     kind: Literal["config", "full", "selective"] | None = None
@@ -237,7 +240,7 @@ async def show_backup(backup_id: str, parts: Parts) -> Response:
     return json_answer(
         {
             **row_json(row, parts.backups.known.freed_bytes(row)),
-            **{name: value for name, value in values.items() if name != "artefacts"},
+            **{name: value for name, value in values.items() if name not in ("artefacts", "parts")},
             "contents": shown.artefacts,
         }
     )

@@ -161,6 +161,7 @@ def _show(request: ShowRequest, progress: Progress) -> ShowAnswer:
             for one in manifest.artefacts
         ),
         omissions=tuple(ShownOmission(one.what, one.count, one.size_bytes, one.then) for one in manifest.omissions),
+        parts=manifest.parts,
     )
 
 

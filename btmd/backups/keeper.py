@@ -55,8 +55,8 @@ from btmd.errors import (
     Damaged,
     FileMissing,
     InvalidValue,
-    NotPermitted,
     PartMissing,
+    PathNotOpened,
     Tampered,
     WrongKey,
 )
@@ -122,7 +122,7 @@ class Backups:
     ) -> Made | None:
         """Make a backup; None where an earlier request with the same idempotency key made it.
 
-        Raises NotPermitted, FileMissing, InvalidValue, IdempotencyMismatch, and what the library raises.
+        Raises PathNotOpened, FileMissing, InvalidValue, IdempotencyMismatch, and what the library raises.
         """
         async with self._child.turn:
             if idempotency is not None and await self._store.earlier(idempotency) is not None:
@@ -195,7 +195,10 @@ class Backups:
         if to is None:
             return self.known.own_folder
         if actor.uid != os.getuid():
-            raise NotPermitted("The daemon writes to a path only for the user that it runs as.")
+            raise PathNotOpened(
+                "The daemon runs as another user than you and writes to no folder of yours.",
+                hint="`btmctl backup create --to DIR` makes it here and brings its files there with your rights.",
+            )
         path = Path(os.path.normpath(to))
         if not path.is_absolute() or "\0" in to:
             raise InvalidValue("The folder for the backup must be an absolute path.")
