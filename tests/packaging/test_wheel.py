@@ -82,6 +82,9 @@ def test_the_wheel_carries_migrations_presets_and_demo_data(wheel: Path) -> None
         ("migrations", (".sql",)),
         ("presets", (".toml",)),
         ("btmd/demo", (".jsonl", ".json")),
+        ("btmctl/units/system", (".service", ".socket", ".conf", ".rules")),
+        ("btmctl/units/user", (".service", ".socket")),
+        ("btmctl/units/examples", (".conf",)),
     ):
         shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).iterdir() if path.suffix in endings}
         assert shipped
