@@ -38,6 +38,8 @@ COMMANDS = {
     "daemon": "run the daemon, or see how it is doing",
     "completion": "let bash or zsh complete commands, options, names and ids",
     "version": "versions of btmctl and of the daemon",
+    "doctor": "is the installation well, and what to do where it is not",
+    "help": "what a command does, or what to do about an error's code",
 }
 _WITH_VALUE = "--socket"
 _FLAGS = ("--json", "--yes", "--debug")
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(given, output)
     except CommandError as error:
-        output.problem(error.what, error.why, error.hint)
+        output.problem(error.what, error.why, error.hint or _way_on(error.code))
         if output.as_json:
             output.json_line(error.as_document())
         if "--debug" in given:
@@ -85,6 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.exit_code
 
 
+def _way_on(code: str) -> str:
+    """For an error that names no command: the one that has steps. Who just answered no needs none."""
+    return "" if code == "declined" else f"btmctl help {code}"
+
+
 def _run(given: list[str], output: Output) -> int:
     before, name, after = _split(given)
     if name is None:
@@ -95,11 +102,6 @@ def _run(given: list[str], output: Output) -> int:
             return DONE
         else:
             raise UsageError("No command was given.", "", "btmctl --help")
-    if name == "help":
-        name, after = (after[0], ["--help"]) if after else ("--help", [])
-        if name == "--help":
-            _overview(output)
-            return DONE
     if name not in COMMANDS:
         from btmctl.parser import nearest
 
@@ -157,7 +159,7 @@ def _overview(output: Output) -> None:
     output.table(("command", "what it does"), list(COMMANDS.items()))
     output.line()
     output.line("Everywhere: --json, --yes, --socket PATH, --debug.")
-    output.line("btmctl COMMAND --help shows its options and examples.")
+    output.line("btmctl COMMAND --help shows its options and examples; btmctl help CODE what to do about an error.")
 
 
 if __name__ == "__main__":

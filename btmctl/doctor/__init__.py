@@ -1,0 +1,1 @@
+"""What is checked when somebody asks whether the installation is well; read only then."""

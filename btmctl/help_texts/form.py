@@ -1,0 +1,12 @@
+"""What there is to say about one error code."""
+
+from typing import NamedTuple
+
+
+class Help(NamedTuple):
+    """``title`` is what the error says first; a command in ``steps`` stands between backticks, as it would be typed."""
+
+    title: str
+    means: str
+    why: str
+    steps: tuple[str, ...]
