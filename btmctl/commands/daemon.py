@@ -101,7 +101,8 @@ def install(arguments: argparse.Namespace, session: Session) -> int:
             output.raw(file["text"] + "\n")
         else:
             output.line(f"written  {file['path']}")
-    _list(session, "would run" if wish.dry_run else "ran", told["commands"])
+    if wish.dry_run:
+        _list(session, "would run", told["commands"])
     _list(session, "kept", [*_words(told["kept"]), *_words(told["drop_ins"])])
     if not wish.dry_run and not wish.root:
         output.say(

@@ -3,14 +3,14 @@
 # user's: started by the first request, ready, a training, the locks that keep the machine awake, the watchdog, restarts that
 # leave the trainer running, a stop with a checkpoint, reading anew, a sealed key, logging out with and without lingering,
 # installing and removing beside drop-ins, units that are understood and closed. Needs root and systemd-nspawn.
-# PARTS="units system user" chooses, STEPS says how long the trainings are.
+# PARTS="units system user" chooses. A few minutes on a machine that has nothing else to do.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-$repo/.venv/bin/python}
-limit_s=${LIMIT_S:-1500}
+limit_s=${LIMIT_S:-3000}
 parts=${PARTS:-units system user}
-steps=${STEPS:-3000}
+steps=${STEPS:-20000}
 
 [ "$(id -u)" = 0 ] || { echo "run.sh needs root: it mounts and boots a container." >&2; exit 2; }
 command -v systemd-nspawn >/dev/null || { echo "systemd-nspawn is missing: apt-get install systemd-container" >&2; exit 2; }
