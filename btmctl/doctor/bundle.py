@@ -77,7 +77,8 @@ def _redactor(known: Known) -> Redactor:
         if known.client is not None:
             documents += [{"name": one["key"]} for one in known.client.get(OWN_PRESETS[0], **OWN_PRESETS[1])]
     return Redactor(
-        own_words(root / "btmd", root / "btmctl"),
+        own_words(root / "btmd", root / "btmctl")
+        | {part for name, _ in _packages() for part in name.lower().split("-")},
         usual_roots(known.state_dir, known.config_dir, known.sockets),
         _names(set(texts_in(documents, NAMES)), known),
         set(texts_in(documents, IDS)),
@@ -181,7 +182,7 @@ def _log(known: Known, redactor: Redactor) -> bytes:
     lines = _quickstart_lines(known) if _is_quickstart(known) else _journal_lines()
     if not lines:
         return b"No log could be read: it is in the system's journal, or where the daemon was started.\n"
-    return "".join(redactor.text(line) + "\n" for line in lines[-LAST_LINES:]).encode()
+    return "".join(redactor.log_line(line) + "\n" for line in lines[-LAST_LINES:]).encode()
 
 
 def _is_quickstart(known: Known) -> bool:

@@ -5,6 +5,7 @@ source, where all that the daemon can say is put together; of anything else a ma
 """
 
 import builtins
+import json
 import os
 import pwd
 import re
@@ -21,6 +22,10 @@ NOT_PERSONAL = frozenset({"root", "btmd", "localhost", "nobody"})
 WITHOUT = ("demo", "privacy", "data_files")
 """Folders of the source whose words are of people and of the world, not of btmd."""
 _WORD = re.compile(r"\w+")
+_NUMBER = re.compile(r"[0-9]+(?:T[0-9]+)?Z?")
+"""Also the middle and the end of a time as computers write it."""
+_FOREIGN_ERROR = re.compile(r"(?<![\w.])((?!btmd\.)(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Warning)): .*")
+"""An error of Python or of a library, whose message may quote what it was given."""
 _PART = re.compile(r"[^\W\d_]+")
 _PATH = re.compile(r"(?<![\w\ue000-\uf8ff/])~?/[^\s'\"`,;:()<>\[\]{}]*[^\s'\"`,;:.()<>\[\]{}]")
 _FIRST_MARK, _NAME_MARK = 0xE000, "\uf8ff"
@@ -58,6 +63,19 @@ class Redactor:
         """Nothing but the words of btmd, numbers, and labels."""
         return self._labelled(_WORD.sub(lambda found: self._said(found[0]), self._without_names(text)))
 
+    def log_line(self, line: str) -> str:
+        """As a text, and of errors of others only their kinds; a line in JSON stays one."""
+        try:
+            fields = json.loads(line) if line.startswith("{") else None
+        except ValueError:
+            fields = None
+        if isinstance(fields, dict):
+            return json.dumps(self.document(fields, self._logged), ensure_ascii=False)
+        return self._logged(line)
+
+    def _logged(self, text: str) -> str:
+        return self.text(_FOREIGN_ERROR.sub(rf"\1: {HIDDEN}", text))
+
     def known_names(self, text: str) -> str:
         """Without names and paths that are known; other words stay, as those of a processor's maker."""
         return self._labelled(self._without_names(text))
@@ -84,12 +102,10 @@ class Redactor:
     def _said(self, word: str) -> str:
         """A word of btmd, a number, or a mark in its place."""
         small = word.lower()
-        if small in self._words or word in self._ids or (word.isascii() and word.isdigit()):
+        if small in self._words or word in self._ids or _NUMBER.fullmatch(word):
             return word
-        parts = _PART.findall(small)
-        if "_" in word and parts and all(part in self._words for part in parts):
-            return word
-        return HIDDEN
+        parts = small.strip("_").split("_")
+        return word if all(part in self._words for part in parts) else HIDDEN
 
     def _labelled(self, text: str) -> str:
         for _, mark, label in self._roots:

@@ -207,7 +207,7 @@ def test_the_bundle_holds_nothing_of_anybody(
     assert logged[-4:] == [
         "2026-11-23 06:00:00,000 WARNING btmd.api: GET <path>: There is no dataset called '<name>'.",
         '  File "~/<name>/btmd/daemon.py", line 7, in run',
-        "ValueError: <name> is wrong in ~/x y/<name>",
+        f"ValueError: {HIDDEN}",
         "The disk that holds <state folder> is full, on <host>.",
     ]
 
@@ -485,6 +485,7 @@ def test_a_check_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.M
         ("/st/ateful/other", "<path>"),
         ("the rows of letters are wrong", "the rows of <name> are wrong"),
         ("k3q7zv2m5a failed, k3q7zv2m5b too", f"k3q7zv2m5a failed, {HIDDEN} too"),
+        ("row customer_4711, head_seq 7 at 2026-11-23T05:00:00Z", f"row {HIDDEN}, head_seq 7 at 2026-11-23T05:00:00Z"),
         ("ask ольга or 李", f"ask {HIDDEN} or {HIDDEN}"),
         ("0f3a9c@wolkenschieber.example", f"{HIDDEN}@{HIDDEN}.example"),
     ],
@@ -493,3 +494,11 @@ def test_a_word_stays_only_if_btmd_itself_says_it(text: str, left: str) -> None:
     words = own_words(Path(program.__file__).parent)
     redactor = Redactor(words | {"rows", "x"}, {"/st/ate": "<state folder>"}, ["letters"], ["k3q7zv2m5a"])
     assert redactor.text(text) == left
+
+
+def test_of_errors_of_others_only_the_kind_stays_in_the_log() -> None:
+    redactor = Redactor(own_words(Path(program.__file__).parent), {}, [])
+    assert redactor.log_line("KeyError: 'the answer of a row'") == f"KeyError: {HIDDEN}"
+    assert redactor.log_line("btmctl.errors.ValueError: the row") == f"btmctl.errors.ValueError: {HIDDEN}"
+    told = redactor.log_line(json.dumps({"level": "error", "text": 'Failed.\nValueError: "the answer"\nIt ended.'}))
+    assert json.loads(told) == {"level": "error", "text": f"Failed.\nValueError: {HIDDEN}\nIt ended."}
