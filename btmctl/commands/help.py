@@ -109,7 +109,8 @@ def _show_step(number: str, step: str, output: Output) -> None:
     """A step without its backticks; where it takes several lines, its commands stand whole on lines of their own."""
     if len(number) + len(step) < min(output.width, 100):
         # Without the full stop after a command, which would be pasted along.
-        output.line(number + (step[:-1] if step.endswith("`.") else step).replace("`", ""))
+        parts = (step[:-1] if step.endswith("`.") else step).split("`")
+        output.pieces([(number, ""), *((part, "cyan" if place % 2 else "") for place, part in enumerate(parts))])
         return
     first, *parts = step.split("`")
     output.paragraph(number + first.rstrip())
