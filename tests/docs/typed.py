@@ -24,6 +24,16 @@ def blocks(page: Path) -> Iterator[str]:
             yield line
 
 
+def headed(page: Path, *, every: bool = False) -> Iterator[tuple[str, str]]:
+    """The blocks of a page that are typed into a shell, each with the heading above it; or ``every`` one."""
+    heading = ""
+    for part in re.split(r"^(## [^\n]*\n|```\w*\n.*?^```\n)", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+        if part.startswith("## "):
+            heading = part[3:].strip()
+        elif part.startswith("```\n") or (every and part.startswith("```")):
+            yield heading, part.partition("\n")[2].removesuffix("```\n")
+
+
 def inline(page: Path) -> list[str]:
     """What begins with btmctl between backticks, in the text."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -32,9 +42,27 @@ def inline(page: Path) -> list[str]:
 
 def commands(line: str) -> list[list[str]]:
     """The arguments of each btmctl in a line of shell."""
-    within = re.findall(r"\$\((.*?)\)", line)
-    outside = re.sub(r'"?\$\(.*?\)"?', "it", line)
-    return [found for part in (outside, *within) for found in _simple(part)]
+    found = []
+    while "$(" in line:
+        line, within = _apart(line)
+        found += commands(within)
+    return _simple(line) + found
+
+
+def _apart(line: str) -> tuple[str, str]:
+    """The line with its first ``$(...)`` as a plain word, and what stands in that."""
+    at = line.index("$(")
+    depth, quote, end = 1, "", at + 2
+    while depth and end < len(line):
+        letter = line[end]
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        else:
+            depth += {"(": 1, ")": -1}.get(letter, 0)
+        end += 1
+    return f"{line[:at]}it{line[end:]}", line[at + 2 : end - 1]
 
 
 def _simple(line: str) -> list[list[str]]:
