@@ -298,7 +298,7 @@ class Daemon:
             with anyio.open_signal_receiver(*signals) as received:
                 async for one in received:
                     if one == signal.SIGHUP and not _has_terminal():
-                        await self.reload()
+                        tasks.start_soon(self.reload)
                     elif one == signal.SIGUSR1:
                         tasks.start_soon(self.drain)
                     else:
