@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format docs wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports
+        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -21,7 +21,7 @@ help:
 	@echo "make docs         write the pages anew that are made from the code"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports audit"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -161,6 +161,11 @@ proof-recovery: dev
 # Trains an adapter on the demo model, takes it away in every form and reads each again: about ten minutes.
 proof-exports: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.exports $(ARGS)
+
+# Two hundred random tamperings with exports of the log, each named with its place by the verifier for strangers. SEED=n makes
+# a run again.
+proof-audit: dev
+	BTMD_PROOF=1 $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m pytest -s tests/audit
 
 # A thousand simulated machines with every preset and model size, and more and more memory.
 proof-planning: dev

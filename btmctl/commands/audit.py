@@ -7,7 +7,7 @@ import time
 
 from btmctl import words
 from btmctl.client import WORK_S, Document
-from btmctl.commands import audit_export
+from btmctl.commands import audit_export, audit_report
 from btmctl.errors import DAMAGED, DONE, TAMPERED, Unreachable, UsageError
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -52,6 +52,7 @@ def command() -> Noun:
     log.add_argument("--refused", action="store_true", help="only what was refused")
     log.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default: 50)")
     log.add_argument("--before", type=int, metavar="SEQ", help="only events with a smaller number")
+    audit_report.add_verbs(noun)
     audit_export.add_verbs(noun)
     return noun
 

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import btmd
 from btmctl import words
@@ -12,6 +13,9 @@ from btmctl.client import Document
 from btmctl.errors import DONE, ConnectionLost, Refused, ServerRefused, UsageError
 from btmctl.parser import Noun
 from btmctl.session import Session
+
+if TYPE_CHECKING:
+    from btmctl.exported_files import Target
 
 VERIFIER = os.path.join(os.path.dirname(btmd.__file__), "audit", "verify_audit.py")
 _LONGEST_LINE_BYTES = 1 << 20
@@ -46,14 +50,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return DONE
-    from btmctl.exported_files import target_of
-
-    target = target_of("audit.jsonl", arguments.out, is_folder=False)
-    target.require_room(0)
-    if target.in_the_way() and not session.confirm(
-        f"{target.shown} would be overwritten. Go on?", otherwise="--yes overwrites; --out names another place."
-    ):
-        raise Refused("Nothing was written.", f"{target.shown} is there already.", "--out OTHER", code="declined")
+    target = file_for(arguments.out, "audit.jsonl", session)
     told: Document = {}
     verifier = os.path.join(os.path.dirname(target.path), os.path.basename(VERIFIER))
     aside = target.aside
@@ -76,6 +73,24 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
             os.unlink(aside)
     _tell(told, target.path, verifier if arguments.with_verifier else VERIFIER, session)
     return DONE
+
+
+def file_for(out: str, name: str, session: Session) -> "Target":
+    """Where one file goes: ``out`` itself, or a folder that is there (or ends in a slash) and gets it as ``name``.
+
+    Raises UsageError, Refused.
+    """
+    from btmctl.exported_files import Target
+
+    expanded = os.path.expanduser(out)
+    inside = os.path.isdir(expanded) or expanded.endswith(os.sep)
+    target = Target(os.path.abspath(os.path.join(expanded, name) if inside else expanded), is_folder=False)
+    target.require_room(0)
+    if target.in_the_way() and not session.confirm(
+        f"{target.shown} would be overwritten. Go on?", otherwise="--yes overwrites; --out names another place."
+    ):
+        raise Refused("Nothing was written.", f"{target.shown} is there already.", "--out OTHER", code="declined")
+    return target
 
 
 def _pieces(session: Session, query: Document, told: Document) -> Iterator[bytes]:

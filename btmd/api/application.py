@@ -15,6 +15,7 @@ from btmd.api import (
     anonymising,
     audit,
     audit_export,
+    audit_report,
     backup_files,
     backup_keys,
     backups,
@@ -96,6 +97,7 @@ ROUTERS = (
     reset.router,
     audit.router,
     audit_export.router,
+    audit_report.router,
     events.router,
 )
 

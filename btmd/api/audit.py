@@ -1,6 +1,7 @@
 """The audit: whether the log is the one that was written, and who did or was refused what."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -49,8 +50,13 @@ async def verify(
     kept elsewhere. A log that was rewritten or cut off as a whole does not fit them. 0 is an epoch that is not known.
     `public_key` is that of the seal under exports; empty where backups have made no key yet, or it cannot be opened.
     """
+    return json_answer(audit_document(await audited(parts, _parsed(heads))))
+
+
+async def audited(parts: Parts, heads: Sequence[AuditHead] = ()) -> AuditAnswer:
+    """Have the whole log walked, and the heads that are known looked up in it."""
     head = parts.store.head
-    known = [AuditHead("running daemon", head.seq, head.hash.hex(), head.epoch), *_parsed(heads)]
+    known = (AuditHead("running daemon", head.seq, head.hash.hex(), head.epoch), *heads)
     async with parts.store.session() as session:
         folders = tuple({row.folder for row in await backups(session)})
     child = BackupChild(parts.config, parts.store.store_id, parts.clock)
@@ -58,9 +64,9 @@ async def verify(
         **child.place(str(parts.config.backups_dir)),
         database=str(parts.config.database_path),
         folders=folders,
-        known=tuple(known),
+        known=known,
     )
-    return json_answer(audit_document(await child.ask(request, AuditAnswer)))
+    return await child.ask(request, AuditAnswer)
 
 
 def _parsed(heads: str) -> list[AuditHead]:

@@ -129,6 +129,22 @@ def test_talking_is_recorded_without_a_word_of_it(btmctl: Btmctl, client: Client
     assert "honeycomb" not in json.dumps(told)
 
 
+def test_its_report_tells_who_took_it_away_and_no_text_of_a_row(client: Client, job: str) -> None:
+    answer = client.get(f"/audit/jobs/{job}")
+    found = answer.ok()
+    assert {file["path"] for file in found["result"]["files"]} >= {"adapter_model.safetensors", "training.json"}
+    assert len(found["exports"]) == len(client.events(type="JobExported"))
+    assert found["chats"]["messages"] == len(client.events(type="JobTalkedWith"))
+    assert [one["type"] for one in found["consent"]["history"]] == ["ConsentGranted", "ConsentGranted"]
+    assert (found["consent"]["when_asked"]["scopes"], found["consent"]["now"]["scopes"]) == (
+        ["train"],
+        ["train", "export"],
+    )
+    assert found["forecast"]["scores"]
+    for text in ("said the bee", "plus", "honeycomb"):
+        assert text not in answer.body.decode()
+
+
 def test_taken_back_consent_ends_both(btmctl: Btmctl, daemon: DaemonProcess, job: str) -> None:
     client = daemon.client
     client.send("DELETE", "/consents/facts").ok()
