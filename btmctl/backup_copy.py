@@ -119,14 +119,15 @@ def _bring(backup_id: str, files: list[Document], folder: str, session: Session)
                     session.output.progress(min(1.0, done / total), f"Writing {folder}")
                 file.flush()
                 os.fsync(file.fileno())
-            _place(aside, target, digest.digest(), held)
+            place(aside, target, digest.digest(), held)
         finally:
             if os.path.exists(aside):
                 os.unlink(aside)
     return done
 
 
-def _place(aside: str, target: str, digest: bytes, held: bytes) -> None:
+def place(aside: str, target: str, digest: bytes, held: bytes) -> None:
+    """Move a file that has arrived to where it belongs; ``held`` are its last bytes. Raises Refused, OSError."""
     is_ring = os.path.basename(os.path.dirname(target)) == "rings"
     if digest != held or not (is_ring or _is_sealed_right(digest, held, target)):
         raise Refused(

@@ -13,10 +13,14 @@ import os
 from asyncio import to_thread
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, overload
+from io import StringIO
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from btmctl.client import Client
 from btmctl.errors import CommandError, ServerRefused, Unreachable
+
+if TYPE_CHECKING:
+    from btmctl.session import Session
 
 Answer = TypeVar("Answer", bound="_Answer")
 
@@ -203,7 +207,7 @@ class BasicTrainingMode:
             "consent": consent,
             "accept_personal_data": accept_personal_data,
         }
-        answer = await to_thread(self._post, "/start", body)
+        answer = await to_thread(self._start, body)
         return _one(PlannedTraining, answer) if dry_run else _one(Job, answer)
 
     # --- at once --------------------------------------------------------------------------------------
@@ -259,6 +263,26 @@ class BasicTrainingMode:
 
     # --- underneath -----------------------------------------------------------------------------------
 
+    def _start(self, body: dict[str, Any]) -> Any:
+        try:
+            return self._post("/start", body)
+        except TrainingRefused as refused:
+            # A daemon of another user does not see this user's cache: what is found there is sent.
+            if refused.code != "model_not_found" or not self._brought(body["model_id"]):
+                raise
+        return self._post("/start", body)
+
+    def _brought(self, model_id: str) -> bool:
+        """Whether this is an id of the user's own Hugging Face cache; then it is registered now."""
+        from btmctl import sources
+
+        session = self._session()
+        folder = sources.in_hub_cache(model_id, session)
+        if folder is None:
+            return False
+        self._call(lambda client: sources.add_model(folder, session, name=model_id))
+        return True
+
     def _get(self, path: str) -> Any:
         return self._call(lambda client: client.get(path))
 
@@ -277,10 +301,14 @@ class BasicTrainingMode:
 
     def _client(self) -> Client:
         # Looked for each time: the daemon may have been started meanwhile, or moved to where it is tried first.
+        return self._session().find_client()
+
+    def _session(self) -> "Session":
         from btmctl.output import Output
         from btmctl.session import Session
 
-        return Session(Output(as_json=True), socket=self._socket, yes=False).find_client()
+        # What a program shows and asks is its own affair.
+        return Session(Output(as_json=True, stderr=StringIO()), socket=self._socket, yes=False)
 
 
 class BtmdError(Exception):

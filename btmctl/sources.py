@@ -26,7 +26,7 @@ def model(given: str, session: Session) -> Document:
     except ServerRefused as error:
         if error.status == 404 and os.path.exists(given):
             return add_model(given, session, name=None)
-        if error.status == 404 and (cached := _in_hub_cache(given, session)) is not None:
+        if error.status == 404 and (cached := in_hub_cache(given, session)) is not None:
             return add_model(cached, session, name=given)
         raise
 
@@ -57,7 +57,7 @@ def add_model(path: str, session: Session, *, name: str | None, convert: bool = 
 
     Whether pickled weights are converted is asked for at a terminal unless ``convert`` says so.
     """
-    cached = None if os.path.exists(path) else _in_hub_cache(path, session)
+    cached = None if os.path.exists(path) else in_hub_cache(path, session)
     if cached is not None:
         path, name = cached, name or path
     path = os.path.abspath(os.path.expanduser(path))
@@ -234,7 +234,7 @@ def ask_consent(file_name: str, session: Session, purpose: str) -> tuple[bool, s
     return True, purpose
 
 
-def _in_hub_cache(given: str, session: Session) -> str | None:
+def in_hub_cache(given: str, session: Session) -> str | None:
     """The folder of an id such as ``org/name`` in the local Hugging Face cache."""
     from btmd.hub_cache import cached_model, hub_cache, is_hub_id
 

@@ -75,7 +75,7 @@ async def disk(parts: Parts) -> Response:
     space = await anyio.to_thread.run_sync(shutil.disk_usage, config.state_dir)
     places = {
         "backups": config.backups_dir,
-        "converted models": config.models_dir,
+        "models kept here": config.models_dir,
         "caches": config.cache_dir,
         "rows of datasets": config.content_dir,
     }

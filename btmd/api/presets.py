@@ -78,13 +78,14 @@ async def preset_for_model(model_id: str, parts: Parts, actor: Actor) -> Respons
     try:
         async with parts.store.session() as session:
             facts = (await find_model(session, model_id)).facts
-    except ModelNotFound:
+    except ModelNotFound as missing:
         try:
             found = await parts.model_adding.facts_unregistered(model_id, actor=actor)
         except ModelRefused as refused:
             preset, reason = guess_preset(built_in, model_id, hardware, is_here=True)
             return _best(parts, preset, f"{refused.detail} {refused.hint} {reason}", trainable=False)
         if found is None and model_id.startswith("/"):
+            missing.hint = "`btmctl models add PATH` adds it. The daemon looks at a path only for its own user."
             raise
         if found is None:
             preset, reason = guess_preset(built_in, model_id, hardware)

@@ -11,6 +11,7 @@ from btmd.backup.requests import Inventory
 from btmd.config import Config
 from btmd.files.durable import sync_folder
 from btmd.registry.content import ContentStore
+from btmd.registry.model_upload import ARRIVING
 
 ADAPTER_FILE = "adapter_config.json"
 
@@ -43,7 +44,7 @@ def not_held(inventory: Inventory, kept_contents: Iterable[Path], models_dir: Pa
     whole = [Path(job.result) for job in inventory.jobs if not Path(job.result, ADAPTER_FILE).is_file()]
     whole_sizes = [size for size in map(folder_size, whole) if size]
     kept_sizes = [_size(path) for path in kept_contents]
-    converted = [folder_size(path) for path in _folders(models_dir)]
+    converted = [folder_size(path) for path in _folders(models_dir) if path.name != ARRIVING]
     parts = [
         Part("contents of datasets that may not go into backups", len(unallowed), sum(unallowed), "Keep your files."),
         Part("contents of datasets that were taken away before", len(kept_sizes), sum(kept_sizes), "Keep your files."),
@@ -60,7 +61,7 @@ def not_held(inventory: Inventory, kept_contents: Iterable[Path], models_dir: Pa
             sum(working),
             "What the trainings measured is in the backup: `btmctl jobs logs` shows the rest only until then.",
         ),
-        Part("converted models", len(converted), sum(converted), "Add their GGUF files again."),
+        Part("models kept here, converted or sent", len(converted), sum(converted), "Add them again."),
         Part("base models", inventory.models, inventory.models_bytes, "They stay where they lie; nothing is deleted."),
     ]
     return [part for part in parts if part.count]
@@ -104,6 +105,8 @@ def erase(
                 freed += folder_size(folder)
                 shutil.rmtree(folder)
         sync_folder(root)
+    # What was sent and no model came of yet is user data too.
+    shutil.rmtree(config.models_dir / ARRIVING, ignore_errors=True)
     for measured in config.cache_dir.glob("tokens-*"):
         measured.unlink(missing_ok=True)
     if not _folders(config.jobs_dir):

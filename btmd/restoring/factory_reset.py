@@ -39,6 +39,7 @@ from btmd.projections.job import unfinished_contents, unfinished_jobs
 from btmd.projections.model import models
 from btmd.registry.content import ContentStore
 from btmd.registry.contents_in_use import ContentsInUse
+from btmd.registry.model_upload import ARRIVING
 from btmd.restoring.erasure import Part, erase, folder_size, free_bytes, held_by_backup, not_held
 from btmd.restoring.restore import Prepared, Restoring, registered_contents
 from btmd.restoring.target import target_in_backup
@@ -368,11 +369,12 @@ class FactoryReset:
         self._troubles[TROUBLE] = text
 
     async def _on_disk(self) -> tuple[list[str], list[str], list[str]]:
-        """Jobs with a folder, contents, and converted models: what erasing user data takes off the disk."""
+        """Jobs with a folder, contents, and models kept here: what erasing user data takes off the disk."""
         async with self._store.session() as session:
             named = await referenced_contents(session) | await unfinished_contents(session)
         contents = sorted(sha256 for sha256 in named if self._contents.has(sha256))
-        return _names(self._config.jobs_dir), contents, _names(self._config.models_dir)
+        kept = [name for name in _names(self._config.models_dir) if name != ARRIVING]
+        return _names(self._config.jobs_dir), contents, kept
 
     async def _under_way(self, preserve_user_data: bool) -> list[Waiting]:
         async with self._store.session() as session:

@@ -1,5 +1,6 @@
 """A backup into the folder of an admin who is not the daemon's user: brought there file by file, and as good as any."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from btmctl.__main__ import main
+from btmctl.backup_copy import place
 from tests.fixtures.daemon import Client, ThreadedDaemon
 from tests.fixtures.peers import Peers
 
@@ -63,25 +65,26 @@ def test_a_copy_is_a_whole_backup_folder_and_gets_only_what_it_lacks(
         assert json.loads(capsys.readouterr().out)["backup_id"] == second["backup_id"]
 
 
-def test_a_newer_key_ring_in_the_folder_stays(
-    daemon: ThreadedDaemon, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import hashlib
+def test_a_newer_key_ring_in_the_folder_stays(tmp_path: Path) -> None:
+    def ring(generation: int) -> bytes:
+        head = json.dumps({"generation": generation}).encode()
+        body = b"btmdKR\x00\x01" + len(head).to_bytes(4, "big") + head + bytes(150)
+        return body + hashlib.sha256(body).digest()
 
-    target = folder / "other-stick"
-    assert create(daemon, target, capsys)[0] == 0
-    (ring,) = (target / "rings").iterdir()
-    data = ring.read_bytes()
-    head_bytes = int.from_bytes(data[8:12], "big")
-    head = json.loads(data[12 : 12 + head_bytes])
-    later = json.dumps({**head, "generation": head["generation"] + 5}).encode()
-    body = data[:8] + len(later).to_bytes(4, "big") + later + data[12 + head_bytes : -32]
-    ring.write_bytes(body + hashlib.sha256(body).digest())
-    assert create(daemon, target, capsys)[0] == 0
-    assert ring.read_bytes().startswith(body)
-    ring.write_bytes(b"rotten")
-    assert create(daemon, target, capsys)[0] == 0
-    assert ring.read_bytes() == data
+    (tmp_path / "rings").mkdir()
+    target = tmp_path / "rings" / ("a" * 32)
+    for held, comes, stays in (
+        (None, ring(1), ring(1)),
+        (ring(2), ring(3), ring(3)),
+        (ring(4), ring(3), ring(4)),
+        (ring(4)[:-1], ring(3), ring(3)),
+    ):
+        if held is not None:
+            target.write_bytes(held)
+        aside = tmp_path / "aside"
+        aside.write_bytes(comes)
+        place(str(aside), str(target), comes[-32:], comes[-32:])
+        assert target.read_bytes() == stays
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_made(

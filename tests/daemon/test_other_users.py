@@ -128,7 +128,7 @@ def daemon(folder: Path) -> Iterator[ServiceDaemon]:
 
 def test_a_closed_home_trains_talks_and_takes_away(daemon: ServiceDaemon, person: Account) -> None:
     client, socket = daemon.client, daemon.config.socket_path
-    wanted = ["--set", "max_steps=3", "--preset", "quick_test", "--consent"]
+    wanted = ["--set", "max_steps=3", "--set", "sample_answers=0", "--preset", "quick_test", "--consent"]
     started = person.btmctl(socket, "train", "org/tiny", "facts.jsonl", *wanted)
     job_id = started["job_id"]
     model = client.get("/models/org-tiny").ok()

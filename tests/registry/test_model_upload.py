@@ -1,5 +1,6 @@
 """Models of other users than the daemon's own: sent file by file, kept in a folder of the daemon's."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from btmctl import BasicTrainingMode, TrainingRefused
 from tests.fixtures.daemon import Answer, Client, ThreadedDaemon, config_of, rows
 from tests.fixtures.peers import Peers
 from tests.fixtures.short_folder import short_folder
@@ -226,6 +228,25 @@ def test_a_daemon_that_was_killed_leaves_no_folder_that_is_no_model(folder: Path
         uploads = running.daemon.assembly.parts.sent_models.uploads
         assert uploads.sweep(now_s=os.stat(old).st_ctime + 25 * 3600) == 2
         assert left(running) == []
+
+
+def test_a_program_trains_with_an_id_of_its_users_own_cache(
+    daemon: ThreadedDaemon, client: Client, peers: Peers, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny_llama(folder / "hers" / "models--org--cached" / "snapshots" / ("a" * 40))
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder / "hers"))
+    with peers.as_(ADA):
+        client.add_dataset(rows(), "cached-facts")
+        training = BasicTrainingMode(daemon.config.socket_path)
+        asked = {"preset_name": "quick_test", "dry_run": True}
+        planned = asyncio.run(training.start_basic_training("org/cached", "cached-facts", **asked))
+        assert planned.plan["model_id"] == "org-cached"
+        assert client.get("/models/org-cached").ok()["owner_uid"] == ADA.uid
+        with pytest.raises(TrainingRefused) as refused:
+            asyncio.run(training.start_basic_training("org/unknown", "cached-facts", **asked))
+        assert refused.value.code == "model_not_found"
+        client.send("DELETE", "/models/org-cached").ok()
+    assert left(daemon) == []
 
 
 @pytest.mark.parametrize(
