@@ -135,6 +135,8 @@ p = Path("/etc/btmd/settings.toml"); t = p.read_text(); p.write_text(t.replace("
     say "the training completes, and what was learned is taken home"
     tester_btmctl jobs stop "$job"
     within 400 job_is "$job" state completed
+    [ -n "$(tester_btmctl chat "$job" --prompt 'What is 2 plus 2?')" ]
+    tester_btmctl consent grant facts --scope export --yes
     tester_btmctl jobs export "$job" --format adapter --out $home/taken
     [ "$(stat -c %U $home/taken)" = tester ]
     within 180 has_locks 0
