@@ -18,7 +18,15 @@ from tests.fixtures.tiny_model import make_tiny_llama
 ANSWER = "The library is open from nine to five, room {0} until {0}."
 UNDERSTOOD = {
     # What trains, what goes on for ever, what is typed back from paper: understood, not done. Done elsewhere.
-    "first-training.md": {"Install", "Start the daemon", "What would happen", "Train", "Was it worth it", "Keep it"},
+    "first-training.md": {
+        "Install",
+        "Start the daemon",
+        "Is it good data",
+        "What would happen",
+        "Train",
+        "Was it worth it",
+        "Keep it",
+    },
     "backups.md": {"With adapters and data", "The key on paper", "Is it whole, and does it work", "Going back"},
     "privacy.md": {"With no network at all", *([] if shutil.which("ss") else ["See that nothing is sent"])},
     "api.md": {"When it is refused", "What takes its time", "As it happens"},
@@ -54,7 +62,7 @@ def model_and_questions(place: Place) -> None:
 def it_is_planned(said: dict[str, str], place: Place) -> None:
     assert place.names("/models") == {"SmolLM2-135M-Instruct"}
     assert place.client.get("/datasets/questions").ok()["purpose"] == "our library"
-    assert "of 100 points" in said["Your data"]
+    assert "room 2 of the library" in said["Your data"]
 
 
 def they_are_backed_up(said: dict[str, str], place: Place) -> None:
@@ -111,7 +119,8 @@ def test_the_python_on_the_page_runs(place: Place) -> None:
         [sys.executable, "-c", block], env=place.environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("job_not_found ")
+    assert done.stdout.startswith("Presets for this machine: ")
+    assert "job_not_found There is no job called 'no-such-job'." in done.stdout
 
 
 def test_no_page_is_missing_from_the_index() -> None:
