@@ -156,7 +156,7 @@ login() {
     within 300 test -S $runtime/systemd/private
 }
 logout() { systemctl stop login-"$1"; }
-logged_out() { ! systemctl is-active --quiet user@4711; }
+logged_out() { systemctl show user@4711 -p ActiveState --value | grep -E '^(inactive|failed)$' >/dev/null; }
 user_pid() { as_tester systemctl --user show btmd -p MainPID --value; }
 
 check_user() {
