@@ -155,7 +155,8 @@ def test_random_tamperings_are_found_with_their_place(log: Path, check: Check, m
         is_sealed = row(lines[-1])["seal"] is not None
         if done.what.endswith(" seal") and not is_sealed:
             # Without a seal and a later head nobody can tell; that is what it says then.
-            assert "Not shown: that it was not hashed anew" in " ".join(told(check(done.lines)))
+            said = " ".join(told(check(done.lines)))
+            assert "Not shown: that it was not hashed anew" in said or "you have to know from elsewhere" in said
             done = tampering.changed(list(lines), drawn)
         with_key = is_sealed and (done.need_key or drawn.random() < 0.5)
         require_named(done, check(done.lines, public(KEY) if with_key else "", done.heads), lines, (seed, number))
