@@ -47,6 +47,8 @@ WORDS = {
         "completed", "failed", "cancelled",
     ),
 }  # fmt: skip
+# What help is asked about: the commands, and the codes of errors.
+TOPICS = "COMMAND|CODE"
 # Numbers, times, and words of a person's own: nothing can be offered.
 FREE = {
     "C=KIND", "CODE", "EPOCH:EVENT:HASH", "FLAG", "K", "K=V", "KIND=REGEX", "KINDS", "LIST", "N", "NAME",
@@ -109,7 +111,16 @@ def kind_of(title: str, action: argparse.Action) -> str | None:
     for key in (f"{title} {action.dest}", f"{noun} {metavar}", metavar):
         if key in BY_METAVAR:
             return BY_METAVAR[key]
-    return "" if metavar in FREE or metavar in WORDS or action.choices else None
+    return "" if metavar in FREE or _words(metavar) or action.choices else None
+
+
+def _words(metavar: str) -> tuple[str, ...]:
+    if metavar == TOPICS:
+        from btmctl.__main__ import COMMANDS
+        from btmctl.help_texts import codes
+
+        return (*COMMANDS, *codes())
+    return WORDS.get(metavar, ())
 
 
 def _complete(title: str, action: Any) -> None:
@@ -117,5 +128,5 @@ def _complete(title: str, action: Any) -> None:
     kind = kind_of(title, action)
     if kind:
         action.complete = dict.fromkeys(SHELLS, f"_btmctl_{kind}")
-    elif metavar in WORDS and not action.choices:
-        action.choices = WORDS[metavar]
+    elif not action.choices and (words := _words(metavar)):
+        action.choices = words

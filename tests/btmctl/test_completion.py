@@ -44,6 +44,8 @@ START = {
         "zle -N show; bindkey '^G' show\n",
     ),
 }
+HOSTILE = "n$(touch was_here)`touch was_here`;touch was_here"
+ESCAPED = r"n\$\(touch\ was_here\)\`touch\ was_here\`\;touch\ was_here"
 ALL = "\x1b*"
 """bash puts every word that fits into the line."""
 
@@ -79,6 +81,13 @@ class Shell:
                 if found := SHOWN.search(self._said):
                     return found[1]
         raise AssertionError(self._said)
+
+    def until(self, typed: str, wanted: str) -> str:
+        """As ``line``, again while it is otherwise: a daemon that is slow to answer is not waited for."""
+        end = time.monotonic() + PATIENCE_S
+        while (found := self.line(typed)) != wanted and time.monotonic() < end:
+            pass
+        return found
 
     def end(self) -> None:
         self.process.kill()
@@ -120,6 +129,7 @@ def shell(request: pytest.FixtureRequest, daemon: ThreadedDaemon) -> Iterator[Sh
         ("btmctl --json datasets anon", "btmctl --json datasets anonymise "),
         ("btmctl train a b --prio", "btmctl train a b --priority "),
         ("btmctl jobs export last --format ol", "btmctl jobs export last --format ollama "),
+        ("btmctl help job_not_f", "btmctl help job_not_found "),
         ("btmctl access grant ada tr", "btmctl access grant ada trainer "),
         ("btmctl datasets show questions_of_m", "btmctl datasets show questions_of_may "),
         ("btmctl datasets show que", "btmctl datasets show questions_of_"),
@@ -134,13 +144,12 @@ def shell(request: pytest.FixtureRequest, daemon: ThreadedDaemon) -> Iterator[Sh
     ],
 )
 def test_a_line_is_completed(shell: Shell, typed: str, completed: str) -> None:
-    assert shell.line(typed) == completed
+    assert shell.until(typed, completed) == completed
 
 
 def test_bash_offers_all_that_fits(shell: Shell) -> None:
     if shell.name != "bash":
         pytest.skip("one key for all that fits is bash's")
-    assert set(shell.line("btmctl datasets erase ", ALL).split()[3:]) == {"questions_of_may", "questions_of_june"}
     assert "--allow" in shell.line("btmctl plan a b --", ALL).split()
     assert set(shell.line("btmctl completion ", ALL).split()[2:]) == set(SHELLS)
 
@@ -152,25 +161,25 @@ def test_the_socket_on_the_line_is_the_one_that_is_asked(name: str, daemon: Thre
         assert shell.line("btmctl datasets show questions_of_m") == "btmctl datasets show questions_of_m"
         for before, after in ((f"--socket {socket} ", ""), ("", f"--socket {socket} ")):
             typed = f"btmctl {before}datasets {after}show questions_of_"
-            assert shell.line(f"{typed}m") == f"{typed}may "
+            assert shell.until(f"{typed}m", f"{typed}may ") == f"{typed}may "
         if name == "bash":
-            assert shell.line(f"btmctl --socket={socket} consent grant questions_of_m").endswith("questions_of_may ")
+            typed = f"btmctl --socket={socket} consent grant questions_of_"
+            assert shell.until(f"{typed}m", f"{typed}may ") == f"{typed}may "
 
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_a_name_is_never_carried_out(name: str) -> None:
-    hostile = "n$(touch was_here)`touch was_here`;touch was_here"
     with small_server() as server:
-        jobs = [{"job_id": "k3q7", "name": hostile}, {"job_id": "m2", "name": "an\x1b[2Jescape"}]
+        jobs = [{"job_id": "k3q7", "name": HOSTILE}, {"job_id": "m2", "name": "an\x1b[2Jescape"}]
         server.answers("GET", "/jobs", jobs)
         with shell_of(name, {"BTMD_SOCKET": server.socket_path}) as shell:
-            line = shell.line("btmctl jobs show n")
-            assert shlex.split(line) == ["btmctl", "jobs", "show", hostile]
+            line = shell.until("btmctl jobs show n", f"btmctl jobs show {ESCAPED} ")
+            assert shlex.split(line) == ["btmctl", "jobs", "show", HOSTILE]
             shell.line(f"true {line}\nprintf '<%s>\\n' '<done>'\n", "")
             assert sorted(path.name for path in shell.folder.iterdir()) == [f"btmctl.{name}", "start"]
             assert shell.line("btmctl jobs show an") == "btmctl jobs show an"
-            assert shell.line("btmctl jobs show k") == "btmctl jobs show k3q7 "
-            assert shell.line("btmctl jobs show l") == "btmctl jobs show last "
+            for begun, whole in (("k", "k3q7 "), ("l", "last ")):
+                assert shell.until(f"btmctl jobs show {begun}", f"btmctl jobs show {whole}").endswith(whole)
 
 
 def test_names_and_ids_are_given_a_line_each(btmctl: Btmctl, server: SmallServer) -> None:
