@@ -18,6 +18,8 @@ from tests.fixtures.tiny_model import make_tiny_llama
 
 SERVICE, PERSON = "daemon", "bin"
 """Accounts that every Linux system has: who runs the daemon, and who asks it."""
+FORMAT = "adapter" if os.environ.get("BTMD_PROOF") == "1" else "card"
+"""An adapter is compared with the trained model before it goes, which takes longer than all the rest."""
 _ENTER = """
 set -e
 if [ -n "$CLOSED" ]; then
@@ -29,9 +31,13 @@ fi
 exec setpriv --reuid "$WHO" --regid "$WHO" --clear-groups --inh-caps=-all "$@"
 """
 
-pytestmark = pytest.mark.skipif(
-    os.getuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"), reason="needs several users"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        os.getuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"), reason="needs several users"
+    ),
+    # A dozen processes one after the other, on a machine that may have other things to do.
+    pytest.mark.timeout(900),
+]
 
 
 class Account:
@@ -140,11 +146,12 @@ def test_a_closed_home_trains_talks_and_takes_away(daemon: ServiceDaemon, person
     assert client.wait_until(job_id, "completed")["owner_uid"] == person.uid
     answered = person.btmctl(socket, "chat", job_id, "--prompt", "What is 2 plus 2?")
     assert answered
-    person.btmctl(socket, "--yes", "jobs", "export", job_id, "--format", "adapter", "--out", "taken/")
+    (person.home / "taken").mkdir()
+    own(person.home / "taken", person.uid)
+    person.btmctl(socket, "--yes", "jobs", "export", job_id, "--format", FORMAT, "--out", "taken/")
     (taken,) = (person.home / "taken").iterdir()
-    assert (taken / "adapter_model.safetensors").stat().st_uid == person.uid
-    removed = person.btmctl(socket, "models", "remove", "org-tiny")
-    assert removed
+    assert taken.stat().st_uid == person.uid
+    assert FORMAT != "adapter" or (taken / "adapter_model.safetensors").is_file()
+    person.btmctl(socket, "models", "remove", "org-tiny")
     assert not kept.exists()
-    refused = [one for one in client.events(type="OperationRefused")]
-    assert refused == []
+    assert client.events(type="OperationRefused") == []
