@@ -49,9 +49,9 @@ dev: $(VENV)/.installed-dev
 quickstart: $(VENV)/.installed $(VENV)/.demo-model
 	@$(BIN)/btmctl quickstart
 
-# A file's tests stay together: they share a daemon or a model.
+# A file's tests stay together: they share a daemon or a model. One worker more than cores: a part of each waits.
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
