@@ -127,9 +127,9 @@ def events() -> str:
         importlib.import_module(f"btmd.domain.{module.name}")
     by_stream: dict[str, list[type[Event]]] = {}
     # In whatever order the modules were imported; a job's own events come first.
-    for happened in sorted(
-        EVENT_TYPES.values(), key=lambda one: (one.__module__ != JobSubmitted.__module__, one.__module__)
-    ):
+    # Of ours alone: who asks may know of others.
+    ours = [one for one in EVENT_TYPES.values() if one.__module__.startswith("btmd.")]
+    for happened in sorted(ours, key=lambda one: (one.__module__ != JobSubmitted.__module__, one.__module__)):
         by_stream.setdefault(stream_of(happened), []).append(happened)
     intro = (
         "Every change is an event in an append-only log (`btmctl events`, `GET /events`). Beside its `data`, described "

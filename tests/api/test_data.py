@@ -45,7 +45,7 @@ def test_a_folder_that_is_not_a_model_is_refused(client: Client, folder: Path) -
 
 def test_a_path_of_another_user_is_not_opened(client: Client, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("btmd.registry.models.os.getuid", lambda: 4242)
-    client.post("/models", {"path": str(tiny)}).refused(403, "not_permitted")
+    client.post("/models", {"path": str(tiny)}).refused(403, "path_not_opened")
 
 
 def test_an_upload_is_asked_for_resumed_and_checked(client: Client, daemon: ThreadedDaemon) -> None:

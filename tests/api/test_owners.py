@@ -150,7 +150,7 @@ def test_a_limit_of_trainings_at_work_is_waited_for_and_holds_up_nobody_else(cli
     client.patch("/settings", {"changes": {"queue.quiet_hours": ""}}).ok()
     wait(lambda: "an admin can change that" in client.get("/queue").ok()["waiting"][0]["waits_for"])
     client.add_dataset(rows(70), "ours")
-    ours = client.start(dataset_id="ours", overrides={"max_steps": 1000})
+    ours = client.start(dataset_id="ours", overrides={"num_epochs": 1000, "max_steps": 20_000})
     client.wait_until(ours, "training")
     client.post(f"/jobs/{ours}/cancel").ok()
     put(client, f"/access/{ADA.name}/limits", {"limits": {"running_jobs": None}}).ok()

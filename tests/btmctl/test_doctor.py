@@ -54,6 +54,15 @@ OTHER_PROGRAMS = {
 
 
 @pytest.fixture(autouse=True)
+def short_places(monkeypatch: pytest.MonkeyPatch, own_places: None) -> Iterator[None]:
+    """Folders of tests that run side by side are too deep for a socket, which would be a finding."""
+    with short_folder() as folder:
+        for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+            monkeypatch.setenv(name, str(folder / name[4].lower()))
+        yield
+
+
+@pytest.fixture(autouse=True)
 def whole_installation(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked for is installed, whatever the folder that the tests run in says."""
     monkeypatch.setattr(installation.metadata, "requires", lambda name: ["torch>=2.11", "rich>=14"])

@@ -37,7 +37,7 @@ async def test_a_row_holds_who_when_and_what(tmp_path: Path) -> None:
     assert (row.seq, row.epoch, row.stream, row.version, row.type) == (1, 1, "operation-a", 1, "OperationRefused")
     assert (row.recorded_at_us, row.wall_at_us, row.boot_id) == (START_US, START_US, "boot-1")
     assert (row.actor, row.correlation_id, row.causation_id) == (ACTOR, "request-1", "id-0")
-    assert row.data == {"operation": "operation", "code": "x"}
+    assert row.data == {"operation": "operation", "code": "x", "more": 0}
     assert row.event == refused("x")
 
 

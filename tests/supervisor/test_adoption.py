@@ -60,7 +60,9 @@ def test_a_folder_of_another_store_is_not_taken_over(daemon: DaemonProcess) -> N
     folder.plan_path.write_bytes(msgspec.json.encode(plan))
     daemon.start()
     refused = [event for event in client.events() if event["type"] == "OperationRefused"]
-    assert [event["data"] for event in refused] == [{"operation": f"adopt {job_id}", "code": "foreign_job_folder"}]
+    assert [event["data"] for event in refused] == [
+        {"operation": f"adopt {job_id}", "code": "foreign_job_folder", "more": 0}
+    ]
     job = client.job(job_id)
     assert (job["state"], job["reason"]) == ("failed", "foreign_folder")
     os.kill(pid, 0)
