@@ -54,6 +54,7 @@ class Following:
         self._session, self._clock = session, clock
         self._path = os.path.join(folder, "positions.json")
         self._waiting: list[Document] = []
+        self._shown_upto = 0
         self._said = ""
 
     def follow(self) -> None:
@@ -65,25 +66,29 @@ class Following:
             # Begun now, or the log was recovered from a backup: what was told before is nobody's news.
             position = newest
             self._keep(store_id, position)
-        self._waiting = []
+        self._waiting, self._shown_upto = [], position
         for event in self._session.client.events(position, follow=True, timeout_s=SILENCE_S, type=TYPE):
             if event is not None:
                 self._waiting.append(event)
-            if self._waiting and self._tell():
-                self._keep(store_id, int(self._waiting[-1]["seq"]))
+            if self._waiting and self._tell(store_id):
                 self._waiting = []
 
-    def _tell(self) -> bool:
+    def _tell(self, store_id: str) -> bool:
         """Whether everything that waits was told, or is too old to be."""
-        fresh = [one["data"] for one in self._waiting if self._clock() - _seconds(one["recorded_at"]) < OLD_S]
-        shown = [one for one in fresh if "desktop" in one["channels"]]
-        spoken = [one for one in fresh if "speech" in one["channels"]]
+        newest = int(self._waiting[-1]["seq"])
+        fresh = [one for one in self._waiting if self._clock() - _seconds(one["recorded_at"]) < OLD_S]
+        unseen = [one["data"] for one in fresh if int(one["seq"]) > self._shown_upto]
+        shown = [one for one in unseen if "desktop" in one["channels"]]
+        spoken = [one["data"] for one in fresh if "speech" in one["data"]["channels"]]
         try:
             if shown:
                 text = "\n".join(one["title"] for one in shown[:-1])
                 last = shown[-1]
                 whole = f"{text}\n{last['text']}" if text else last["text"]
                 desktop.show(last["title"], whole, urgent=any(one["urgent"] for one in shown))
+            # Before it is spoken, which takes a while and may fail: seen twice would be worse than heard never.
+            self._shown_upto = newest
+            self._keep(store_id, newest)
             if spoken:
                 desktop.speak(". ".join(one["title"] for one in spoken))
         except NotShown as problem:
