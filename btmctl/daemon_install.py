@@ -34,7 +34,7 @@ class Wish:
     linger: bool | None = None
 
 
-def install(wish: Wish, session: Session) -> dict[str, object]:
+def install(wish: Wish, session: Session) -> dict[str, Any]:
     """Write what is to be there, and start it. Raises Refused, CommandError; before that, nothing was changed."""
     systemd = Systemd(session.environment, user=wish.user)
     files = _files(wish, session)
@@ -79,7 +79,7 @@ def install(wish: Wish, session: Session) -> dict[str, object]:
     return told
 
 
-def uninstall(wish: Wish, session: Session, *, delete_state: bool) -> dict[str, object]:
+def uninstall(wish: Wish, session: Session, *, delete_state: bool) -> dict[str, Any]:
     """Stop it and remove what ``install`` has written. Drop-ins, changed files and, unless told, the state stay."""
     systemd = Systemd(session.environment, user=wish.user)
     files = _files(wish, session)

@@ -51,8 +51,9 @@ def _handler(form: str, *, journal: bool) -> logging.Handler:
 def about(record: logging.LogRecord) -> bool:
     """A filter that notes on each record which training it is about."""
     if not hasattr(record, "job_id"):
-        named = isinstance(record.args, tuple) and record.args and str(record.msg).startswith("job %s")
-        record.job_id = str(record.args[0]) if named else ""  # type: ignore[index]
+        record.job_id = ""
+        if isinstance(record.args, tuple) and record.args and str(record.msg).startswith("job %s"):
+            record.job_id = str(record.args[0])
     return True
 
 

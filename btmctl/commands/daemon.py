@@ -95,7 +95,7 @@ def install(arguments: argparse.Namespace, session: Session) -> int:
     if output.as_json:
         output.document(told)
         return DONE
-    for file in told["files"]:  # type: ignore[attr-defined]
+    for file in told["files"]:
         if wish.dry_run:
             output.line(file["path"], "bold")
             output.raw(file["text"] + "\n")

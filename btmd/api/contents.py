@@ -11,7 +11,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
-from btmd.api.user_room import require_room
+from btmd.api.user_room import require_room_for_body
 from btmd.domain import settings
 from btmd.domain.event import Actor
 from btmd.domain.settings import SettingsState
@@ -46,8 +46,7 @@ async def put_content(
     """The bytes from `offset` to the end; the hash is checked when they are all here."""
     state, _ = await parts.handler.state(settings.STREAM)
     state = state or SettingsState()
-    told = request.headers.get("content-length", "")
-    await require_room(int(told) if told.isdigit() else 0, actor, parts)
+    await require_room_for_body(request, actor, parts)
     size_bytes = await parts.contents.receive(
         sha256,
         _chunks(request),

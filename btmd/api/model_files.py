@@ -13,7 +13,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
-from btmd.api.user_room import require_room
+from btmd.api.user_room import require_room, require_room_for_body
 from btmd.domain import settings
 from btmd.domain.event import Actor
 from btmd.domain.settings import SettingsState
@@ -85,9 +85,7 @@ async def put_model_file(
     """The bytes from `offset` to the end; the hash is checked when they are all here."""
     uploads = parts.sent_models.uploads
     reserve_bytes = await _reserve_bytes(parts)
-    told = request.headers.get("content-length", "")
-    if told.isdigit():
-        await require_room(int(told), actor, parts)
+    await require_room_for_body(request, actor, parts)
 
     async def chunks() -> AsyncIterator[bytes]:
         async for chunk in request.stream():

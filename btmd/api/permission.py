@@ -10,7 +10,7 @@ from btmd.domain import access, ownership
 from btmd.domain.access import ADMIN, TRAINER, VIEWER
 from btmd.domain.event import Actor
 from btmd.domain.ownership import OwnershipState, Thing
-from btmd.errors import NotFound, NotPermitted
+from btmd.errors import ModelNotFound, NotPermitted
 from btmd.naming import find_dataset, find_job, find_model
 from btmd.projections.job import newest_job
 from btmd.projections.preset import own_preset
@@ -82,12 +82,15 @@ async def role_of(actor: Actor, parts: Parts) -> str | None:
 async def require_thing(permission: Permission, named: Named, text: str, actor: Actor, parts: Parts) -> str:
     """The id of the thing that is meant, where the user may do this with it; they are no admin.
 
-    What is not there is left to the operation to say. Raises NotPermitted, Ambiguous.
+    Raises NotPermitted, Ambiguous, and what says that it is not there: left to the operation, that might find what
+    somebody else has made meanwhile. A model to train may still be known by its id in the Hugging Face cache.
     """
     try:
         thing = await thing_called(named.kind, text, parts, asked_by=actor.uid)
-    except NotFound:
-        return text
+    except ModelNotFound:
+        if permission is Permission.TRAIN:
+            return text
+        raise
     if thing is None or thing.owner_uid == actor.uid:
         return text if thing is None else thing.thing_id
     own = permission is Permission.OWN

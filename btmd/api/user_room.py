@@ -5,12 +5,13 @@ from pathlib import Path
 
 import anyio.to_thread
 from sqlmodel import col, select
+from starlette.requests import Request
 
 from btmd.api.parts import Parts
 from btmd.api.permission import limits_of
 from btmd.domain.event import Actor
 from btmd.domain.units import GIB, format_bytes
-from btmd.errors import OverLimit
+from btmd.errors import InvalidValue, OverLimit
 from btmd.jobs.disk_use import folder_bytes
 from btmd.projections.dataset import datasets, versions
 from btmd.projections.job import JobRow
@@ -31,6 +32,15 @@ async def require_room(needed_bytes: int, actor: Actor, parts: Parts) -> None:
             hint="`btmctl disk` shows what takes room; `btmctl jobs delete`, `datasets remove` and "
             "`models remove` make some.",
         )
+
+
+async def require_room_for_body(request: Request, actor: Actor, parts: Parts) -> None:
+    """As ``require_room``, for what is being sent; who is limited has to tell its size. Raises InvalidValue too."""
+    told = request.headers.get("content-length", "")
+    if told.isdigit():
+        await require_room(int(told), actor, parts)
+    elif "disk_gb" in await limits_of(actor, parts):
+        raise InvalidValue("How much will be sent has to be told beforehand.", hint="Send it with Content-Length.")
 
 
 async def _used_bytes(uid: int, parts: Parts) -> int:

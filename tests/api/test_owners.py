@@ -80,6 +80,15 @@ def test_what_is_anothers_is_used_once_it_is_shared_and_never_steered(client: Cl
         client.post("/start", asked).refused(403, "not_permitted")
 
 
+def test_what_is_not_there_is_said_before_anything_is_done(client: Client, peers: Peers) -> None:
+    with peers.as_(BOB):
+        client.send("DELETE", "/datasets/later").refused(404, "dataset_not_found")
+        client.send("DELETE", "/models/later").refused(404, "model_not_found")
+        client.post("/jobs/later/cancel").refused(404, "job_not_found")
+        asked = {"model_id": "later", "dataset_id": "later"}
+        client.post("/start", asked).refused(404, "dataset_not_found")
+
+
 def test_only_whose_data_it_is_allows_its_use(client: Client, peers: Peers) -> None:
     with peers.as_(ADA):
         client.add_dataset(rows(), consent=False)
@@ -164,6 +173,9 @@ def test_a_limit_of_the_disk_refuses_what_would_go_beyond_it(client: Client, pee
     with peers.as_(ADA):
         refused = client.send("PUT", f"/contents/{'0' * 64}", rows(400)).refused(409, "over_limit")
         assert "btmctl disk" in refused["hint"]
+        for place in ("contents", "model-files"):
+            unsaid = client.send("PUT", f"/{place}/{'0' * 64}", b"1\r\nx\r\n0\r\n\r\n", transfer_encoding="chunked")
+            unsaid.refused(422, "invalid_value")
         asked = {"model_id": "tiny", "dataset_id": "facts", "preset_name": "quick_test"}
         client.post("/start", asked).refused(409, "over_limit")
     with peers.as_(BOB):
