@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from btmctl import daemon_units, places
 from btmctl.daemon_reach import require_reachable
