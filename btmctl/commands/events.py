@@ -5,10 +5,12 @@ import json
 
 from btmctl import words
 from btmctl.client import Document
-from btmctl.errors import DONE, ConnectionLost
+from btmctl.errors import DONE, ServerRefused, Unreachable
 from btmctl.output import Output, cut
 from btmctl.parser import Single
 from btmctl.session import Session
+
+UNAVAILABLE = 503
 
 
 def command() -> Single:
@@ -43,11 +45,16 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
             if after == arguments.after:
                 output.say("No event was recorded that fits.")
             return DONE
-        except ConnectionLost:
+        except Unreachable:
+            # Also one that was asked again and went away once more before it answered.
             if not arguments.follow:
                 raise
-            session.reconnect(output.progress_text)
-            output.end_progress()
+        except ServerRefused as refused:
+            # What a daemon that is just ending says.
+            if not arguments.follow or refused.status != UNAVAILABLE:
+                raise
+        session.reconnect(output.progress_text)
+        output.end_progress()
 
 
 def show(event: Document, output: Output) -> None:

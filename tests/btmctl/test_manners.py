@@ -14,7 +14,7 @@ from btmctl.output import Output
 from btmctl.training import amount
 from btmd.domain.units import format_bytes
 from tests.btmctl.conftest import Btmctl
-from tests.btmctl.small_server import Request, SmallServer, chunked
+from tests.btmctl.small_server import Request, SmallServer, chunked, reply
 
 HEAVY = ("rich", "torch", "transformers", "fastapi", "sqlmodel", "anyio", "msgspec", "pydantic", "http", "asyncio")
 
@@ -163,9 +163,21 @@ def test_events_are_followed_across_a_lost_connection(server: SmallServer, capsy
 
     def route(request: Request) -> None:
         asked.append(request.query["after"][0])
-        if len(asked) > 2:
-            raise SystemExit
-        chunked(request, [event(len(asked))], media_type="text/event-stream", complete=False)
+        match len(asked):
+            case 1 | 4:
+                chunked(request, [event(len(asked))], media_type="text/event-stream", complete=False)
+            case 2:
+                # Gone once more, before it said anything.
+                return
+            case 3:
+                problem = {
+                    "title": "The event log cannot be written",
+                    "detail": "It is closed.",
+                    "code": "store_failed",
+                }
+                reply(request, problem, 503)
+            case _:
+                raise SystemExit
 
     server.does("GET", "/events", route)
     program = subprocess.Popen(
@@ -178,8 +190,8 @@ def test_events_are_followed_across_a_lost_connection(server: SmallServer, capsy
     seen = [json.loads(program.stdout.readline())["seq"] for _ in range(2)]
     program.send_signal(2)
     program.communicate(timeout=30)
-    assert seen == [1, 2]
-    assert asked[:2] == ["0", "1"]
+    assert seen == [1, 4]
+    assert asked[:4] == ["0", "1", "1", "1"]
     assert program.returncode == 130
 
 
