@@ -79,6 +79,7 @@ def load_material_beside_imports(folder: JobFolder, plan: TrainerPlan, stop: Sto
     """`load_material` on a second thread while this one imports torch, which takes about as long."""
     with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
         material = pool.submit(load_material, folder, plan, stop)
+        import btmd.trainer.loaded
         import btmd.trainer.step  # noqa: F401
 
         return material.result()

@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import msgspec
 
 from btmd.files.durable import sync_folder
 from btmd.job_folder import JobFolder, TrainerPlan
+from btmd.trainer.loaded import VERSIONS
 from btmd.trainer.model import TrainableModel
 from btmd.trainer.state import HeldOutLoss, Progress
 
-_PACKAGES = ("btmd", "torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
 _PATHS = ("model_folder", "rows_path", "adapter_folder", "answers_keys")
 
 
@@ -102,19 +101,9 @@ def _record(
         training_s=progress.training_s,
         ended_by=ended_by,
         implementation=model.implementation,
-        versions=_versions(),
+        versions={"python": platform.python_version(), **VERSIONS},
         scores=scores,
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _sync_all(folder: Path) -> None:

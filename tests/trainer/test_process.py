@@ -7,14 +7,23 @@ import sys
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from btmd.frames import CheckpointSaved, Failed, Finished, StageEntered, Stopped, Tick
 from btmd.job_folder import JobFolder
 from tests.trainer.here import only, train_here
-from tests.trainer.job import frames_of, log_of, losses_of, make_job, run_to_end, start, wait_for
+from tests.trainer.job import frames_of, log_of, losses_of, make_job, make_plan, run_to_end, start, wait_for
 
 LONG = {"num_epochs": 4000, "save_every": 0}
+WITHOUT_PROGRAM = """
+import os, sys
+
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if os.path.exists({marker!r}) and name.partition(".")[0] not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Gone())
+"""
 
 
 def is_tick(frame: object) -> bool:
@@ -93,17 +102,37 @@ def test_pause_and_resume_give_the_losses_of_an_undisturbed_run(tmp_path: Path) 
     assert losses_of(folder, [1, 2]) == losses_of(undisturbed)
 
 
-@pytest.mark.parametrize(("control", "last"), [("cancel", Stopped), ("stop", Finished)])
-def test_the_control_file_says_what_a_sigterm_means(control: str, last: type, tmp_path: Path) -> None:
+def test_a_control_file_that_says_cancel_ends_it_without_a_result(tmp_path: Path) -> None:
     folder = make_job(tmp_path, **LONG)
     trainer = start(folder)
     wait_for(folder, is_tick, trainer)
-    folder.write_control(control)
+    folder.write_control("cancel")
     trainer.send_signal(signal.SIGTERM)
     assert trainer.wait(60) == 0, log_of(folder)
-    assert isinstance(frames_of(folder)[-1], last)
-    assert folder.result.exists() is (control == "stop")
+    assert isinstance(frames_of(folder)[-1], Stopped)
+    assert not folder.result.exists()
     assert list(folder.checkpoints.iterdir()) == []
+
+
+def test_a_control_file_that_says_stop_brings_the_result_also_while_the_program_is_replaced(tmp_path: Path) -> None:
+    short = make_plan(tmp_path, answers_keys=str(tmp_path / "keys"), general_questions=2, scored_answers=1)
+    folder = JobFolder(tmp_path / "job")
+    folder.create(short)
+    train_here(folder)
+    # The next attempt has measured nothing beforehand, and so loaded nothing for that.
+    folder.create(msgspec.structs.replace(short, **LONG))
+    marker = tmp_path / "being-upgraded"
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_PROGRAM.format(marker=str(marker)))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    trainer = start(folder, 2, environment={"PYTHONPATH": path})
+    wait_for(folder, is_tick, trainer, 2)
+    # As while pip writes: of btmd and all packages nothing can be imported any more.
+    marker.touch()
+    folder.write_control("stop")
+    trainer.send_signal(signal.SIGTERM)
+    assert trainer.wait(60) == 0, log_of(folder, 2)
+    assert isinstance(frames_of(folder, 2)[-1], Finished)
+    assert msgspec.json.decode((folder.result / "training.json").read_bytes())["ended_by"] == "stopped"
 
 
 def failure_of(folder: JobFolder) -> Failed:
