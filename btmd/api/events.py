@@ -1,5 +1,6 @@
 """The log as a page of JSON or as Server-Sent Events, resumed without a gap."""
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import anyio
@@ -21,6 +22,8 @@ from btmd.subscriptions import subscribe
 router = Router(tags=("events",))
 
 KEEP_ALIVE_S = 15.0
+FOLLOWED_ROWS, PIECE_BYTES = 64, 64 * 1024
+"""What a follower that reads nothing keeps in memory: so many events, and a piece that was to be sent."""
 EXAMPLE = {
     "seq": 7,
     "stream": "settings",
@@ -136,11 +139,22 @@ async def _server_sent(parts: Parts, after: int, wanted: _Wanted, write: Write) 
     await write(b": btmd\nretry: 1000\n\n")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_keep_alive, write)
-        async for batch in subscribe(parts.store, after):
-            found = [recorded for recorded in batch if wanted(recorded)]
-            if found:
-                await write(b"".join(b"id: %d\ndata: %s\n\n" % (one.seq, event_json(one)) for one in found))
+        async for batch in subscribe(parts.store, after, limit=FOLLOWED_ROWS):
+            for piece in _pieces(filter(wanted, batch)):
+                await write(piece)
         tasks.cancel_scope.cancel()
+
+
+def _pieces(found: Iterable[Recorded]) -> Iterator[bytes]:
+    """Several events at once, as long as they are small."""
+    piece = bytearray()
+    for one in found:
+        piece += b"id: %d\ndata: %s\n\n" % (one.seq, event_json(one))
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
 async def _keep_alive(write: Write) -> None:

@@ -6,6 +6,7 @@ Names and units follow Prometheus' conventions: base units, ``_total`` for what 
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 
 import anyio.to_thread
@@ -24,6 +25,7 @@ from btmd.projections.backup import backups, last_drill
 from btmd.projections.job import JobRow, running_jobs
 from btmd.projections.warning import open_warnings
 from btmd.store.condensing import log_sizes
+from btmd.store.durations import BOUNDS_S, Durations
 
 router = Router(tags=("machine",))
 
@@ -50,6 +52,14 @@ class _Metrics:
 
     def counter(self, name: str, text: str, value: float | int) -> None:
         self.add(name, "counter", text, [({}, value)])
+
+    def histogram(self, name: str, text: str, durations: Durations) -> None:
+        """Each bucket counts those of the smaller ones too."""
+        lines = self._lines.setdefault(name, [f"# HELP {name} {text}", f"# TYPE {name} histogram"])
+        counts = list(accumulate(durations.counts))
+        for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), counts, strict=True):
+            lines.append(f'{name}_bucket{{le="{bound}"}} {count}')
+        lines += [f"{name}_sum {durations.sum_s:.17g}", f"{name}_count {counts[-1]}"]
 
     def text(self) -> str:
         return "".join(line + "\n" for lines in self._lines.values() for line in lines)
@@ -112,6 +122,9 @@ async def _of_log(found: _Metrics, parts: Parts) -> None:
     health, sizes = parts.store.health(), await parts.store.query(log_sizes)
     found.counter("btmd_events_total", "Events in the log.", health["head_seq"])
     found.gauge("btmd_log_waiting", "Events that wait to be written.", health["waiting"])
+    found.histogram(
+        "btmd_log_append_seconds", "From asking for an append to knowing that it is kept.", parts.store.acknowledged
+    )
     found.gauge("btmd_log_writable", "1 while the log takes events.", health["writer"] == "running")
     found.gauge("btmd_log_bytes", "Size of the database.", sizes.database_bytes)
     found.gauge("btmd_log_wal_bytes", "Size of its write-ahead log.", health["wal_size_bytes"])

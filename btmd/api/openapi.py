@@ -8,10 +8,28 @@ from typing import Any
 import msgspec
 
 from btmd import __version__
-from btmd.api.operation import Operation, by_path
+from btmd.api.operation import ONLY_READING, Operation, by_path
+from btmd.api.problems import MEDIA_TYPE, SCHEMA
 
 REF = "#/components/schemas/{name}"
 _CONVERTER = re.compile(r"{(\w+):\w+}")
+_FOR_ALL = (403, 422, 429, 503)
+_FOR_CHANGES = (400, 408, 409, 413)
+"""A body that cannot be read, that does not come, a state that does not allow it, and a body that is too large."""
+_TEXTS = {
+    400: "the request cannot be read",
+    403: "the user may not",
+    404: "there is no such thing",
+    408: "the body did not arrive in time",
+    409: "the present state does not allow it",
+    413: "too large",
+    422: "a value cannot be used",
+    429: "too much at once; `Retry-After` says when to ask again",
+    503: "not possible at the moment",
+}
+_REFUSED: dict[int, dict[str, Any]] = {
+    status: {"description": text, "content": {MEDIA_TYPE: {"schema": SCHEMA}}} for status, text in _TEXTS.items()
+}
 
 
 def document(root: str, operations: Sequence[Operation]) -> dict[str, Any]:
@@ -49,7 +67,7 @@ def _described(one: Operation, body_schemas: dict[Any, dict[str, Any]]) -> dict[
             *_parameters(one.arguments.path, "path"),
             *_parameters(one.arguments.query, "query"),
         ],
-        "responses": {str(status): answer for status, answer in one.described.get("responses", {}).items()},
+        "responses": {str(status): answer for status, answer in sorted(_answers(one).items())},
     }
     body = one.arguments.body
     if body is not None:
@@ -60,6 +78,14 @@ def _described(one: Operation, body_schemas: dict[Any, dict[str, Any]]) -> dict[
     elif "request_body" in one.described:
         found["requestBody"] = one.described["request_body"]
     return found
+
+
+def _answers(one: Operation) -> dict[int, dict[str, Any]]:
+    """Those that the operation states, and those that it shares with all of its form."""
+    names_a_thing = bool(one.things) or one.arguments.path is not None
+    changes = one.method not in ONLY_READING
+    shared = {*_FOR_ALL, *([404] if names_a_thing else []), *(_FOR_CHANGES if changes else [])}
+    return {**{status: _REFUSED[status] for status in shared}, **one.described.get("responses", {})}
 
 
 def _parameters(struct: type[msgspec.Struct] | None, place: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ HINT = "/openapi.json describes every request."
 _IN_PATH = re.compile(r"{(\w+)(?::\w+)?}")
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")
 _UNKNOWN = "Object contains unknown field"
-_ONLY_READING = ("GET", "HEAD")
+ONLY_READING = ("GET", "HEAD")
 _OF_THINGS = (Permission.SEE, Permission.OWN)
 
 
@@ -90,14 +90,14 @@ class Arguments:
         if self.path is not None:
             bound |= _values(request.path_params, self.path)
         asked = request.query_params
-        if request.method not in _ONLY_READING:
+        if request.method not in ONLY_READING:
             self._require_known(asked)
         if self.query is not None:
             values = {key: asked.getlist(key) if key in self.several else asked[key] for key in asked}
             bound |= _values(values, self.query)
         if self.body is not None:
             bound[self.body_name] = await self._body(request, self.body)
-        elif request.method not in _ONLY_READING and not self.takes_bytes:
+        elif request.method not in ONLY_READING and not self.takes_bytes:
             await self._body(request, Nothing)
         return bound
 

@@ -12,9 +12,11 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from btmd.domain.event import Actor
+from btmd.errors import BadRequest, TooMany
 
 log = logging.getLogger("btmd.api")
 
@@ -25,13 +27,33 @@ HEAD_S = 20.0
 """From a connection, or a request's first byte, to the end of its head."""
 MOST_HEAD_BYTES = 64 * 1024
 MOST_CONNECTIONS = 128
-"""Of one user at once; the daemon's own and root may have as many as there are files."""
+"""Of one user at once; the daemon's own and root may have as many as there is room for."""
 KEPT_FILES = 256
-_TOO_MANY = (
-    b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
-    b"retry-after: 1\r\n\r\n"
-    b'{"type":"urn:btmd:error:too_many","title":"Too much at once","status":429,"code":"too_many",'
-    b'"detail":"You have too many connections open.","hint":"Close some of them."}'
+"""Files that the daemon can open however many connections there are."""
+
+
+def _whole_answer(first_line: bytes, code: str, title: str, detail: str, hint: str, *more: bytes) -> bytes:
+    """A problem document from below the application, which never hears of the request."""
+    status = int(first_line.split()[0])
+    told = {"type": f"urn:btmd:error:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    body = msgspec.json.encode({**told, "hint": hint})
+    heads = (
+        b"HTTP/1.1 " + first_line,
+        b"content-type: application/problem+json",
+        b"content-length: %d" % len(body),
+        b"connection: close",
+        *more,
+    )
+    return b"\r\n".join(heads) + b"\r\n\r\n" + body
+
+
+_TOO_MANY = _whole_answer(
+    b"429 Too Many Requests",
+    TooMany.code,
+    TooMany.title,
+    "There are too many connections open.",
+    "Close some of yours, or try again in a moment.",
+    b"retry-after: 1",
 )
 
 
@@ -94,14 +116,22 @@ class PeerProtocol(HttpToolsProtocol):
             return
         self._peer_uid = actor.uid
         self._open[actor.uid] += 1
-        if self._open[actor.uid] > _most_connections(actor.uid):
-            log.warning("the user %s has too many connections; another one was closed", actor.name)
+        if not self._has_room(actor.uid):
+            log.warning("the user %s has too many connections, or all have; another one was closed", actor.name)
             transport.write(_TOO_MANY)
             transport.close()
             return
         # One connection, one peer: the state is this connection's own copy.
         self.app_state = {**self.app_state, "peer": actor}
         self._await_head()
+
+    def _has_room(self, uid: int) -> bool:
+        # An answer opens files too: there have to be some left, however many users come.
+        together = max(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - KEPT_FILES)
+        if uid in (os.getuid(), 0):
+            return self._open.total() <= together
+        # Nor do others, all together, keep the daemon's own user out.
+        return self._open[uid] <= MOST_CONNECTIONS and self._open.total() <= together * 7 // 8
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._have_head()
@@ -140,13 +170,12 @@ class PeerProtocol(HttpToolsProtocol):
             self._head_due.cancel()
             self._head_due = None
 
+    def send_400_response(self, msg: str) -> None:
+        """In the form that all errors have; uvicorn's own is plain text."""
+        hint = "What speaks HTTP/1.1 can ask: curl --unix-socket, or btmctl."
+        self.transport.write(_whole_answer(b"400 Bad Request", BadRequest.code, BadRequest.title, msg, hint))
+        self.transport.close()
+
     def _head_is_late(self) -> None:
         self._head_due = None
         self.transport.close()
-
-
-def _most_connections(uid: int) -> int:
-    if uid not in (os.getuid(), 0):
-        return MOST_CONNECTIONS
-    # Files of our own have to be opened all the same.
-    return max(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - KEPT_FILES)

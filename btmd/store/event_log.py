@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
@@ -25,6 +26,7 @@ from btmd.store.batch import (
 )
 from btmd.store.condensing import Condensed, CondenseRule, next_segment
 from btmd.store.connection import Connect, connect_reader, connect_writer, opening_error, unreadable
+from btmd.store.durations import Durations
 from btmd.store.migrations import Unmigrated, expected_schema, prepare_database, released_migrations
 from btmd.store.projection_engine import Projection, ProjectionEngine
 from btmd.store.projection_rebuild import Rebuild, follow, rebuild_now
@@ -62,6 +64,8 @@ class Store:
         self.store_id = ""
         self.unmigrated: Unmigrated | None = None
         """Set where the database is one of an older version, because lifting it failed."""
+        self.acknowledged = Durations()
+        """From asking for an append to knowing that it is on the disk."""
         self._clock = clock
         self._monotonic_clock = monotonic_clock
         self._boot_id = boot_id
@@ -168,7 +172,9 @@ class Store:
             response,
             snapshots,
         )
+        began_s = time.monotonic()
         result: Appended = await self._submit(request)
+        self.acknowledged.add(time.monotonic() - began_s)
         return result
 
     async def earlier(self, key: IdempotencyKey) -> Appended | None:

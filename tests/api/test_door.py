@@ -1,5 +1,6 @@
 """Clients that cost more than they should: slow, endless, too many, too fast."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from btmd.api import guard, peer
+from btmd.api import events, guard, peer
 from tests.fixtures.daemon import ROOT, Client, ThreadedDaemon
 from tests.fixtures.peers import Peers
 
@@ -98,6 +99,48 @@ def test_others_have_so_many_connections_and_those_that_end_make_room(
         client.get("/settings").refused(403, "not_permitted")
         for one in held:
             one.close()
+
+
+def test_all_others_together_leave_room_for_the_daemons_own_user(
+    daemon: ThreadedDaemon, client: Client, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "MOST_CONNECTIONS", 8)
+    monkeypatch.setattr(peer.resource, "getrlimit", lambda _: (peer.KEPT_FILES + 16, 1000))
+    with peers.as_(Peers.STRANGER):
+        held = [connected(daemon) for _ in range(8)]
+    with peers.as_(Peers.MEMBER):
+        held += [connected(daemon) for _ in range(6)]
+        with connected(daemon) as more:
+            assert rest(more).startswith(b"HTTP/1.1 429")
+    client.get("/status").ok()
+    for one in held:
+        one.close()
+
+
+def test_what_is_no_http_is_refused_as_everything_is(connection: socket.socket) -> None:
+    connection.sendall(b"\x16\x03\x01nonsense\r\n\r\n")
+    head, _, body = rest(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n")
+    assert json.loads(body)["code"] == "bad_request"
+
+
+def test_a_follower_that_reads_nothing_holds_a_piece_and_nobody_else(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PIECE_BYTES", 1000)
+    for seed in range(20):
+        client.patch("/settings", {"changes": {"training.seed": seed}, "why": "y" * 400}).ok()
+    head = client.events()[-1]["seq"]
+    with client.stream("/events?after=0&follow=true") as silent, client.stream("/events?after=0&follow=true") as read:
+        assert silent.status == 200
+        seen = 0
+        while seen < head:
+            line = read.readline()
+            assert line
+            seen = int(line[4:]) if line.startswith(b"id: ") else seen
+        client.patch("/settings", {"changes": {"training.seed": 99}}).ok()
+        while b'"after":99' not in read.readline():
+            pass
 
 
 def test_others_ask_so_much_a_second(client: Client, peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def figures(client: Client) -> dict[str, float]:
         elif not line.startswith("# TYPE "):
             match = SAMPLE.fullmatch(line)
             assert match is not None, line
-            assert match[1] in described
+            assert re.sub("_(bucket|sum|count)$", "", match[1]) in described
             found[match[1] + (f"{{{match[2]}}}" if match[2] else "")] = float(match[3])
     return found
 
@@ -37,6 +37,9 @@ def test_every_line_has_the_form_and_the_figures_are_those_of_now(client: Client
     assert after["btmd_http_requests_under_way"] == 1
     assert after['btmd_jobs{state="training"}'] == 0
     assert after["btmd_log_writable"] == 1
+    assert after["btmd_log_append_seconds_count"] == before["btmd_log_append_seconds_count"] + 1
+    assert after['btmd_log_append_seconds_bucket{le="+Inf"}'] == after["btmd_log_append_seconds_count"]
+    assert after["btmd_log_append_seconds_sum"] > before["btmd_log_append_seconds_sum"]
     assert 2e7 < after["process_resident_memory_bytes"] < 2e9
     assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"] > 0
     assert abs(after["process_start_time_seconds"] - before["process_start_time_seconds"]) < 0.1

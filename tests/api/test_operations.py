@@ -51,8 +51,12 @@ def test_the_openapi_document_describes_every_operation(client: Client) -> None:
     assert schemas["StartRequest"]["required"] == ["model_id", "dataset_id"]
     (name, limit), *_ = [(one["name"], one["schema"]) for one in described["get", "/jobs"]["parameters"]][1:]
     assert (name, limit["minimum"], limit["maximum"], limit["default"]) == ("limit", 1, 1000, 100)
-    for operation in described.values():
+    for (method, _), operation in described.items():
         assert operation["description"]
+        statuses = set(operation["responses"])
+        assert statuses >= {"403", "422", "429", "503"}
+        assert method in ("get", "head") or statuses >= {"400", "408", "409", "413"}
+        assert "404" in statuses or not any(one["in"] == "path" for one in operation["parameters"])
         assert operation["x-permission"] in tuple(Permission)
 
 
