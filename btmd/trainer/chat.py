@@ -18,6 +18,7 @@ import msgspec
 from btmd.data.encoding import Encoder
 from btmd.data.rows import Message
 from btmd.errors import BadRequest, BtmdError, Conflict
+from btmd.no_network import OFFLINE, leave_the_network_with_gpus
 from btmd.trainer.process import number_devices_as_the_driver_does, share_processors
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--precision", choices=("bf16", "fp16", "fp32"), default="bf16")
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args(arguments)
-    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    leave_the_network_with_gpus()
+    os.environ.update(OFFLINE)
     share_processors()
     number_devices_as_the_driver_does()
     # Whatever a library prints goes to stderr: the answers have the real standard output to themselves.

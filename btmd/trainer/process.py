@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from btmd.job_folder import JobFolder
+from btmd.no_network import OFFLINE, leave_the_network_with_gpus
 
 OOM_SCORE_ADJ = 500
 """When memory runs out the kernel should take a trainer, which resumes, before the daemon or the desktop."""
@@ -17,12 +18,9 @@ RESERVE_BYTES = 256 * 1024
 
 
 def prepare_environment(folder: JobFolder) -> None:
-    """Keep hub libraries off the network, and temporary files inside the job folder and private."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    os.environ["HF_DATASETS_OFFLINE"] = "1"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["DO_NOT_TRACK"] = "1"
+    """Leave the network, and keep temporary files inside the job folder and private."""
+    leave_the_network_with_gpus()
+    os.environ.update(OFFLINE, HF_DATASETS_OFFLINE="1", DO_NOT_TRACK="1")
     share_processors()
     number_devices_as_the_driver_does()
     os.umask(0o077)
