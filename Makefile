@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format docs wheel bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users
+        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -21,7 +21,7 @@ help:
 	@echo "make docs         write the pages anew that are made from the code"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports audit other-users"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports audit other-users offline"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -127,6 +127,10 @@ proof-importers: dev
 # Somebody with a closed home, a daemon of another account (needs root), and every form in which a model is sent.
 proof-other-users: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/daemon/test_other_users.py tests/registry/test_model_upload.py
+# The whole main job in a network namespace with no interface, followed by strace (which has to be installed; root, or a system
+# that lets its users leave the network): what is sent anywhere. A few minutes.
+proof-offline: dev
+	$(BIN)/python -m benchmarks.offline $(ARGS)
 # Damaged backups, a hundred kills of each operation on them, full disks and read-only folders: the disks need root.
 proof-backup-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/backup/test_damage.py tests/faults/test_backup_kill.py \
