@@ -3,10 +3,8 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-import msgspec
 import pytest
 from starlette.responses import Response
 
@@ -14,7 +12,8 @@ from btmd.api import application, guard
 from btmd.api.operation import Operation
 from btmd.api.permission import Permission
 from btmd.domain.access import ROLES, rank
-from tests.fixtures.daemon import Client, ThreadedDaemon, config_of, rows
+from tests.fixtures.daemon import Client, ThreadedDaemon, config_of
+from tests.fixtures.every_operation import furnish, may, put, request_of
 from tests.fixtures.peers import Peers
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
@@ -22,7 +21,6 @@ from tests.fixtures.tiny_model import make_tiny_llama
 ALLOWED = 299
 """What the operation answers where it is reached: none answers so by itself."""
 USERS = {"owner": Peers.OWNER, "member": Peers.MEMBER, "stranger": Peers.STRANGER}
-THINGS = {"job": "", "dataset": "facts", "model": "tiny", "preset": "theirs"}
 
 
 async def reached(**arguments: Any) -> Response:
@@ -34,7 +32,7 @@ def client(peers: Peers) -> Iterator[Client]:
     """A daemon with a job, a dataset, a model and a preset of OWNER, shared with MEMBER's group; it does nothing."""
     with short_folder() as folder:
         with ThreadedDaemon(config_of(folder)) as daemon:
-            THINGS["job"] = furnish(daemon.client, folder)
+            furnish(daemon.client, make_tiny_llama(folder / "tiny"), owner="daemon", group="daemon")
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(application, "OPERATIONS", tuple(map(harmless, application.OPERATIONS)))
             # More than anybody types.
@@ -43,79 +41,13 @@ def client(peers: Peers) -> Iterator[Client]:
                 yield daemon.client
 
 
-def furnish(client: Client, folder: Path) -> str:
-    client.patch("/settings", {"changes": {"queue.quiet_hours": "00:00-24:00"}}).ok()
-    client.add_model(make_tiny_llama(folder / "tiny"))
-    client.add_dataset(rows())
-    job_id = client.start()
-    put(client, "/preset-definitions/theirs", {"made_from": "quick_test"})
-    for kind, thing_id in {**THINGS, "job": job_id}.items():
-        put(client, f"/owners/{kind}", {"thing_id": thing_id, "to": "daemon"})
-        client.post(f"/owners/{kind}/shares", {"thing_id": thing_id, "subject": "@daemon"}).ok()
-    return job_id
-
-
-def put(client: Client, path: str, body: Any) -> Any:
-    return client.send("PUT", path, json.dumps(body).encode(), content_type="application/json").ok()
-
-
 def harmless(one: Operation) -> Operation:
     """The operation as it is asked for and permitted, without what it does; what tests set up with still works."""
     return one if one.path.startswith("/access") else dataclasses.replace(one, handler=reached)
 
 
-def may(role: str | None, who: str, one: Operation) -> bool:
-    """What the documents promise, said once more in other words."""
-    if role == "admin":
-        return True
-    needed = {"read": "viewer", "see": "viewer", "train": "trainer", "own": "trainer", "admin": "admin"}
-    if role is None or ROLES.index(role) < ROLES.index(needed[one.permission]):
-        return False
-    if one.permission is Permission.OWN:
-        return who == "owner"
-    return not one.things or who in ("owner", "member")
-
-
-def example(kind: Any, name: str) -> Any:
-    """A value that such a field takes; of a field that names a thing, the one there is."""
-    thing = {"job_id": "job", "from_job": "job", "dataset_id": "dataset", "dataset": "dataset", "model_id": "model"}
-    if name in thing:
-        return THINGS[thing[name]]
-    origin = get_origin(kind)
-    if origin is Literal:
-        return get_args(kind)[0]
-    if hasattr(kind, "__metadata__"):
-        return example(kind.__origin__, name)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return body_of(kind)
-    if origin is not None and type(None) in get_args(kind):
-        return None
-    return {
-        dict: {"seed": 1},
-        list: [example(get_args(kind)[0], "")] if origin is list else [],
-        bool: True,
-        int: 1,
-    }.get(origin or kind, "a" * 64)
-
-
-def body_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    fields = msgspec.structs.fields(struct)
-    named = ("job_id", "from_job", "dataset_id", "model_id")
-    return {one.encode_name: example(one.type, one.name) for one in fields if one.required or one.name in named}
-
-
 def ask(client: Client, one: Operation) -> int:
-    path = one.path.replace(":path", "")
-    if one.arguments.path is not None:
-        for field in msgspec.structs.fields(one.arguments.path):
-            preset = field.name == "key" and one.path.startswith("/preset-definitions")
-            value = THINGS["preset"] if preset else example(field.type, field.name)
-            path = path.replace("{" + field.encode_name + "}", str(value))
-    if one.arguments.query is not None:
-        needed = [field for field in msgspec.structs.fields(one.arguments.query) if field.required]
-        path += "?" + "&".join(f"{field.encode_name}={example(field.type, field.name)}" for field in needed)
-    body = None if one.arguments.body is None else json.dumps(body_of(one.arguments.body)).encode()
-    return client.send(one.method, path, body, content_type="application/json").status
+    return client.send(*request_of(one), content_type="application/json").status
 
 
 @pytest.mark.parametrize("role", [None, *ROLES])
