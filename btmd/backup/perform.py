@@ -204,7 +204,8 @@ def _prune(request: PruneRequest, progress: Progress) -> DeletedAnswer:
     if request.dry_run:
         names, freed_bytes, over_bytes = repository.preview_prune(policy, ring)
         listing = _listing(repository, request.store_id, ring)
-        return DeletedAnswer(names, freed_bytes, True, listing, over_bytes=over_bytes)
+        replaced = repository.shrinkable(ring) if over_bytes else ""
+        return DeletedAnswer(names, freed_bytes, True, listing, over_bytes=over_bytes, replaced=replaced)
     pruned = repository.prune(policy, ring)
     after = {one.name for one in repository.summaries(request.store_id)}
     anew = next((name for name in after if pruned.rewritten and name.startswith(pruned.rewritten)), "")

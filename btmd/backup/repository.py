@@ -231,14 +231,19 @@ class Repository:
         over_bytes = 0 if policy.max_size_bytes is None else max(0, size_bytes - policy.max_size_bytes)
         return tuple(one.name for one in mine if one.name not in staying), before - size_bytes, over_bytes
 
+    def shrinkable(self, ring: KeyRing) -> str:
+        """The name of the newest full backup, if it took less room in few long parts; else empty."""
+        full = [one for one in self.summaries(ring.store_id) if one.header and one.header.backup_kind == "full"]
+        return full[0].name if full and would_shrink(full[0]) else ""
+
     def _rewritten(self, ring: KeyRing) -> str | None:
         """The newest full backup in few long parts, if that helps; the old one goes once the new one is proved."""
-        full = [one for one in self.summaries(ring.store_id) if one.header and one.header.backup_kind == "full"]
-        if not full or not would_shrink(full[0]):
+        old = self.shrinkable(ring)
+        if not old:
             return None
-        name = write_anew(self.folder, full[0].name, ring)
+        name = write_anew(self.folder, old, ring)
         self.verify(name, ring)
-        self._delete([full[0].name])
+        self._delete([old])
         return name[:ID_DIGITS]
 
     def _over(self, policy: Policy, ring: KeyRing) -> int:

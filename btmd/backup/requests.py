@@ -331,7 +331,10 @@ class VerifyAnswer(msgspec.Struct, frozen=True):
 
 
 class DeletedAnswer(msgspec.Struct, frozen=True):
-    """``made_anew`` is the name of one that took the place of a deleted one. ``swept``: parts were cleared away."""
+    """``made_anew`` is the name of one that took the place of a deleted one. ``swept``: parts were cleared away.
+
+    ``replaced``, where nothing was done yet: the name of one that would be written anew and then go.
+    """
 
     names: tuple[str, ...]
     freed_bytes: int
@@ -339,6 +342,7 @@ class DeletedAnswer(msgspec.Struct, frozen=True):
     listing: ListAnswer
     made_anew: str = ""
     over_bytes: int = 0
+    replaced: str = ""
 
 
 class DrillAnswer(msgspec.Struct, frozen=True):

@@ -40,6 +40,7 @@ from btmd.domain import settings
 from btmd.domain.backup import (
     BackupFacts,
     BackupsState,
+    BeginDeletion,
     CheckedBackup,
     RecordBackup,
     RecordBackupFailure,
@@ -345,7 +346,8 @@ class Backups:
         require_reach(row)
         async with self._child.turn:
             request = DeleteRequest(**self._child.place(row.folder), names=(row.name,))
-            answer = await self._child.ask(request, DeletedAnswer)
+            async with self.known.deleting(BeginDeletion(row.folder, request.names, "asked"), actor):
+                answer = await self._child.ask(request, DeletedAnswer)
             await self.known.record_deletion(RecordDeletion(row.folder, answer.names, "asked"), actor)
             await self.known.take(row.folder, answer.listing)
         return answer.freed_bytes
@@ -366,12 +368,16 @@ class Backups:
             weekly=int(value("backup.keep_weekly")),
             monthly=int(value("backup.keep_monthly")),
             max_size_bytes=int(max_gb * GIB) if max_gb else None,
-            dry_run=dry_run,
+            dry_run=True,
         )
         async with self._child.turn:
-            answer = await self._child.ask(request, DeletedAnswer, on_progress)
+            preview = await self._child.ask(request, DeletedAnswer)
             if dry_run:
-                return answer
+                return preview
+            leaving = (*preview.names, *([preview.replaced] if preview.replaced else []))
+            request = msgspec.structs.replace(request, dry_run=False)
+            async with self.known.deleting(BeginDeletion(self.known.own_folder, leaving, "prune"), actor):
+                answer = await self._child.ask(request, DeletedAnswer, on_progress)
             anew = next((facts_of(one) for one in answer.listing.backups if one.name == answer.made_anew), None)
             await self.known.record_deletion(RecordDeletion(self.known.own_folder, answer.names, "prune", anew), actor)
             await self.known.take(self.known.own_folder, answer.listing)

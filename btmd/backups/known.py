@@ -1,10 +1,13 @@
 """What backups there are: the folders as a child lists them, compared with what the log knows."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
 from btmd.backup.requests import ListAnswer, ListRequest
 from btmd.backups.child import BackupChild
 from btmd.backups.folders import facts_of, gone, manifests_in
 from btmd.command_handler import CommandHandler
-from btmd.domain.backup import CheckedBackup, CompareFolder, RecordChecks, RecordDeletion
+from btmd.domain.backup import BeginDeletion, CheckedBackup, CompareFolder, RecordChecks, RecordDeletion
 from btmd.domain.event import Actor
 from btmd.errors import BackupNotFound, BtmdError
 from btmd.naming import find_backup
@@ -125,6 +128,20 @@ class KnownBackups:
         """The one of this name, which is there."""
         async with self._store.session() as session:
             return next(row for row in await backups(session, folder) if row.name == name)
+
+    @asynccontextmanager
+    async def deleting(self, command: BeginDeletion, actor: Actor) -> AsyncIterator[None]:
+        """Say what is about to be deleted; where it fails half-way, the folder is looked at again.
+
+        A log that takes nothing now hinders no deletion: it may make room.
+        """
+        with suppress(BtmdError):
+            await self._handler.handle(command, actor=actor)
+        try:
+            yield
+        except BaseException:
+            self._looked_at.pop(command.folder, None)
+            raise
 
     async def record_deletion(self, command: RecordDeletion, actor: Actor) -> None:
         """Record what was deleted; where the log takes nothing now, at the next look. Raises what the log does."""

@@ -76,6 +76,25 @@ class BackupLost(Event):
     name: str
 
 
+@event("BackupDeletionBegun")
+class BackupDeletionBegun(Event):
+    """These are about to be deleted. What of them is gone when the folder is looked at next was deleted by it, even if
+    the daemon ended before it could say so. ``cause``: asked, or prune.
+    """
+
+    folder: str
+    names: tuple[str, ...]
+    cause: str
+
+
+@event("BackupDeletionBroken")
+class BackupDeletionBroken(Event):
+    """A deletion ended before these were reached; they stay."""
+
+    folder: str
+    names: tuple[str, ...]
+
+
 @event("BackupDeleted")
 class BackupDeleted(Event):
     """``cause``: asked, or prune."""
@@ -196,6 +215,13 @@ class CompareFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginDeletion:
+    folder: str
+    names: tuple[str, ...]
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordDeletion:
     folder: str
     names: tuple[str, ...]
@@ -243,7 +269,14 @@ class RecordKeyAction:
 
 
 BackupCommand = (
-    RecordBackup | RecordBackupFailure | CompareFolder | RecordDeletion | RecordChecks | RecordDrill | RecordKeyAction
+    RecordBackup
+    | RecordBackupFailure
+    | CompareFolder
+    | BeginDeletion
+    | RecordDeletion
+    | RecordChecks
+    | RecordDrill
+    | RecordKeyAction
 )
 
 
@@ -253,6 +286,8 @@ class BackupsState:
 
     created_at_us: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By folder, then by the manifest's name."""
+    leaving: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By folder, then by name: why it is about to be deleted."""
     recovery_key: Literal["none", "shown", "confirmed"] = "none"
     passphrase: bool = False
 
@@ -286,6 +321,9 @@ def decide(command: BackupCommand, state: BackupsState | None) -> list[Event]:
             return [BackupFailed(command.folder, command.cause, command.code, command.detail)]
         case CompareFolder():
             return _compare(command, state)
+        case BeginDeletion():
+            known = tuple(name for name in command.names if state.holds(command.folder, name))
+            return [BackupDeletionBegun(command.folder, known, command.cause)] if known else []
         case RecordDeletion():
             anew = command.made_anew
             deleted = [BackupDeleted(command.folder, name, command.cause) for name in command.names]
@@ -300,12 +338,18 @@ def decide(command: BackupCommand, state: BackupsState | None) -> list[Event]:
 
 def _compare(command: CompareFolder, state: BackupsState) -> list[Event]:
     names = {backup.name for backup in command.backups} | set(command.unreadable)
-    lost = sorted(state.created_at_us.get(command.folder, {}).keys() - names)
+    gone = sorted(state.created_at_us.get(command.folder, {}).keys() - names)
+    leaving = state.leaving.get(command.folder, {})
+    stay = tuple(sorted(leaving.keys() & names))
     new = [backup for backup in command.backups if not state.holds(command.folder, backup.name)]
     new.sort(key=lambda backup: backup.created_at_us)
     return [
         *(BackupFound(command.folder, backup) for backup in new),
-        *(BackupLost(command.folder, name) for name in lost),
+        *(
+            BackupDeleted(command.folder, name, leaving[name]) if name in leaving else BackupLost(command.folder, name)
+            for name in gone
+        ),
+        *([BackupDeletionBroken(command.folder, stay)] if stay else []),
     ]
 
 
@@ -351,7 +395,13 @@ def evolve(state: BackupsState | None, happened: Event) -> BackupsState:
         case BackupDeleted() | BackupLost():
             folder = state.created_at_us.get(happened.folder, {})
             left = {name: at_us for name, at_us in folder.items() if name != happened.name}
+            state = _not_leaving(state, happened.folder, {happened.name})
             return replace(state, created_at_us={**state.created_at_us, happened.folder: left})
+        case BackupDeletionBegun():
+            leaving = dict.fromkeys(happened.names, happened.cause)
+            return replace(state, leaving={**state.leaving, happened.folder: leaving})
+        case BackupDeletionBroken():
+            return _not_leaving(state, happened.folder, set(happened.names))
         case RecoveryKeyShown():
             return replace(state, recovery_key="shown")
         case RecoveryKeyConfirmed():
@@ -361,3 +411,10 @@ def evolve(state: BackupsState | None, happened: Event) -> BackupsState:
         case KeysBegunAnew():
             return replace(state, recovery_key="none", passphrase=False)
     return state
+
+
+def _not_leaving(state: BackupsState, folder: str, names: set[str]) -> BackupsState:
+    """They are not about to be deleted any more: they are gone, or stay."""
+    left = {name: cause for name, cause in state.leaving.get(folder, {}).items() if name not in names}
+    leaving = {known: theirs for known, theirs in state.leaving.items() if known != folder}
+    return replace(state, leaving={**leaving, folder: left} if left else leaving)

@@ -100,7 +100,7 @@ def test_a_deleted_one_is_gone_and_the_others_stay_whole(client: Client) -> None
     answer = client.send("DELETE", f"/backup/{older['backup_id']}").ok()
     assert older["backup_id"] in answer["message"]
     assert not Path(older["backup_path"]).exists()
-    assert types(client, before) == ["BackupDeleted"]
+    assert types(client, before) == ["BackupDeletionBegun", "BackupDeleted"]
     assert older["backup_id"] not in [one["backup_id"] for one in client.get("/backups").ok()]
     assert client.post(f"/backups/{newer['backup_id']}/verify").ok()["ok"]
 
@@ -283,7 +283,7 @@ def test_old_ones_go_by_the_settings(client: Client) -> None:
     before = head(client)
     pruned = client.post("/backups/prune").ok()
     assert len(pruned["deleted"]) >= 1
-    assert types(client, before) == ["BackupDeleted"] * len(pruned["deleted"])
+    assert types(client, before) == ["BackupDeletionBegun", *["BackupDeleted"] * len(pruned["deleted"])]
     left = client.get("/backups").ok()
     assert len({one["kind"] for one in left}) == len(left), "the newest of each kind"
     assert all(one["ok"] for one in client.post("/backups/verify").ok()["backups"])

@@ -6,11 +6,14 @@ from btmd.domain.backup import (
     STREAM,
     BackupCreated,
     BackupDeleted,
+    BackupDeletionBegun,
+    BackupDeletionBroken,
     BackupFacts,
     BackupFaulty,
     BackupFound,
     BackupLost,
     BackupVerified,
+    BeginDeletion,
     CheckedBackup,
     CompareFolder,
     DrillFailed,
@@ -61,6 +64,19 @@ def test_a_deleted_backup_is_not_lost() -> None:
     deleted = BackupDeleted("/b", FACTS.name, "asked")
     given(CREATED).when(RecordDeletion("/b", (FACTS.name,), "asked")).then(deleted)
     given(CREATED, deleted).when(CompareFolder("/b", ())).then_nothing()
+
+
+def test_what_was_about_to_be_deleted_and_is_gone_was_deleted_and_what_stays_stays() -> None:
+    begin = BeginDeletion("/b", (FACTS.name, OTHER.name, "c" * 64), "prune")
+    begun = BackupDeletionBegun("/b", (FACTS.name, OTHER.name), "prune")
+    both = (CREATED, BackupFound("/b", OTHER))
+    given(*both).when(begin).then(begun)
+    given(CREATED).when(BeginDeletion("/c", (FACTS.name,), "asked")).then_nothing()
+    deleted, broken = BackupDeleted("/b", FACTS.name, "prune"), BackupDeletionBroken("/b", (OTHER.name,))
+    given(*both, begun).when(CompareFolder("/b", (OTHER,))).then(deleted, broken)
+    # Once it is known how the deletion went, what vanishes later is lost.
+    given(*both, begun, deleted, broken).when(CompareFolder("/b", ())).then(BackupLost("/b", OTHER.name))
+    given(*both, begun).when(CompareFolder("/c", (FACTS,))).then(BackupFound("/c", FACTS))
 
 
 def test_one_that_was_written_anew_takes_the_place_of_the_old() -> None:
