@@ -124,7 +124,7 @@ def personal_data_json(found: PersonalData) -> dict[str, Any]:
     "/{dataset_id}/personal-data",
     Permission.SEE,
     DATASET,
-    **described(PERSONAL_EXAMPLE, errors=(404, 409)),
+    **described(PERSONAL_EXAMPLE, errors=(404, 409), progress=True),
 )
 async def survey_personal_data(dataset_id: str, request: Request, parts: Parts) -> Response:
     """Which kinds of personal data the newest version holds, in how many rows, and on which lines."""
@@ -149,7 +149,7 @@ async def survey_personal_data(dataset_id: str, request: Request, parts: Parts) 
     "/{dataset_id}/anonymise/preview",
     Permission.SEE,
     DATASET,
-    **described(PREVIEW_EXAMPLE, errors=(400, 404, 409)),
+    **described(PREVIEW_EXAMPLE, errors=(400, 404, 409), progress=True),
 )
 async def preview_anonymising(
     dataset_id: str, body: AnonymisationPreview, request: Request, parts: Parts, actor: Actor
@@ -181,7 +181,7 @@ async def preview_anonymising(
     "/{dataset_id}/anonymise",
     Permission.OWN,
     DATASET,
-    **described(ANONYMISED_EXAMPLE, errors=(400, 404, 409)),
+    **described(ANONYMISED_EXAMPLE, errors=(400, 404, 409), progress=True),
 )
 async def anonymise_dataset(
     dataset_id: str, body: Anonymisation, request: Request, parts: Parts, actor: Actor

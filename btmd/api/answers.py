@@ -28,15 +28,26 @@ def json_answer(body: Any, status: int = 200, headers: dict[str, str] | None = N
 
 
 def described(
-    example: Any = None, *, text: str = "done", status: int = 200, errors: tuple[int, ...] = ()
+    example: Any = None,
+    *,
+    text: str = "done",
+    status: int = 200,
+    errors: tuple[int, ...] = (),
+    progress: bool = False,
 ) -> dict[str, Any]:
-    """Keywords for an operation whose answer is a plain JSON value, with an example and the problems to expect."""
+    """Keywords for an operation whose answer is a plain JSON value, with an example and the problems to expect.
+
+    ``progress``: it tells how far it is where JSON lines are accepted.
+    """
     content: dict[str, Any] = {"schema": {}}
     if example is not None:
         content["example"] = example
     responses: dict[int | str, dict[str, Any]] = {
         status: {"description": text, "content": {"application/json": content}}
     }
+    if progress:
+        said = "`progress` and `text` on each line, and `result` or `error` on the last"
+        responses[status]["content"][NDJSON] = {"schema": {"type": "string", "description": said}}
     for code in (*errors, 403, 422, 503):
         responses[code] = {"description": "refused", "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}}}
     return {"responses": responses}

@@ -125,7 +125,11 @@ def _size(size_bytes: int) -> str:
 
 
 @operation(
-    router, "POST", "/backup", Permission.ADMIN, **described(CREATED_EXAMPLE, text="Backup", errors=(400, 404, 409))
+    router,
+    "POST",
+    "/backup",
+    Permission.ADMIN,
+    **described(CREATED_EXAMPLE, text="Backup", errors=(400, 404, 409), progress=True),
 )
 async def create_backup(request: Request, parts: Parts, actor: Actor, body: BackupCreation | None = None) -> Response:
     """Make a backup; only what is new since the one before is written. JSON lines where they are accepted."""
@@ -189,7 +193,7 @@ class Pruning(msgspec.Struct):
     dry_run: bool = False
 
 
-@operation(router, "POST", "/backups/prune", Permission.ADMIN, **described(PRUNED_EXAMPLE))
+@operation(router, "POST", "/backups/prune", Permission.ADMIN, **described(PRUNED_EXAMPLE, progress=True))
 async def prune_backups(request: Request, parts: Parts, actor: Actor, body: Pruning | None = None) -> Response:
     """Let go the backups in the state folder that the settings `backup.keep_*` and `backup.max_gb` do not keep."""
     dry_run = body is not None and body.dry_run
@@ -211,7 +215,11 @@ async def prune_backups(request: Request, parts: Parts, actor: Actor, body: Prun
 
 
 @operation(
-    router, "POST", "/backups/verify", Permission.ADMIN, **described({"backups": [CHECK_EXAMPLE], "out_of_reach": []})
+    router,
+    "POST",
+    "/backups/verify",
+    Permission.ADMIN,
+    **described({"backups": [CHECK_EXAMPLE], "out_of_reach": []}, progress=True),
 )
 async def verify_backups(request: Request, parts: Parts, actor: Actor) -> Response:
     """Read every backup within reach through; what is wrong with one, or that it is gone, stands in its entry."""
@@ -246,7 +254,13 @@ async def show_backup(backup_id: str, parts: Parts) -> Response:
     )
 
 
-@operation(router, "POST", "/backups/{backup_id}/verify", Permission.ADMIN, **described(CHECK_EXAMPLE, errors=(404,)))
+@operation(
+    router,
+    "POST",
+    "/backups/{backup_id}/verify",
+    Permission.ADMIN,
+    **described(CHECK_EXAMPLE, errors=(404,), progress=True),
+)
 async def verify_backup(backup_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Read one backup through: checksums, seals, links, the hash chain, the state. 503 names what is wrong with it."""
     row = await parts.backups.known.find(backup_id)
@@ -264,7 +278,13 @@ async def verify_backup(backup_id: str, request: Request, parts: Parts, actor: A
 DRILL_EXAMPLE = {"backup_id": "9f86d081884c7d65", "proved": True, "events": 812, "duration_s": 0.4, "state": "matches"}
 
 
-@operation(router, "POST", "/backups/{backup_id}/drill", Permission.ADMIN, **described(DRILL_EXAMPLE, errors=(404,)))
+@operation(
+    router,
+    "POST",
+    "/backups/{backup_id}/drill",
+    Permission.ADMIN,
+    **described(DRILL_EXAMPLE, errors=(404,), progress=True),
+)
 async def drill_backup(backup_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Restore a full backup (`last`: the newest) into a temporary place and compare the state. 503 says what failed."""
     row = await parts.backups.known.newest_full() if backup_id == "last" else await parts.backups.known.find(backup_id)

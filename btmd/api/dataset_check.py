@@ -48,7 +48,12 @@ class DatasetCleaning(msgspec.Struct):
 
 
 @operation(
-    router, "POST", "/{dataset_id}/check", Permission.SEE, DATASET, **described(CHECK_EXAMPLE, errors=(404, 409))
+    router,
+    "POST",
+    "/{dataset_id}/check",
+    Permission.SEE,
+    DATASET,
+    **described(CHECK_EXAMPLE, errors=(404, 409), progress=True),
 )
 async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: Parts) -> Response:
     """What is good and bad in a dataset: findings with rows to look at, one score with its parts, and what helps."""
@@ -72,7 +77,12 @@ async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, p
 
 
 @operation(
-    router, "POST", "/{dataset_id}/clean", Permission.OWN, DATASET, **described(CLEAN_EXAMPLE, errors=(400, 404, 409))
+    router,
+    "POST",
+    "/{dataset_id}/clean",
+    Permission.OWN,
+    DATASET,
+    **described(CLEAN_EXAMPLE, errors=(400, 404, 409), progress=True),
 )
 async def clean_dataset(
     dataset_id: str, body: DatasetCleaning, request: Request, parts: Parts, actor: Actor

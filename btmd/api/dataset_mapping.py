@@ -26,7 +26,7 @@ class MappingPreview(UploadedData):
     mapping: Annotated[dict[str, str], Meta(max_length=100)] = msgspec.field(default_factory=dict)
 
 
-@operation(router, "POST", "/mapping-preview", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404)))
+@operation(router, "POST", "/mapping-preview", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404), progress=True))
 async def preview_mapping(body: MappingPreview, request: Request, parts: Parts, actor: Actor) -> Response:
     """The first rows with their text, shortened. Nothing of it is kept, and the content is removed again."""
 

@@ -45,7 +45,14 @@ class DatasetPreview(msgspec.Struct):
     allow: Annotated[list[str], Meta(max_length=20)] | None = None
 
 
-@operation(router, "POST", "/{dataset_id}/preview", Permission.SEE, DATASET, **described(EXAMPLE, errors=(404, 409)))
+@operation(
+    router,
+    "POST",
+    "/{dataset_id}/preview",
+    Permission.SEE,
+    DATASET,
+    **described(EXAMPLE, errors=(404, 409), progress=True),
+)
 async def preview_dataset(dataset_id: str, body: DatasetPreview, request: Request, parts: Parts) -> Response:
     """A few rows with their text; nothing of it is recorded. Whoever may train may see what would be learned."""
     if body.row is not None and body.line is not None:

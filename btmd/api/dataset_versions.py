@@ -49,7 +49,7 @@ async def list_versions(dataset_id: str, parts: Parts) -> Response:
     "/{dataset_id}/versions",
     Permission.OWN,
     DATASET,
-    **described(UPDATE_EXAMPLE, errors=(400, 404, 409)),
+    **described(UPDATE_EXAMPLE, errors=(400, 404, 409), progress=True),
 )
 async def update_dataset(
     dataset_id: str, body: DatasetUpdate, request: Request, parts: Parts, actor: Actor

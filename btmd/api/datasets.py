@@ -48,7 +48,7 @@ async def list_datasets(parts: Parts, removed: bool = False) -> Response:
     return json_answer(listed)
 
 
-@operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409)))
+@operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409), progress=True))
 async def add_dataset(body: DatasetAddition, request: Request, parts: Parts, actor: Actor) -> Response:
     """Read an uploaded content and register it. JSON lines with progress where they are accepted."""
     key = await key_of(request, actor)

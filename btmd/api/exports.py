@@ -65,7 +65,7 @@ async def exporting_of(parts: Parts) -> tuple[Exporting, SettingsState]:
     return made, state
 
 
-@operation(router, "POST", "", Permission.TRAIN, JOB, **described(EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "", Permission.TRAIN, JOB, **described(EXAMPLE, errors=(404, 409), progress=True))
 async def make_export(body: ExportWish, request: Request, parts: Parts, actor: Actor) -> Response:
     """Write a job's result in a form to take away, read it again and compare it with the model the training made.
 

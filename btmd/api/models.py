@@ -132,7 +132,7 @@ async def list_models(parts: Parts) -> Response:
     return json_answer([_with_compatibility(row, hardware, parts) for row in rows])
 
 
-@operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409)))
+@operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409), progress=True))
 async def add_model(body: ModelAddition, request: Request, parts: Parts, actor: Actor) -> Response:
     """Register a model folder, or convert a GGUF file. JSON lines with progress where they are accepted.
 
@@ -206,7 +206,14 @@ async def judge_models(body: VerdictRequest, parts: Parts) -> Response:
     )
 
 
-@operation(router, "POST", "/{model_id:path}/verify", Permission.TRAIN, MODEL, **described(VERIFIED, errors=(404,)))
+@operation(
+    router,
+    "POST",
+    "/{model_id:path}/verify",
+    Permission.TRAIN,
+    MODEL,
+    **described(VERIFIED, errors=(404,), progress=True),
+)
 async def verify_model(model_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Read every byte of the model's files and name those that are not as they were recorded."""
     async with parts.store.session() as session:

@@ -38,7 +38,7 @@ class FactoryResetBody(msgspec.Struct):
     dry_run: bool = False
 
 
-@operation(router, "POST", "", Permission.ADMIN, **described(EXAMPLE, errors=(409,)))
+@operation(router, "POST", "", Permission.ADMIN, **described(EXAMPLE, errors=(409,), progress=True))
 async def reset(request: Request, parts: Parts, actor: Actor, body: FactoryResetBody | None = None) -> Response:
     """Back to the defaults, after a backup that was read through. JSON lines where they are accepted.
 
@@ -89,7 +89,7 @@ class ResetUndo(msgspec.Struct):
     expected_head: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
-@operation(router, "POST", "/undo", Permission.ADMIN, **described(UNDONE_EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "/undo", Permission.ADMIN, **described(UNDONE_EXAMPLE, errors=(404, 409), progress=True))
 async def undo_reset(request: Request, parts: Parts, actor: Actor, body: ResetUndo | None = None) -> Response:
     """Bring back what the newest factory reset took away, files included; what was added since stays.
 

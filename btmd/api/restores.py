@@ -72,13 +72,13 @@ class BackupRestore(HowToRestore, kw_only=True):
     backup_id: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-@operation(router, "POST", "/restore", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "/restore", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409), progress=True))
 async def restore_backup(body: BackupRestore, request: Request, parts: Parts, actor: Actor) -> Response:
     """Bring back the state that a backup holds; it is read through first, and a damaged one changes nothing."""
     return await _done(Restore(**msgspec.structs.asdict(body)), request, parts, actor)
 
 
-@operation(router, "POST", "/restores", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "/restores", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409), progress=True))
 async def restore(body: Restore, request: Request, parts: Parts, actor: Actor) -> Response:
     """Bring back the state of a moment; with `dry_run`, only say what would change.
 
