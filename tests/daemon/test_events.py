@@ -6,6 +6,7 @@ from http.client import HTTPResponse
 
 import pytest
 
+from benchmarks.event_restarts import followed_through
 from tests.fixtures.daemon import DaemonProcess, config_of
 from tests.fixtures.short_folder import short_folder
 
@@ -51,6 +52,16 @@ def test_a_stream_goes_on_after_a_restart_without_a_gap(daemon: DaemonProcess) -
     assert [event["type"] for event in seen[-3:]] == ["DaemonStopped", "DaemonStarted", "SettingChanged"]
     assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
     assert client.events() == seen
+
+
+def test_followers_of_every_kind_see_each_event_once_through_restarts() -> None:
+    """The long form, with a training and fifty restarts: make proof-events."""
+    found = followed_through(1, seed=3, limit_s=120, training=False, askers=1)
+    assert found.ended_by.total() >= 1
+    assert found.events > 10
+    assert found.acknowledged > 0
+    assert found.took_s
+    assert found.wrong == []
 
 
 def test_a_page_is_filtered_and_limited(daemon: DaemonProcess) -> None:
