@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from btmctl import daemon_units, places
+from btmctl import daemon_units, places, state_removal, words
 from btmctl.daemon_reach import require_reachable
 from btmctl.daemon_systemd import Systemd
 from btmctl.daemon_units import SERVICE, SOCKET, UnitFile
@@ -81,32 +81,37 @@ def install(wish: Wish, session: Session) -> dict[str, Any]:
 
 
 def uninstall(wish: Wish, session: Session, *, delete_state: bool) -> dict[str, Any]:
-    """Stop it and remove what ``install`` has written. Drop-ins, changed files and, unless told, the state stay."""
+    """Stop it and remove what ``install`` has written. Drop-ins, changed files and, unless told, the state stay.
+
+    Raises Refused, CommandError, OSError.
+    """
     systemd = Systemd(session.environment, user=wish.user)
     files = _files(wish, session)
     owned = {one.path: daemon_units.whose(wish.root + one.path) for one in files}
     ours = [one for one in files if owned[one.path] == "ours"]
     here = not wish.root
-    state = _state(wish, session)
+    state = [path for path in _state(wish, session) if os.path.isdir(path)]
     told: dict[str, object] = {
         "scope": "user" if wish.user else "system",
         "removed": [wish.root + one.path for one in ours],
         "changed_by_hand": [wish.root + path for path, whose in owned.items() if whose == "changed"],
         "drop_ins": daemon_units.drop_ins(files, wish.root),
-        "state": [path for path in state if os.path.isdir(path)],
+        "state": state,
         "state_deleted": False,
         "dry_run": wish.dry_run,
     }
+    if delete_state:
+        state_removal.require_ours(state)
     if wish.dry_run:
         return told
     if here:
         _require_rights(wish)
-    question = f"Delete {' and '.join(state)}, with every dataset copy, result and the whole history?"
-    if delete_state and not session.confirm(question, otherwise="--yes deletes them."):
-        raise Refused(
-            "Nothing was changed.", "The question was answered with no.", "btmctl daemon uninstall keeps the state."
-        )
-    if here and systemd.is_there() and systemd.has_unit():
+    is_service = here and systemd.is_there() and systemd.has_unit()
+    if delete_state:
+        if not is_service:
+            state_removal.require_unused(state)
+        _confirm_deletion(state, session)
+    if is_service:
         session.output.progress_text("Stopping the daemon; its trainings save a checkpoint first...")
         systemd.run([*systemd.systemctl, "disable", "--now", SOCKET, SERVICE])
         session.output.end_progress()
@@ -115,12 +120,23 @@ def uninstall(wish: Wish, session: Session, *, delete_state: bool) -> dict[str, 
     if here and systemd.is_there():
         systemd.run([*systemd.systemctl, "daemon-reload"])
     if delete_state:
-        import shutil
-
-        for path in filter(os.path.isdir, state):
-            shutil.rmtree(path)
+        # A trainer whose checkpoint takes longer than the service manager waits, say, or a daemon started by hand.
+        state_removal.require_unused(state)
+        state_removal.delete(state)
         told["state_deleted"] = True
     return told
+
+
+def _confirm_deletion(state: Sequence[str], session: Session) -> None:
+    """Raises Refused unless it was answered with yes."""
+    for text in state_removal.warnings(state):
+        session.output.say(text, "yellow")
+    size = words.size(state_removal.size_bytes(state))
+    question = f"Delete {' and '.join(state)} ({size}), with every dataset copy, result and the whole history?"
+    if state and not session.confirm(question, otherwise="--yes deletes them."):
+        raise Refused(
+            "Nothing was changed.", "The question was answered with no.", "btmctl daemon uninstall keeps the state."
+        )
 
 
 def _files(wish: Wish, session: Session) -> list[UnitFile]:
@@ -135,7 +151,8 @@ def _state(wish: Wish, session: Session) -> list[str]:
     found = session.environment
     base = found.get("XDG_CONFIG_HOME", "")
     base = base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), ".config")
-    return [places.own_state(found), os.path.abspath(found.get("BTMD_CONFIG_DIR") or os.path.join(base, "btmd"))]
+    config = os.path.abspath(found.get("BTMD_CONFIG_DIR") or os.path.join(base, "btmd"))
+    return [places.own_state(found), config, places.quickstart_state(found)]
 
 
 def _require_rights(wish: Wish) -> None:

@@ -135,8 +135,11 @@ def uninstall(arguments: argparse.Namespace, session: Session) -> int:
         output.say("There was nothing of ours to remove.")
     if told["state_deleted"]:
         _list(session, "deleted", told["state"])
-    else:
-        _list(session, "state, stays", told["state"])
+        return DONE
+    _list(session, "would delete" if arguments.delete_state else "state, stays", told["state"])
+    if told["state"] and not arguments.delete_state:
+        scope = "--user" if wish.user else "--system"
+        output.say(f"btmctl daemon uninstall {scope} --delete-state deletes it, after a question.")
     return DONE
 
 

@@ -34,6 +34,16 @@ HELP = {
             "For a second one beside it, give that a folder of its own: `btmd --state-dir PATH`.",
         ),
     ),
+    "not_only_ours": Help(
+        "There is more in a folder than btmd's",
+        "The state is deleted only where nothing but btmd's own lies in its folders. Nothing was changed.",
+        "The folder is one of somebody's choosing (BTMD_STATE_DIR, BTMD_CONFIG_DIR), or something was put into it.",
+        (
+            "See what lies there: `ls -l PATH`.",
+            "Move away what is not btmd's, then once more: `btmctl daemon uninstall --delete-state`.",
+            "Or leave the state where it is, and delete by hand what is to go: `btmctl daemon uninstall`.",
+        ),
+    ),
     "socket_taken": Help(
         "The socket path is taken",
         "Something else is where the daemon wants to have its socket, the place where btmctl reaches it.",

@@ -1,5 +1,6 @@
 """Making the daemon a service and taking that back, below a folder of its own and with a systemctl that only notes."""
 
+import fcntl
 import json
 import os
 import re
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from btmctl import daemon_alone, daemon_install, daemon_reach, daemon_systemd
+from btmctl import daemon_alone, daemon_install, daemon_reach, daemon_systemd, state_removal
 from btmctl.__main__ import main
+from btmd.config import read_config
 
 Run = Callable[..., tuple[int, str, str]]
 ELSEWHERE = "/opt/btmd/bin/python3"
@@ -180,15 +182,68 @@ def test_uninstalling_leaves_the_state_and_says_where_unless_told(
     run("install", "--user")
     (tmp_path / "shown-user").write_text("LoadState=loaded\nActiveState=active\n")
     asked()
-    code, out, _ = run("uninstall", "--user")
+    code, out, err = run("uninstall", "--user")
     assert code == 0
     assert asked() == ["systemctl --user disable --now btmd.socket btmd.service", "systemctl --user daemon-reload"]
     assert f"state, stays  {state}" in out
+    assert "btmctl daemon uninstall --user --delete-state" in err
     assert state.is_dir()
     assert run("uninstall", "--user", "--delete-state")[0] == 6, "without a terminal it needs --yes"
     assert state.is_dir()
-    assert run("uninstall", "--user", "--delete-state", "--yes")[0] == 0
-    assert not state.exists()
+
+
+def test_state_is_deleted_with_a_word_on_what_is_lost_and_links_are_not_followed(
+    run: Run, tmp_path: Path, asked: Callable[[], list[str]]
+) -> None:
+    state, config = tmp_path / "xdg_state_home/btmd", tmp_path / "xdg_config_home/btmd"
+    quickstart, letters = tmp_path / "xdg_state_home/btmd-quickstart", tmp_path / "letters"
+    for folder in (state / "models", state / "keys", state / "backups" / "b1", config / "presets", quickstart, letters):
+        folder.mkdir(parents=True)
+    (letters / "one.txt").touch()
+    (state / "models" / "mine").symlink_to(letters)
+    for file in (
+        state / "btmd.db-wal",
+        state / "keys" / "ring",
+        config / ".settings.toml.12.new",
+        quickstart / "btmd.db",
+    ):
+        file.touch()
+    code, out, _ = run("uninstall", "--user", "--delete-state", "--dry-run")
+    assert (code, out.count("would delete  ")) == (0, 3)
+    code, out, err = run("uninstall", "--user", "--delete-state", "--yes")
+    assert code == 0
+    assert "The backups in it go too" in err
+    assert "recovery key" in err
+    assert not any(folder.exists() for folder in (state, config, quickstart))
+    assert (letters / "one.txt").exists()
+
+
+def test_state_in_use_or_among_other_things_is_not_deleted(
+    run: Run, tmp_path: Path, asked: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "xdg_state_home/btmd"
+    for lock in (state / "btmd.lock", state / "jobs" / "abc" / "lock"):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.write_text("4711\n")
+        with lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            code, _, err = run("uninstall", "--user", "--delete-state", "--yes")
+        assert code == 6
+        assert ("4711" if lock.parent == state else "abc") in err
+        assert lock.exists()
+    monkeypatch.setenv("BTMD_STATE_DIR", str(tmp_path))
+    code, _, err = run("uninstall", "--user", "--delete-state", "--yes")
+    assert code == 6
+    assert str(tmp_path / "programs") in err
+    assert (tmp_path / "programs").is_dir()
+
+
+def test_everything_that_a_daemon_puts_into_its_folders_is_known_as_its_own(tmp_path: Path) -> None:
+    config = read_config([], {"HOME": str(tmp_path), "BTMD_STATE_DIR": str(tmp_path), "BTMD_CONFIG_DIR": str(tmp_path)})
+    paths = [value for name in dir(config) if isinstance(value := getattr(config, name), Path) and value != tmp_path]
+    inside = {path.relative_to(tmp_path).parts[0] for path in paths if path.is_relative_to(tmp_path)}
+    assert {"btmd.db", "keys", "presets", "settings.toml"} <= inside
+    assert [name for name in inside if name != ".cache" and not state_removal.OURS.fullmatch(name)] == []
 
 
 def test_the_system_service_makes_its_user_before_it_starts(
