@@ -17,12 +17,12 @@ from btmd.monitoring.watched_run import WatchedRun
 PASSED_STEPS = 10
 """A number again so many steps beyond the one that had none: it is over."""
 
-SPIKE_USUAL, SPIKE_FEWEST = 60, 20
+SPIKE_USUAL, SPIKE_FEWEST = 100, 20
 SPIKE_FACTOR = 1.4
 """Times the usual loss: what lies below it does no harm, however sure it is."""
-SPIKE_STEPS, SPIKE_MOST, SPIKE_SUM = 6, 5.0, 18.0
-"""Single rows decide a single loss, so none counts for more than five deviations; six steps that add up to eighteen
-come once in ten million even where losses are spread as widely as Student's t with four degrees of freedom."""
+SPIKE_STEPS, SPIKE_MOST, SPIKE_SUM = 6, 5.0, 19.0
+"""Single rows decide a single loss, so none counts for more than five deviations; six steps that add up to nineteen
+come less than once in ten million even where losses are spread as Student's t with four degrees of freedom is."""
 SPIKE_LEAST_SCALE = 0.05
 SPIKE_OVER = 20
 LEAST_LOSS = 1e-6
@@ -31,9 +31,11 @@ LIMIT_EVERY = 10
 
 RISEN_SHARE, RISEN_ERRORS = 0.25, 7
 """Above where the training began, as a share and in standard errors: the model is worse than untrained."""
-FAST_FACTOR, FAST_SCALES, FAST_STEPS = 2.0, 10, 10
-HIGH_SHARE, HIGH_ERRORS = 0.08, 4.5
-"""Above the best so far, which lies too low by itself: it is the least of many, by about sqrt(2 ln n) errors."""
+FAST_FACTOR, FAST_SCALES, FAST_STEPS = 2.0, 10, 16
+"""Both halves of these steps lie so high: a jump that passes by itself has passed by then."""
+HIGH_SHARE, HIGH_ERRORS, HIGH_BLOCKS = 0.08, 3.0, 4
+"""Above the best so far, which lies too low by itself: it is the least of many, by about sqrt(2 ln n) errors. So many
+blocks running: a training that learns on falls again soon, so more blocks tell more than a higher bar."""
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ class LossSpiking(Latched):
             self.figures = {"loss": round(loss, 4), "usual": round(self._middle, 4), "step": step}
         if self.latch.held:
             self.latch.tell(any(one > SPIKE_MOST / 2 for one in self._heights))
-        elif high:
+        else:
             self.latch.tell(sum(list(self._heights)[-SPIKE_STEPS:]) >= SPIKE_SUM)
 
     def _measure(self) -> None:
@@ -179,7 +181,9 @@ class LossDiverging(Latched):
             return False
         begin = self._begin(course)
         spread = course.step_scale or scale(newest)
-        return median(newest) > max(FAST_FACTOR * begin, begin + FAST_SCALES * spread)
+        half = FAST_STEPS // 2
+        lower = min(median(newest[:half]), median(newest[half:]))
+        return lower > max(FAST_FACTOR * begin, begin + FAST_SCALES * spread)
 
     def _has_risen(self, course: LossCourse, now: float) -> bool:
         begin, best = course.start, course.best
@@ -198,7 +202,7 @@ class LearningRateHigh(Latched):
 
     kind: ClassVar[str] = "learning_rate_high"
     severity: ClassVar[str] = WARNING
-    latch: Latch = field(default_factory=lambda: Latch(to_raise=2, to_clear=3))
+    latch: Latch = field(default_factory=lambda: Latch(to_raise=HIGH_BLOCKS, to_clear=3))
     _blocks: int = 0
 
     def reset(self) -> None:

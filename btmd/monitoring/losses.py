@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from btmd.monitoring.robust import MEDIAN_ERROR, NORMAL_SCALE, median, scale
+from btmd.monitoring.robust import MEDIAN_ERROR, median, scale
 
 FEWEST_IN_BLOCK, MOST_IN_BLOCK = 5, 20
 BLOCKS_WANTED, MOST_BLOCKS = 25, 1000
@@ -13,6 +13,11 @@ BLOCKS_WANTED, MOST_BLOCKS = 25, 1000
 SMOOTHED = 3
 """Blocks whose mean counts as the loss just now."""
 RECENT_STEPS = 60
+FEWEST_COMPARED, MOST_COMPARED = 7, 24
+WITHIN_WEIGHT = 12
+LOWEST_MEAN = 0.515
+"""The mean of the lowest three quarters of normal values' distances from their mean, in deviations:
+(phi(0) - phi(q)) / (3/8), with q = 1.150 at which three quarters lie below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,16 @@ class LossCourse:
 
     @property
     def block_error(self) -> float:
-        """Standard error of a block's median: from its own steps, or from how blocks differ from their neighbours."""
+        """Standard error of a block's median: from its own steps and, if more, from how blocks differ from neighbours.
+
+        A few blocks tell little of how blocks differ: their own steps count for as much as WITHIN_WEIGHT of them.
+        """
         within = MEDIAN_ERROR * self.step_scale / math.sqrt(self.block_steps)
-        return max(within, between(self.blocks[:-SMOOTHED]))
+        sound = self.blocks[:-SMOOTHED][-MOST_COMPARED:]
+        among, count = between(sound), len(sound)
+        if among <= within:
+            return within
+        return math.sqrt((WITHIN_WEIGHT * within**2 + count * among**2) / (WITHIN_WEIGHT + count))
 
     @property
     def smooth_error(self) -> float:
@@ -90,10 +102,16 @@ class LossCourse:
 
 
 def between(blocks: Sequence[Block]) -> float:
-    """Standard error of a block from how far it lies from the mean of its neighbours; 0 for too few."""
-    middles = [block.middle for block in blocks[-24:]]
-    if len(middles) < 6:
+    """Standard error of a block from how far four in a row lie from a parabola; 0 for too few.
+
+    Of the distances the largest quarter is left out, as the course itself may bend sharply here or there.
+    """
+    middles = [block.middle for block in blocks]
+    if len(middles) < FEWEST_COMPARED:
         return 0.0
-    bends = [abs(b - (a + c) / 2) for a, b, c in zip(middles, middles[1:], middles[2:], strict=False)]
-    # The bend of independent values has the deviation sqrt(1 + 1/2).
-    return NORMAL_SCALE * median(bends) / math.sqrt(1.5)
+    bends = sorted(
+        abs(a - 3 * b + 3 * c - d) for a, b, c, d in zip(middles, middles[1:], middles[2:], middles[3:], strict=False)
+    )
+    lowest = bends[: max(1, round(0.75 * len(bends)))]
+    # The third difference of independent values has 1 + 9 + 9 + 1 times their variance.
+    return sum(lowest) / len(lowest) / LOWEST_MEAN / math.sqrt(20)
