@@ -137,6 +137,8 @@ def build_application(parts: Parts) -> Starlette:
         middleware=[Middleware(Guard, parts=parts)],
         exception_handlers=problems.HANDLERS,
     )
+    # An address that is not there is told as such: without an id it is not the list that was meant.
+    app.router.redirect_slashes = False
     app.state.parts = parts
     app.state.refusals = Budgets(BURST, 1 / EVERY_S)
     return app

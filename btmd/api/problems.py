@@ -7,12 +7,13 @@ from typing import Any
 
 import msgspec
 from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.refusals import record_refusal
-from btmd.errors import BtmdError, DatasetRefused, NotEnoughDisk, NotEnoughMemory, ViewWrong
+from btmd.errors import BtmdError, DatasetRefused, NotEnoughDisk, NotEnoughMemory, TooMany, ViewWrong
 
 log = logging.getLogger("btmd.api")
 
@@ -105,10 +106,17 @@ async def _unreadable(request: Request, error: Exception) -> Response:
     return problem_response(problem(wrong))
 
 
+async def _waited_long(request: Request, error: Exception) -> Response:
+    log.warning("%s %s: no connection to the database became free", request.method, request.url.path)
+    busy = TooMany("More is asked at once than this daemon can look up.", hint="Ask again in a moment.")
+    return problem_response(problem(busy), {"Retry-After": "1"})
+
+
 HANDLERS: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     BtmdError: _refused,
     HTTPException: _http,
     DatabaseError: _unreadable,
     sqlite3.DatabaseError: _unreadable,
+    PoolTimeout: _waited_long,
 }
 """Every kind of failure is answered with a problem document."""

@@ -5,6 +5,7 @@ import socket
 
 import msgspec
 import pytest
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from btmd.api.application import OPERATIONS
 from btmd.api.permission import Permission
@@ -74,6 +75,7 @@ def test_somebody_else_is_refused_and_the_refusal_is_recorded(client: Client, pe
     ("method", "path", "body", "status", "code"),
     [
         ("GET", "/nothing", None, 404, "not_found"),
+        ("GET", "/jobs/", None, 404, "not_found"),
         ("DELETE", "/status", None, 405, "method_not_allowed"),
         ("POST", "/start", b"{", 400, "bad_request"),
         ("POST", "/start", b"[]", 422, "invalid_value"),
@@ -167,6 +169,18 @@ def test_an_error_of_our_own_is_told_without_a_traceback(client: Client, monkeyp
     monkeypatch.setattr("btmd.api.health.probe", broken)
     problem = client.get("/status").refused(500, "internal_error")
     assert "secret" not in json.dumps(problem)
+
+
+def test_waiting_for_the_database_in_vain_is_told_as_too_much_at_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waited(*_: object) -> None:
+        raise PoolTimeout("QueuePool limit of size 2 overflow 0 reached")
+
+    monkeypatch.setattr("btmd.api.health.probe", waited)
+    answer = client.get("/status")
+    answer.refused(429, "too_many")
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_the_request_is_recorded_with_who_asked(client: Client, daemon: ThreadedDaemon) -> None:
