@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PROOFS := log condensing restore resume start-up memory daemon cli quickstart anonymise queue
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev quickstart test lint format docs wheel bench clean \
+.PHONY: help install dev quickstart test lint format docs wheel bundle bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
         proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline
 
@@ -20,6 +20,7 @@ help:
 	@echo "make format       put the code into its form"
 	@echo "make docs         write the pages anew that are made from the code"
 	@echo "make wheel        build the wheel into dist/"
+	@echo "make bundle       make a folder in dist/ that is installed from without a network (EXTRAS=gpu: more in it)"
 	@echo "make bench        every proof that needs no extra data or rights"
 	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports audit other-users offline"
 	@echo "make clean        remove $(VENV) and build results"
@@ -66,8 +67,12 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m docs.generate
 
-wheel: $(VENV)/.installed-dev
-	$(BIN)/python -m build --wheel
+wheel: | $(BIN)/python
+	$(BIN)/python -m bundle.wheel
+
+# pip's own settings and environment say which packages are taken from where, such as a PyTorch for processors only.
+bundle: | $(BIN)/python
+	$(BIN)/python -m bundle $(if $(EXTRAS),--extras $(EXTRAS)) $(ARGS)
 
 bench: $(addprefix proof-,$(PROOFS))
 
