@@ -5,12 +5,12 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 # Proofs are long runs that write their figures into benchmarks/RESULTS.md.
-PROOFS := log condensing restore resume start-up memory daemon cli quickstart anonymise queue
+PROOFS := log condensing restore resume start-up memory daemon cli quickstart anonymise queue events door
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format docs wheel bundle bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline
+        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-fuzz-api
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -22,7 +22,7 @@ help:
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bundle       make a folder in dist/ that is installed from without a network (EXTRAS=gpu: more in it)"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports audit other-users offline"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports audit other-users offline fuzz-api"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -151,6 +151,15 @@ proof-taking-back: dev
 proof-history: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 -n 6 --dist load \
 	  tests/test_settings_as_history.py tests/test_presets_as_history.py tests/test_everything_as_history.py
+# Events followed through fifty kills and stops of the daemon beside a training: some minutes. ARGS="--seed n": a run again.
+proof-events: dev
+	$(BIN)/python -m benchmarks.event_restarts $(ARGS)
+# Two hundred event streams and a thousand clients that come and drop, beside a training: some minutes.
+proof-door: dev
+	$(BIN)/python -m benchmarks.door $(ARGS)
+# Every operation asked by every role with what schemathesis makes up, twenty minutes; needs root for the other users.
+proof-fuzz-api: dev
+	$(BIN)/python -m benchmarks.api_fuzz $(ARGS)
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup

@@ -1,0 +1,313 @@
+"""Asks one daemon, as one user, what schemathesis makes up from its OpenAPI document, and judges every answer.
+
+A program of its own, since schemathesis lives in an environment of its own: benchmarks.api_fuzz runs it. Ids of things
+that are there take the place of many that were made up, and paths stay below a folder that may be spoiled. What is
+wrong is written as JSON lines, and the counts as the last of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import HypothesisException
+from schemathesis.checks import load_all_checks
+from schemathesis.core.failures import Failure, FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
+KNOWN = 0.7
+"""How often an id that was made up gives way to one that is there."""
+CASES = 8
+"""Of one operation in a row, of those that fit its description and of those that do not."""
+LAST = 0.25
+"""The share of the time, at its end, in which what ends, gives away or takes back everything is asked too."""
+ENDING = ("/reset", "/restore", "/access", "/owners", "/erasures")
+STREAM_S = 2.0
+DOWN_S = 60.0
+PATH_FIELDS = ("path", "to", "folder", "folders", "command")
+
+
+@dataclass
+class Asked:
+    """An answer as it came; ``problem`` says what kept it from being whole."""
+
+    status: int
+    headers: dict[str, list[str]]
+    body: bytes
+    seconds: float
+    reason: str = ""
+    problem: str = ""
+
+
+class Fuzzer:
+    """One user's requests for a while. ``known`` has ids that are there by the name of the field that takes them."""
+
+    def __init__(self, given_: argparse.Namespace, known: dict[str, list[Any]]) -> None:
+        self._given, self._known = given_, known
+        self._drawn = random.Random(given_.seed)
+        self._told: set[tuple[str, ...]] = set()
+        self._out = Path(given_.out).open("a", encoding="utf-8")  # noqa: SIM115 - open for as long as the process
+        self.counted: Counter[str] = Counter()
+        self.statuses: Counter[str] = Counter()
+        self.slowest: tuple[float, str] = (0.0, "")
+        document = json.loads(self._asked("GET", "/openapi.json", {}, b"").body)
+        self.schema = schemathesis.openapi.from_dict(document)
+        self.operations = [found.ok() for found in self.schema.get_all_operations()]
+        self._end = time.monotonic() + given_.seconds
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._end
+
+    def run(self) -> None:
+        modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+        while not self._is_late:
+            ending_too = self._end - time.monotonic() < LAST * self._given.seconds
+            rest = [one for one in self.operations if ending_too or not _ends_things(one)]
+            operation = self._drawn.choice(rest)
+            for mode in modes:
+                # Nothing that fits no description can be made up for an operation that takes nothing.
+                with suppress(HypothesisException):
+                    self._cases(operation, mode)
+        self._tell(
+            {
+                "counted": self.counted,
+                "statuses": self.statuses,
+                "operations": len(self.operations),
+                "asked": len({name for name in self.counted if name.startswith("/")}),
+                "slowest": self.slowest,
+            }
+        )
+
+    def _cases(self, operation: Any, mode: Any) -> None:
+        @seed(self._drawn.randrange(2**32))
+        @settings(
+            max_examples=CASES,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def one(case: Any) -> None:
+            if not self._is_late:
+                self._ask(case, operation)
+
+        one()
+
+    def _ask(self, case: Any, operation: Any) -> None:
+        self._with_known(case)
+        sent = case.as_transport_kwargs(base_url="http://localhost")
+        request = requests.Request(**{name: value for name, value in sent.items() if value is not None}).prepare()
+        accepted = self._drawn.choice(_media_types(operation))
+        headers = {**request.headers, "Accept": accepted}
+        body = request.body.encode() if isinstance(request.body, str) else request.body or b""
+        answer = self._asked(request.method or "GET", request.path_url, headers, body)
+        self.counted["requests"] += 1
+        self.counted[operation.label.partition(" ")[2]] += 1
+        self.statuses[str(answer.status)] += 1
+        if answer.seconds > self.slowest[0]:
+            self.slowest = (answer.seconds, operation.label)
+        wrong = [*self._judged(answer, operation), *_conforming(case, answer, request)]
+        for what in wrong:
+            self._note(what, operation.label, request, answer)
+
+    def _with_known(self, case: Any) -> None:
+        for place in (case.path_parameters, case.query, case.body):
+            if isinstance(place, dict):
+                for name in place:
+                    place[name] = self._value(name, place[name])
+
+    def _value(self, name: str, value: Any) -> Any:
+        if name in self._known and self._drawn.random() < KNOWN:
+            return self._drawn.choice(self._known[name])
+        if name in PATH_FIELDS:
+            # Whatever it asks for, nothing outside may come to harm.
+            if isinstance(value, str) and value.startswith("/"):
+                return self._given.scratch + value.replace("..", "")
+            if isinstance(value, list):
+                return [self._value(name, one) for one in value]
+        if isinstance(value, dict):
+            return {key: self._value(key, one) for key, one in value.items()}
+        return value
+
+    def _asked(self, method: str, target: str, headers: Any, body: bytes) -> Asked:
+        """The answer, once the daemon lets this user ask again and is there."""
+        down_since: float | None = None
+        while True:
+            try:
+                answer = self._once(method, target, headers, body)
+            except (FileNotFoundError, ConnectionRefusedError):
+                down_since = down_since or time.monotonic()
+                if time.monotonic() - down_since > DOWN_S:
+                    raise
+                time.sleep(0.2)
+                continue
+            if answer.status != 429 or self._is_late:
+                return answer
+            self.counted["asked too fast"] += 1
+            time.sleep(float(answer.headers.get("retry-after", ["1"])[0]))
+
+    def _once(self, method: str, target: str, headers: Any, body: bytes) -> Asked:
+        began = time.monotonic()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(self._given.limit)
+            with as_user(self._given.uid, self._given.gid):
+                connection.connect(self._given.socket)
+            try:
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.sendall(_head(method, target, headers, body) + body)
+                return self._received(connection, method, began)
+            except TimeoutError:
+                return Asked(0, {}, b"", time.monotonic() - began, problem="no whole answer in time")
+            except (OSError, http.client.HTTPException) as error:
+                return Asked(0, {}, b"", time.monotonic() - began, problem=f"broken off: {type(error).__name__}")
+
+    def _received(self, connection: socket.socket, method: str, began: float) -> Asked:
+        response = http.client.HTTPResponse(connection, method=method)
+        response.begin()
+        found = {name.lower(): [value] for name, value in response.getheaders()}
+        content, is_stream = b"", "text/event-stream" in found.get("content-type", [""])[0]
+        with suppress(TimeoutError if is_stream else ()):
+            while True:
+                left_s = (STREAM_S if is_stream else self._given.limit) - (time.monotonic() - began)
+                connection.settimeout(max(0.01, left_s))
+                piece = response.read1(1 << 20)
+                content += piece
+                # A stream of events has no end.
+                if not piece or (is_stream and b"\n\n" in content):
+                    break
+        return Asked(response.status, found, content, time.monotonic() - began, response.reason)
+
+    def _judged(self, answer: Asked, operation: Any) -> Iterator[str]:
+        """What no description has to say."""
+        if answer.problem:
+            yield answer.problem
+            return
+        if answer.status >= 500 and answer.status != 503:
+            yield f"answered {answer.status}"
+        media_type = answer.headers.get("content-type", [""])[0].partition(";")[0]
+        if answer.status >= 400 and answer.body:
+            if media_type != "application/problem+json":
+                yield f"a refusal of the type {media_type}"
+            elif json.loads(answer.body).get("status") != answer.status:
+                yield "a problem document with another status"
+        if media_type == "application/x-ndjson" and answer.status == 200 and not operation.label.startswith("GET"):
+            last = json.loads(answer.body.splitlines()[-1]) if answer.body else {}
+            status = (last.get("error") or {}).get("status", 200)
+            if str(status) not in operation.responses.status_codes:
+                yield f"told {status} at the end, which is not documented"
+
+    def _note(self, what: str, label: str, request: Any, answer: Asked) -> None:
+        self.counted["wrong"] += 1
+        if (what, label) in self._told:
+            return
+        self._told.add((what, label))
+        body = request.body if isinstance(request.body, str) else (request.body or b"").decode("utf-8", "replace")
+        self._tell(
+            {
+                "wrong": what,
+                "operation": label,
+                "user": self._given.user,
+                "request": f"{request.method} {request.path_url}"[:1000],
+                "body": body[:2000],
+                "status": answer.status,
+                "answer": answer.body[:1000].decode("utf-8", "replace"),
+                "seconds": round(answer.seconds, 2),
+            }
+        )
+
+    def _tell(self, document: dict[str, Any]) -> None:
+        self._out.write(json.dumps(document) + "\n")
+        self._out.flush()
+
+
+@contextmanager
+def as_user(uid: int, gid: int) -> Iterator[None]:
+    """Connections made in here are this user's, who is in this group alone; it takes root."""
+    if uid == os.geteuid():
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([gid])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _ends_things(operation: Any) -> bool:
+    method, _, path = operation.label.partition(" ")
+    below = path.removeprefix("/api/basic-training")
+    return method == "DELETE" or (method not in ("GET", "HEAD") and below.startswith(ENDING))
+
+
+def _media_types(operation: Any) -> list[str]:
+    found = operation.definition.raw.get("responses", {}).get("200", {}).get("content", {})
+    return [*found] or ["*/*"]
+
+
+def _head(method: str, target: str, headers: Any, body: bytes) -> bytes:
+    told = {name: value for name, value in headers.items() if name.lower() not in ("connection", "content-length")}
+    lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in told.items()]
+    if body or method not in ("GET", "HEAD"):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+
+
+def _conforming(case: Any, answer: Asked, request: Any) -> Iterator[str]:
+    """What the description has to say: status, type and form."""
+    if answer.problem:
+        return
+    response = schemathesis.Response(
+        answer.status, answer.headers, answer.body, request, answer.seconds, verify=False, message=answer.reason
+    )
+    try:
+        case.validate_response(response, checks=CHECKS)
+    except FailureGroup as failures:
+        for one in failures.exceptions:
+            yield f"{type(one).__name__}: {str(one).splitlines()[0]} ({answer.status})"
+    except Failure as failure:
+        yield f"{type(failure).__name__}: {str(failure).splitlines()[0]} ({answer.status})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.api_fuzzer")
+    for name in ("--socket", "--user", "--known", "--out", "--scratch"):
+        parser.add_argument(name, required=True)
+    for name in ("--uid", "--gid", "--seed"):
+        parser.add_argument(name, type=int, required=True)
+    for name in ("--seconds", "--limit"):
+        parser.add_argument(name, type=float, required=True)
+    asked = parser.parse_args()
+    known = json.loads(Path(asked.known).read_text())
+    load_all_checks()
+    Fuzzer(asked, known).run()
+
+
+if __name__ == "__main__":
+    main()
