@@ -18,6 +18,7 @@ from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
 from btmd.config import Config
 from btmd.hardware import probe
+from btmd.own_program import is_replaced
 from btmd.planning.machine_words import explain
 from btmd.planning.usual_models import largest_models
 from btmd.projections.backup import backups, last_drill
@@ -35,10 +36,17 @@ KEYS_GONE = (
     " `btmctl backup key renew --recovery-key`."
 )
 
+REPLACED = (
+    "The program was replaced since this daemon has started, and what it starts is new while it is not:"
+    " `btmctl daemon restart` has it run what is installed; trainings go on meanwhile."
+)
+
 
 def degraded_reasons(parts: Parts) -> dict[str, str]:
     """What does not work just now, by what it is about; empty when all is well."""
     reasons = dict(parts.troubles)
+    if is_replaced():
+        reasons["program"] = REPLACED
     space = os.statvfs(parts.config.state_dir)
     if space.f_bavail * space.f_frsize < FULL_BYTES:
         reasons["disk"] = f"The disk that holds {parts.config.state_dir} is full."

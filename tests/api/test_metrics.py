@@ -1,7 +1,11 @@
 """Figures in Prometheus' text format."""
 
 import re
+from pathlib import Path
 
+import pytest
+
+from btmd import own_program
 from tests.fixtures.daemon import Client
 
 SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\\]|\\\\.)*",?)*)\})? (-?[0-9.]+(?:e[+-]?[0-9]+)?)')
@@ -44,3 +48,15 @@ def test_every_line_has_the_form_and_the_figures_are_those_of_now(client: Client
     assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"] > 0
     assert abs(after["process_start_time_seconds"] - before["process_start_time_seconds"]) < 0.1
     assert after["btmd_problems"] == sum(1 for name in after if name.startswith("btmd_problem{"))
+
+
+def test_a_program_that_was_replaced_beneath_its_daemon_is_told_with_the_remedy(
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "program" not in client.get("/status").ok()["problems"]
+    monkeypatch.setattr(own_program, "_FIRST_FILE", tmp_path / "__init__.py")
+    for put_there in (False, True):
+        if put_there:
+            (tmp_path / "__init__.py").touch()
+        assert "btmctl daemon restart" in client.get("/status").ok()["problems"]["program"]
+    assert 'btmd_problem{about="program"}' in figures(client)
