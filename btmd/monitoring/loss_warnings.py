@@ -11,7 +11,7 @@ from btmd.domain.warning import CRITICAL, WARNING, Evidence, Finding
 from btmd.monitoring.detector import Latched
 from btmd.monitoring.latch import Latch
 from btmd.monitoring.losses import SMOOTHED, LossCourse
-from btmd.monitoring.robust import log_scale, median, scale
+from btmd.monitoring.robust import deviation, median, scale
 from btmd.monitoring.watched_run import WatchedRun
 
 PASSED_STEPS = 10
@@ -20,9 +20,9 @@ PASSED_STEPS = 10
 SPIKE_USUAL, SPIKE_FEWEST = 100, 20
 SPIKE_FACTOR = 1.4
 """Times the usual loss: what lies below it does no harm, however sure it is."""
-SPIKE_STEPS, SPIKE_MOST, SPIKE_SUM = 6, 5.0, 19.0
-"""Single rows decide a single loss, so none counts for more than five deviations; six steps that add up to nineteen
-come less than once in ten million even where losses are spread as Student's t with four degrees of freedom is."""
+SPIKE_STEPS, SPIKE_MOST, SPIKE_SUM = 6, 5.0, 18.0
+"""Single rows decide a single loss, so none counts for more than five deviations; six steps that add up to eighteen
+come once in ten million even where losses are spread as widely as Student's t with four degrees of freedom."""
 SPIKE_LEAST_SCALE = 0.05
 SPIKE_OVER = 20
 LEAST_LOSS = 1e-6
@@ -33,7 +33,7 @@ RISEN_SHARE, RISEN_ERRORS = 0.25, 7
 """Above where the training began, as a share and in standard errors: the model is worse than untrained."""
 FAST_FACTOR, FAST_SCALES, FAST_STEPS = 2.0, 10, 16
 """Both halves of these steps lie so high: a jump that passes by itself has passed by then."""
-HIGH_SHARE, HIGH_ERRORS, HIGH_BLOCKS = 0.08, 3.0, 4
+HIGH_SHARE, HIGH_ERRORS, HIGH_BLOCKS = 0.08, 3.2, 3
 """Above the best so far, which lies too low by itself: it is the least of many, by about sqrt(2 ln n) errors. So many
 blocks running: a training that learns on falls again soon, so more blocks tell more than a higher bar."""
 
@@ -121,7 +121,8 @@ class LossSpiking(Latched):
 
     def _measure(self) -> None:
         self._middle = median(self._usual)
-        self._scale = max(SPIKE_LEAST_SCALE, log_scale([max(loss, LEAST_LOSS) for loss in self._usual]))
+        heights = [math.log(max(loss, LEAST_LOSS) / max(self._middle, LEAST_LOSS)) for loss in self._usual]
+        self._scale = max(SPIKE_LEAST_SCALE, deviation(heights))
         self._since_measured = 0
 
     def _height(self, loss: float) -> float:

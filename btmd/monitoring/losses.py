@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from btmd.monitoring.robust import MEDIAN_ERROR, median, scale
+from btmd.monitoring.robust import MEDIAN_ERROR, deviation, median, scale
 
 FEWEST_IN_BLOCK, MOST_IN_BLOCK = 5, 20
 BLOCKS_WANTED, MOST_BLOCKS = 25, 1000
@@ -14,10 +14,7 @@ SMOOTHED = 3
 """Blocks whose mean counts as the loss just now."""
 RECENT_STEPS = 60
 FEWEST_COMPARED, MOST_COMPARED = 7, 24
-WITHIN_WEIGHT = 12
-LOWEST_MEAN = 0.515
-"""The mean of the lowest three quarters of normal values' distances from their mean, in deviations:
-(phi(0) - phi(q)) / (3/8), with q = 1.150 at which three quarters lie below."""
+WITHIN_WEIGHT = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +99,10 @@ class LossCourse:
 
 
 def between(blocks: Sequence[Block]) -> float:
-    """Standard error of a block from how far four in a row lie from a parabola; 0 for too few.
-
-    Of the distances the largest quarter is left out, as the course itself may bend sharply here or there.
-    """
+    """Standard error of a block from how far four in a row lie from a parabola; 0 for too few."""
     middles = [block.middle for block in blocks]
     if len(middles) < FEWEST_COMPARED:
         return 0.0
-    bends = sorted(
-        abs(a - 3 * b + 3 * c - d) for a, b, c, d in zip(middles, middles[1:], middles[2:], middles[3:], strict=False)
-    )
-    lowest = bends[: max(1, round(0.75 * len(bends)))]
+    fours = zip(middles, middles[1:], middles[2:], middles[3:], strict=False)
     # The third difference of independent values has 1 + 9 + 9 + 1 times their variance.
-    return sum(lowest) / len(lowest) / LOWEST_MEAN / math.sqrt(20)
+    return deviation([a - 3 * b + 3 * c - d for a, b, c, d in fours]) / math.sqrt(20)
