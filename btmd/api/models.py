@@ -56,12 +56,23 @@ VERIFIED = {
 }
 
 
+MOST = 2**50
+"""Of whatever a model has."""
+
+
 class Discovered(msgspec.Struct):
     """A model that is not registered, with the facts that an inspection of it found."""
 
     name: Annotated[str, Meta(max_length=200)]
     path: Annotated[str, Meta(max_length=4096)]
     facts: InspectedFacts
+
+    def __post_init__(self) -> None:
+        facts = self.facts
+        width = (facts.hidden_size, facts.intermediate_size, facts.heads, facts.kv_heads, facts.head_size)
+        numbers = (facts.parameters, facts.layers, *width, facts.vocab_size, facts.context_length, facts.size_bytes)
+        if facts.vocab_size < 1 or not all(0 <= number <= MOST for number in numbers):
+            raise ValueError("no model has such numbers")
 
 
 class VerdictRequest(msgspec.Struct):

@@ -85,7 +85,10 @@ def _answers(one: Operation) -> dict[int, dict[str, Any]]:
     names_a_thing = bool(one.things) or one.arguments.path is not None
     changes = one.method not in ONLY_READING
     shared = {*_FOR_ALL, *([404] if names_a_thing else []), *(_FOR_CHANGES if changes else [])}
-    return {**{status: _REFUSED[status] for status in shared}, **one.described.get("responses", {})}
+    answers = {**{status: _REFUSED[status] for status in shared}, **one.described.get("responses", {})}
+    if one.method == "HEAD":
+        return {status: {"description": answer["description"]} for status, answer in answers.items()}
+    return answers
 
 
 def _parameters(struct: type[msgspec.Struct] | None, place: str) -> list[dict[str, Any]]:

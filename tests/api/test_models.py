@@ -127,6 +127,10 @@ def test_models_are_ranked_with_a_reason_for_this_machine(client: Client, folder
     assert judged[-1]["name"] == "huge"
     assert judged[-1]["verdict"] == "too_large"
     assert judged[-1]["reason"].startswith("Not on this machine")
+    for wrong in ({"vocab_size": 0}, {"layers": -1}, {"parameters": 10**30}):
+        asked["models"] = [{"name": "odd", "path": "/x", "facts": huge | wrong}]
+        told = client.post("/models/verdicts", asked).refused(422, "invalid_value")
+        assert "no model has such numbers" in told["detail"]
 
 
 def test_an_id_of_the_local_cache_can_be_trained(client: Client, folder: Path, daemon: Any) -> None:
