@@ -71,7 +71,8 @@ class Fuzzer:
         self.slowest: tuple[float, str] = (0.0, "")
         document = json.loads(self._asked("GET", "/openapi.json", {}, b"").body)
         self.schema = schemathesis.openapi.from_dict(document)
-        self.operations = [found.ok() for found in self.schema.get_all_operations()]
+        operations = [found.ok() for found in self.schema.get_all_operations()]
+        self.operations = [one for one in operations if given_.only in one.label]
         self._end = time.monotonic() + given_.seconds
 
     @property
@@ -82,7 +83,7 @@ class Fuzzer:
         modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
         while not self._is_late:
             ending_too = self._end - time.monotonic() < LAST * self._given.seconds
-            rest = [one for one in self.operations if ending_too or not _ends_things(one)]
+            rest = [one for one in self.operations if ending_too or self._given.only or not _ends_things(one)]
             operation = self._drawn.choice(rest)
             for mode in modes:
                 # Nothing that fits no description can be made up for an operation that takes nothing.
@@ -299,6 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.api_fuzzer")
     for name in ("--socket", "--user", "--known", "--out", "--scratch"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--only", default="")
     for name in ("--uid", "--gid", "--seed"):
         parser.add_argument(name, type=int, required=True)
     for name in ("--seconds", "--limit"):

@@ -20,7 +20,9 @@ from btmd.domain.units import GIB
 router = Router(prefix="/contents", tags=("contents",))
 
 
-@operation(router, "HEAD", "/{sha256}", Permission.READ, **described(text="it is here; 404: not, or not wholly"))
+@operation(
+    router, "HEAD", "/{sha256}", Permission.READ, **described(text="it is here; 404: not, or not wholly", errors=(400,))
+)
 async def ask_content(sha256: str, parts: Parts, actor: Actor) -> Response:
     """Whether the asking user sent a content; `Upload-Offset` says how much of an unfinished upload there is.
 

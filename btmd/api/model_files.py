@@ -64,7 +64,13 @@ async def ask_model_files(body: ModelFiles, parts: Parts, actor: Actor) -> Respo
     return json_answer({"model_id": model_id, "needed_bytes": needed, "arrived_bytes": arrived})
 
 
-@operation(router, "HEAD", "/{sha256}", Permission.TRAIN, **described(text="it is here; 404: not, or not wholly"))
+@operation(
+    router,
+    "HEAD",
+    "/{sha256}",
+    Permission.TRAIN,
+    **described(text="it is here; 404: not, or not wholly", errors=(400,)),
+)
 async def ask_model_file(sha256: str, parts: Parts, actor: Actor) -> Response:
     """Whether the asking user sent this file; `Upload-Offset` says how much of it is there."""
     size_bytes, is_whole = parts.sent_models.uploads.received_bytes(sha256, actor.uid)
