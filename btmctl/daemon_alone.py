@@ -75,7 +75,7 @@ def stop(session: Session, *, save: bool) -> str:
         if not _is_daemon(pid):
             raise _not_ended(socket_path, "A service manager holds its socket, and stops it.")
         signal.pidfd_send_signal(daemon, signal.SIGUSR1 if save else signal.SIGTERM)
-        _wait(daemon, session, socket_path)
+        _wait(daemon, session, socket_path, save=save)
     except PermissionError:
         raise _not_ended(socket_path, "It belongs to another user.") from None
     except ProcessLookupError:
@@ -85,7 +85,7 @@ def stop(session: Session, *, save: bool) -> str:
     return socket_path
 
 
-def _wait(daemon: int, session: Session, socket_path: str) -> None:
+def _wait(daemon: int, session: Session, socket_path: str, *, save: bool) -> None:
     import select
 
     ended = select.poll()
@@ -94,7 +94,9 @@ def _wait(daemon: int, session: Session, socket_path: str) -> None:
     while not ended.poll(500):
         if time.monotonic() > deadline:
             raise _not_ended(socket_path, f"It has not ended within {STOP_S:.0f} seconds.")
-        session.output.progress_text("Waiting until the trainings are saved...")
+        session.output.progress_text(
+            "Waiting until the trainings are saved..." if save else "Waiting until it has ended..."
+        )
     session.output.end_progress()
 
 

@@ -19,6 +19,7 @@ from bundle.wheel import PIP, ROOT, build_wheel
 
 SUMS = "SHA256SUMS"
 _HERE = Path(__file__).parent
+_LIBC_OF_NAMES = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 _UNFINISHED, _BEFORE = ".btmd-offline.part", ".btmd-offline.before"
 
 
@@ -111,6 +112,23 @@ def _wheels(folder: Path) -> dict[str, tuple[str, int]]:
     return found
 
 
+def oldest_libc(wheels: list[str]) -> str:
+    """The oldest C library (glibc) with which all of these wheels run; ``0.0`` where none needs a certain one."""
+    newest = (0, 0)
+    for name in wheels:
+        tags = name.removesuffix(".whl").split("-")[-1].split(".")
+        versions = [
+            _LIBC_OF_NAMES.get(tag.split("_")[0]) or _libc_of(tag) for tag in tags if tag.startswith("manylinux")
+        ]
+        newest = max(newest, min(versions, default=newest))
+    return ".".join(map(str, newest))
+
+
+def _libc_of(tag: str) -> tuple[int, int]:
+    _, major, minor = tag.split("_")[:3]
+    return int(major), int(minor)
+
+
 def _unpacked_bytes(wheel: Path) -> int:
     with zipfile.ZipFile(wheel) as packed:
         return sum(one.file_size for one in packed.infolist())
@@ -120,8 +138,9 @@ def _write_rest(part: Path, wheels: dict[str, tuple[str, int]], installed_bytes:
     python, platform = ".".join(map(str, sys.version_info[:2])), sysconfig.get_platform()
     pinned = "".join(f"{name}=={version}\n" for name, (version, _) in wheels.items() if name != "pip")
     (part / "requirements.txt").write_text(pinned)
-    (part / "built-for").write_text(f"{python} {platform} {installed_bytes // 1024}\n")
-    told = {"@VERSION@": wheels["btmd"][0], "@PYTHON@": python, "@PLATFORM@": platform}
+    libc = oldest_libc([path.name for path in (part / "wheels").iterdir()])
+    (part / "built-for").write_text(f"{python} {platform} {libc} {installed_bytes // 1024}\n")
+    told = {"@VERSION@": wheels["btmd"][0], "@PYTHON@": python, "@PLATFORM@": platform, "@LIBC@": libc}
     readme = (_HERE / "offline.md").read_text()
     for mark, value in told.items():
         readme = readme.replace(mark, value)

@@ -50,7 +50,7 @@ if [ $check = yes ]; then
     exit 0
 fi
 
-read -r version platform room_kb <"$here/built-for"
+read -r version platform libc room_kb <"$here/built-for"
 about='import sys, sysconfig; print("%d.%d" % sys.version_info[:2], sysconfig.get_platform())'
 fits() { [ "$("$1" -I -c "$about" 2>/dev/null)" = "$version $platform" ]; }
 if [ -n "$python" ]; then
@@ -63,6 +63,12 @@ else
     [ -n "$python" ] || fail "There is no Python $version for $platform on PATH, and these packages are made for that." \
         'Name one with --python PATH, or make a folder on a machine like this one, with the same Python.' 6
 fi
+
+newer='import platform, sys
+numbers = lambda text: [int(one) for one in text.split(".")]
+sys.exit(numbers(platform.libc_ver()[1] or "0.0") < numbers(sys.argv[1]))'
+"$python" -I -c "$newer" "$libc" || fail "This system has an older C library than glibc $libc, which these packages need." \
+    'Make a folder on a machine like this one.' 6
 
 case $to in /*) ;; *) to=$PWD/$to ;; esac
 case $bin in /*) ;; *) bin=$PWD/$bin ;; esac

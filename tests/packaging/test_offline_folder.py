@@ -6,11 +6,13 @@ The packages in it are made by hand; with the real ones it is `make proof-packag
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from bundle.__main__ import main
+from bundle.folder import oldest_libc
 from tests.packaging.hand_made import make_wheel, pack_installed
 
 VERSION = "9.9.9"
@@ -86,6 +88,24 @@ def test_a_damaged_or_missing_file_is_named_and_nothing_is_installed(folder: Pat
     assert "requirements.txt" not in done.stderr
     assert not (tmp_path / "program").exists()
     assert run(folder / "install.sh", "--check", home=tmp_path).returncode == 0
+
+
+def test_an_older_c_library_than_the_packages_need_is_refused(folder: Path, tmp_path: Path) -> None:
+    assert (
+        oldest_libc(["a-1-cp311-cp311-manylinux2014_x86_64.manylinux_2_28_x86_64.whl", "b-1-py3-none-any.whl"])
+        == "2.17"
+    )
+    assert oldest_libc(["a-1-cp38-abi3-manylinux_2_5_x86_64.manylinux1_x86_64.whl", "b-1-py3-none-any.whl"]) == "2.5"
+    copy = copied(folder, tmp_path)
+    sums, built_for = (copy / "SHA256SUMS").read_text(), (copy / "built-for").read_text()
+    changed = built_for.replace(" 0.0 ", " 9.10 ")
+    (copy / "built-for").write_text(changed)
+    one, other = (sha256(text.encode()).hexdigest() for text in (built_for, changed))
+    (copy / "SHA256SUMS").write_text(sums.replace(one, other))
+    done = run(copy / "install.sh", "--python", sys.executable, "--to", tmp_path / "program", home=tmp_path)
+    assert done.returncode == 6
+    assert "glibc 9.10" in done.stderr
+    assert not (tmp_path / "program").exists()
 
 
 def test_another_python_or_a_folder_of_somebody_elses_is_refused(folder: Path, tmp_path: Path) -> None:
