@@ -7,7 +7,8 @@ pieces differ from earlier ones, and is believed in before anything was seen.
 
 import itertools
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,6 +31,9 @@ UNREST = 0.3
 SPREADS_BELOW, SPREADS_ABOVE = 1.75, 1.9
 """Deviations to either end: nine in ten lie between them, and machines are held up more often than sped up."""
 LEAST_SPREAD = 0.02
+FEWEST_SAVED = 3
+LONGEST_GAP_S, GAP_FACTOR = 60.0, 10
+"""What may lie between two steps: so much, or so many times what a checkpoint usually takes."""
 MEASURING_SPREAD, CLOSING_SPREAD = 0.12, 0.35
 SOON_S = 120
 CLOCK_STEP_S = 300
@@ -136,13 +140,30 @@ def _pieces(points: Sequence[TickPoint]) -> list[float]:
 
 
 def _between_s(job: JobProgress, points: Sequence[TickPoint]) -> float:
-    """Seconds a step that pass between steps, measurements left out; 0 until a checkpoint was among them."""
-    first, last = points[0], points[-1]
-    if first.at_us is None or last.at_us is None or not any(first.step <= step < last.step for step in job.saved_steps):
+    """Seconds a step that pass between steps, measurements left out; 0 until a checkpoint was among them.
+
+    By the time of day, as nobody times what lies between steps. A clock that was set, and a machine that slept, show as
+    gaps that no checkpoint explains; in their place stands what checkpoints take otherwise.
+    """
+    gaps = list(_gaps(job, points))
+    saving = [gap / saves for gap, saves in gaps if saves]
+    if not saving:
         return 0.0
-    passed = (last.at_us - first.at_us) / 1e6 - (last.elapsed_s - first.elapsed_s)
-    passed -= sum(seconds for step, seconds in job.evaluations if first.step <= step < last.step)
-    return max(0.0, passed) / (last.step - first.step)
+    usual_s = max(0.0, median(saving)) if len(saving) >= FEWEST_SAVED else job.saving_s
+    most_s = max(LONGEST_GAP_S, GAP_FACTOR * usual_s, GAP_FACTOR * job.saving_s)
+    passed = sum(gap if -most_s < gap < most_s * max(1, saves) else usual_s * saves for gap, saves in gaps)
+    return max(0.0, passed) / (points[-1].step - points[0].step)
+
+
+def _gaps(job: JobProgress, points: Sequence[TickPoint]) -> Iterator[tuple[float, int]]:
+    """From point to point, the seconds that neither steps nor measurements took, and the checkpoints among them."""
+    saved = sorted(job.saved_steps)
+    for a, b in itertools.pairwise(points):
+        if a.at_us is None or b.at_us is None:
+            continue
+        measured = sum(seconds for step, seconds in job.evaluations if a.step <= step < b.step)
+        gap = (b.at_us - a.at_us) / 1e6 - (b.elapsed_s - a.elapsed_s) - measured
+        yield gap, bisect_left(saved, b.step) - bisect_left(saved, a.step)
 
 
 def _passed_s(job: JobProgress, pace: _Pace, now_us: int) -> float:

@@ -129,9 +129,12 @@ def percentage(job: JobProgress) -> float:
 
 
 def elapsed_s(job: JobProgress, now_us: int) -> float:
-    """Time that trainers have worked on the job; pauses and waiting do not count."""
+    """Time that trainers have worked on the job; pauses and waiting do not count.
+
+    By the time of day, but never less than the steps took: the clock may have been set back meanwhile.
+    """
     spans = ((now_us if span.ended_us is None else span.ended_us) - span.started_us for span in job.attempts)
-    return sum(max(0, span) for span in spans) / 1e6
+    return max(job.trained_s, sum(max(0, span) for span in spans) / 1e6)
 
 
 def _remaining_text(job: JobProgress, remaining: Remaining | None) -> str:

@@ -7,7 +7,7 @@ import torch
 from btmd.errors import Damaged
 from btmd.frames import Finished
 from btmd.trainer.measures import scores_after
-from btmd.trainer.process import peak_resident_bytes, seconds_since_start
+from btmd.trainer.process import peak_resident_bytes, seconds_awake
 from btmd.trainer.result import save_result
 from btmd.trainer.run import EndedBy, Run
 from btmd.trainer.state import HeldOutLoss, name_of_step
@@ -105,7 +105,7 @@ def _tell_finished(
             result=run.folder.result.name,
             peak_memory_bytes=peak_resident_bytes(),
             peak_gpu_memory_bytes=int(torch.cuda.max_memory_reserved(device)) if on_gpu else None,
-            attempt_s=seconds_since_start(),
+            attempt_s=seconds_awake(),
             folder_bytes=run.folder.size_bytes(),
             **scores,
         )

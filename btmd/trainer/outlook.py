@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from btmd.frames import Spread, TrialDone
 from btmd.job_folder import TrialPlan
 from btmd.trainer.cost import Sample, fitted
-from btmd.trainer.process import seconds_since_start
+from btmd.trainer.process import seconds_awake
 from btmd.trainer.run import Run
 from btmd.trainer.workload import Workload
 
@@ -39,7 +39,7 @@ def forecast_after(run: Run, wanted: TrialPlan, tried: Tried, *, idle_bytes: int
     """What is to be expected of the whole run."""
     training_s = trained_seconds(run, tried)
     rest_s = training_s + _on_the_way_s(run) + closing_seconds(run)
-    total_s = seconds_since_start() + rest_s
+    total_s = seconds_awake() + rest_s
     peak = (1 + GROWTH_SHARE) * tried.peak_bytes + tried.to_come_bytes
     on_gpu = run.state.model.device.type == "cuda"
     host = (1 + GROWTH_SHARE) * tried.host_peak_bytes if on_gpu else peak

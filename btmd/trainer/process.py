@@ -123,11 +123,24 @@ def available_bytes() -> int:
     raise OSError("/proc/meminfo has no MemAvailable")
 
 
+def _slept_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+_SLEPT_BEFORE_S = _slept_s()
+"""How long the machine had slept when this process began."""
+
+
 def seconds_since_start() -> float:
-    """How long this process has been there, the loading of the interpreter included."""
+    """How long this process has been there, the loading of the interpreter and sleep of the machine included."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_s
+
+
+def seconds_awake() -> float:
+    """How long this process has been there while the machine did not sleep."""
+    return seconds_since_start() - (_slept_s() - _SLEPT_BEFORE_S)
 
 
 def peak_resident_bytes() -> int:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ SETTINGS: dict[str, Any] = {**QUICK, "recovery.wait_s": 0.2, "disk.reserve_gb": 
 ENDLESS = {"num_epochs": 1000, "max_steps": 20_000, "eval_every": 10_000}
 """For what has to happen in the middle of a training, however fast the machine; it is stopped afterwards."""
 ODD_LETTER = "~"
+SHIFTED_CLOCK = Path(__file__).parents[1] / "fixtures/shifted_clock"
+DAY_S, NIGHT_S = 86_400.0, 8 * 3600.0
 SCENES: dict[str, dict[str, Any]] = {}
 """By scene, what came of it: told at the end."""
 
@@ -385,15 +387,71 @@ def test_a_suspend_is_no_failure(daemon: DaemonProcess) -> None:
     client = daemon.client
     job_id = client.start(overrides=OVERRIDES | ENDLESS)
     when_at(client, job_id, 1, 20)
+    stop_and_continue(daemon, job_id, lambda: time.sleep(90))
+    goes_on(client, job_id)
+    job = stopped(client, job_id)
+    assert [one["ended"] for one in job["attempts"]] == ["stopped"]
+    SCENES["a suspend"] = {"state": job["state"], "ended": ["stopped"], "actions": []}
+
+
+def stop_and_continue(daemon: DaemonProcess, job_id: str, meanwhile: Callable[[], None]) -> None:
+    """Daemon and trainer stand still, as everything does while a machine sleeps."""
     assert daemon.process is not None
     everybody = [trainer_pid(daemon.config.jobs_dir, job_id), daemon.process.pid]
     for pid in everybody:
         os.kill(pid, signal.SIGSTOP)
-    time.sleep(90)
+    meanwhile()
     for pid in everybody:
         os.kill(pid, signal.SIGCONT)
-    at = client.job(job_id)["step"]
-    when_at(client, job_id, 1, at + 20)
-    job = stopped(client, job_id)
-    assert [one["ended"] for one in job["attempts"]] == ["stopped"]
-    SCENES["a suspend"] = {"state": job["state"], "ended": ["stopped"], "actions": []}
+
+
+def goes_on(client: Client, job_id: str) -> None:
+    when_at(client, job_id, 1, client.job(job_id)["step"] + 20)
+
+
+@long
+def test_a_clock_that_is_set_and_a_night_of_sleep_are_no_failures(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = place / "ahead"
+    monkeypatch.setenv("BTMD_SHIFTED_CLOCK", str(ahead))
+    with DaemonProcess(config_of(place), modules=SHIFTED_CLOCK) as daemon:
+        client = daemon.client
+        prepare(client, place, **{"monitoring.sample_every_s": 5})
+        job_id = client.start(overrides=OVERRIDES | ENDLESS)
+        when_at(client, job_id, 1, 20)
+        began_s = time.monotonic()
+        set_clocks(ahead, DAY_S, 0.0)
+        warned(client, job_id, "clock_jumped", {"forward"})
+        goes_on(client, job_id)
+        set_clocks(ahead, -8 * DAY_S, 0.0)
+        goes_on(client, job_id)
+        stop_and_continue(daemon, job_id, lambda: set_clocks(ahead, -8 * DAY_S, NIGHT_S))
+        warned(client, job_id, "suspended", {"slept,"})
+        goes_on(client, job_id)
+        progress = client.get(f"/progress/{job_id}").ok()
+        job = stopped(client, job_id)
+        assert [one["ended"] for one in job["attempts"]] == ["stopped"]
+        assert {one["kind"] for one in job["warnings"]} == {"clock_jumped", "suspended"}
+        trained_s = time.monotonic() - began_s
+        # By the pace of its steps, and nothing of a day that never was or a night in which none was made.
+        assert progress["remaining_s"] < 10 * trained_s * progress["total_steps"] / progress["current_step"]
+        assert progress["elapsed_s"] > 0
+        times = [one["recorded_at"] for one in client.get("/events?limit=1000").ok()]
+        assert times == sorted(times)
+        assert client.get("/audit/verification").ok()["verdict"] == "ok"
+    told = {"state": job["state"], "ended": ["stopped"], "actions": []}
+    SCENES["the clock set forward and back, and a night of sleep"] = told
+
+
+def set_clocks(ahead: Path, set_s: float, slept_s: float) -> None:
+    """Of daemon and trainer, at once."""
+    new = ahead.with_suffix(".new")
+    new.write_text(f"{set_s} {slept_s}")
+    new.replace(ahead)
+
+
+def warned(client: Client, job_id: str, kind: str, texts: set[str]) -> None:
+    """Wait until the job has this warning, with one of these words in its text."""
+    client.wait_for(
+        job_id,
+        lambda job: any(one["kind"] == kind and texts & set(one["text"].split()) for one in job["warnings"]),
+    )

@@ -74,6 +74,24 @@ def test_checkpoints_are_counted_as_foretold_and_then_as_they_were() -> None:
     assert known.middle_s == pytest.approx(60 * 1.5)
 
 
+@pytest.mark.parametrize("gap_s", [86_400, 28_800, -9 * 86_400], ids=["set forward", "asleep", "set back"])
+@pytest.mark.parametrize("saved", [(10, 20, 30), (10,)], ids=["several saved", "one saved"])
+def test_a_clock_that_was_set_and_a_night_of_sleep_change_nothing_of_what_remains(
+    gap_s: int, saved: tuple[int, ...]
+) -> None:
+    job = replace(JOB, saving_s=0.5, saved_steps=saved, last_tick_us=None, trained_s=40.0)
+    even = _ticks(40, 1.0, between_s=0.05)
+    moved = [
+        replace(one, at_us=one.at_us + (gap_s * S if one.step > 25 else 0)) for one in even if one.at_us is not None
+    ]
+    now_us = 50 * S
+    before, after = (estimate_remaining(job, ticks, now_us) for ticks in (even, moved))
+    assert before is not None
+    assert after is not None
+    assert after.middle_s == pytest.approx(before.middle_s, rel=0.03)
+    assert progress(job, moved, now_us=-5 * S).elapsed_s == 40.0
+
+
 def test_the_end_is_counted_too_and_goes_by_while_it_measures() -> None:
     job = replace(JOB, step=100, closing_s=30.0, last_tick_us=100 * S, state="evaluating")
     at_once, later = (estimate_remaining(job, _ticks(100, 1.0), (100 + wait_s) * S) for wait_s in (0, 20))
