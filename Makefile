@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format docs wheel bundle bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-fuzz-api
+        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-packaging proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-fuzz-api
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -22,7 +22,7 @@ help:
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bundle       make a folder in dist/ that is installed from without a network (EXTRAS=gpu: more in it)"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit exports audit other-users offline fuzz-api"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit packaging exports audit other-users offline fuzz-api"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -120,6 +120,10 @@ proof-anonymise: dev
 # goes on where it was. ARGS="--only NAME" trains some of them, ARGS=--judge none.
 proof-verdict: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.verdict $(ARGS)
+# Installed from the folder without a network, by pipx, from a clean clone, and over an earlier release while it trains: half an
+# hour and some gigabytes. Root, or user namespaces. ARGS="--only upgrade --previous COMMIT": a part of it.
+proof-packaging: dev
+	$(BIN)/python -m benchmarks.packaging $(ARGS)
 # Boots a real systemd in a container: needs root and systemd-nspawn.
 proof-systemd: dev
 	bash tests/systemd/run.sh
