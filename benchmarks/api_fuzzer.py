@@ -26,6 +26,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import HypothesisException
 from schemathesis.checks import load_all_checks
+from schemathesis.core.errors import SchemathesisError
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -126,8 +127,12 @@ class Fuzzer:
 
     def _ask(self, case: Any, operation: Any) -> None:
         self._with_known(case)
-        sent = case.as_transport_kwargs(base_url="http://localhost")
-        request = requests.Request(**{name: value for name, value in sent.items() if value is not None}).prepare()
+        try:
+            sent = case.as_transport_kwargs(base_url="http://localhost")
+            request = requests.Request(**{name: value for name, value in sent.items() if value is not None}).prepare()
+        except (requests.RequestException, SchemathesisError, UnicodeError):
+            self.counted["could not be sent"] += 1
+            return
         accepted = self._drawn.choice(_media_types(operation))
         headers = {**request.headers, "Accept": accepted}
         body = request.body.encode() if isinstance(request.body, str) else request.body or b""
