@@ -107,7 +107,7 @@ class Restarting:
                 if job_id and number % 5 == 4:
                     self._kill_trainer(job_id)
                 self._restart()
-                print(f"restart {number + 1}: {self.found.starts_s[-1]:.1f} s", flush=True)
+                print(f"restart {number + 1}: {self.found.starts_s[-1:]} s", flush=True)
             self._ended.set()
             for thread in (*self.writers, *self.askers):
                 thread.join()
