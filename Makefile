@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format docs wheel bundle bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-packaging proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-fuzz-api
+        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-packaging proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-roles proof-fuzz-api
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -22,7 +22,7 @@ help:
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bundle       make a folder in dist/ that is installed from without a network (EXTRAS=gpu: more in it)"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit packaging exports audit other-users offline fuzz-api"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit packaging exports audit other-users offline roles fuzz-api"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -140,6 +140,9 @@ proof-other-users: dev
 # that lets its users leave the network): what is sent anywhere. A few minutes.
 proof-offline: dev
 	$(BIN)/python -m benchmarks.offline $(ARGS)
+# Every operation asked over the socket by real users, who are made and removed: needs root and useradd. A minute.
+proof-roles: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest -s --timeout 0 tests/daemon/test_roles_of_real_users.py
 # Damaged backups, a hundred kills of each operation on them, full disks and read-only folders: the disks need root.
 proof-backup-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/backup/test_damage.py tests/faults/test_backup_kill.py \

@@ -3,16 +3,14 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from pwd import getpwnam
-from typing import Any
 
 import pytest
 
-from tests.fixtures.daemon import QUICK, ROOT_DIR, DaemonProcess, config_of, rows
+from tests.fixtures.accounts import Account, ServiceDaemon, own
+from tests.fixtures.daemon import QUICK, rows
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -20,17 +18,6 @@ SERVICE, PERSON = "daemon", "bin"
 """Accounts that every Linux system has: who runs the daemon, and who asks it."""
 FORMAT = "adapter" if os.environ.get("BTMD_PROOF") == "1" else "card"
 """An adapter is compared with the trained model before it goes, which takes longer than all the rest."""
-_ENTER = """
-set -e
-if [ -n "$CLOSED" ]; then
-    mount --bind "$NEEDED" "$STAGE"
-    mount -t tmpfs -o mode=0755 none "$CLOSED"
-    mkdir -p "$NEEDED"
-    mount --bind "$STAGE" "$NEEDED"
-fi
-exec setpriv --reuid "$WHO" --regid "$WHO" --clear-groups --inh-caps=-all "$@"
-"""
-
 pytestmark = [
     pytest.mark.skipif(
         os.getuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"), reason="needs several users"
@@ -38,63 +25,6 @@ pytestmark = [
     # A dozen processes one after the other, on a machine that may have other things to do.
     pytest.mark.timeout(900),
 ]
-
-
-class Account:
-    """Runs programs as a user. Where the interpreter stands in a folder that is closed to others, it is let through."""
-
-    def __init__(self, name: str, home: Path, stage: Path) -> None:
-        self.uid, self.home = getpwnam(name).pw_uid, home
-        home.mkdir(mode=0o700)
-        own(home, self.uid)
-        needed = Path(sys.base_prefix).resolve()
-        closed = [one for one in reversed(needed.parents) if not one.stat().st_mode & 0o001]
-        stage.mkdir(exist_ok=True)
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",
-            "HOME": str(home),
-            "PYTHONPATH": str(ROOT_DIR),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "WHO": str(self.uid),
-            "CLOSED": str(closed[0]) if closed else "",
-            "NEEDED": str(needed),
-            "STAGE": str(stage),
-        }
-
-    def command(self, arguments: Sequence[str]) -> list[str]:
-        return ["unshare", "--mount", "--propagation", "private", "sh", "-c", _ENTER, "sh", *arguments]
-
-    def btmctl(self, socket: Path, *arguments: str) -> Any:
-        """What a command answers in JSON; it must succeed."""
-        asked = [sys.executable, "-P", "-m", "btmctl", "--socket", str(socket), "--json", *arguments]
-        done = subprocess.run(
-            self.command(asked), env=self.environment, cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True
-        )
-        assert done.returncode == 0, (arguments, done.stdout.decode(), done.stderr.decode())
-        return json.loads(done.stdout)
-
-
-class ServiceDaemon(DaemonProcess):
-    """The daemon as a process of an account's own."""
-
-    def __init__(self, account: Account, folder: Path) -> None:
-        super().__init__(config_of(account.home, socket_path=folder / "sock"))
-        self._account = account
-
-    def spawn(self, command: list[str], log: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self._account.command(command),
-            stdin=subprocess.DEVNULL,
-            stderr=log,
-            cwd=self._account.home,
-            env=self._account.environment,
-        )
-
-
-def own(path: Path, uid: int) -> None:
-    for one in (path, *path.rglob("*")):
-        os.chown(one, uid, uid, follow_symlinks=False)
 
 
 @pytest.fixture(scope="module")
