@@ -16,6 +16,9 @@ _CONVERTER = re.compile(r"{(\w+):\w+}")
 _FOR_ALL = (403, 422, 429, 503)
 _FOR_CHANGES = (400, 408, 409, 413)
 """A body that cannot be read, that does not come, a state that does not allow it, and a body that is too large."""
+_FOR_NAMES = (404, 409)
+"""A thing or a moment that is not there, and a name of several."""
+_NAMES = ("job_id", "dataset_id", "model_id", "thing_id", "backup_id", "at", "from_", "to", "since", "until")
 _TEXTS = {
     400: "the request cannot be read",
     403: "the user may not",
@@ -82,9 +85,9 @@ def _described(one: Operation, body_schemas: dict[Any, dict[str, Any]]) -> dict[
 
 def _answers(one: Operation) -> dict[int, dict[str, Any]]:
     """Those that the operation states, and those that it shares with all of its form."""
-    names_a_thing = bool(one.things) or one.arguments.path is not None
+    names_something = bool(one.things) or one.arguments.path is not None or any(map(one.arguments.has, _NAMES))
     changes = one.method not in ONLY_READING
-    shared = {*_FOR_ALL, *([404] if names_a_thing else []), *(_FOR_CHANGES if changes else [])}
+    shared = {*_FOR_ALL, *(_FOR_NAMES if names_something else []), *(_FOR_CHANGES if changes else [])}
     answers = {**{status: _REFUSED[status] for status in shared}, **one.described.get("responses", {})}
     if one.method == "HEAD":
         return {status: {"description": answer["description"]} for status, answer in answers.items()}
