@@ -147,9 +147,11 @@ proof-roles: dev
 proof-backup-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/backup/test_crash.py tests/backup/test_damage.py tests/faults/test_backup_kill.py \
 	  tests/faults/test_backup_disk.py
-# A hundred kills each of adding, updating, cleaning, anonymising and erasing, and full disks, which need root.
+# A hundred kills each of adding, updating, cleaning, anonymising and erasing, and full disks, which need root. About an
+# hour on two cores; interrupted, it goes on where it was.
 proof-data-faults: dev
-	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 tests/faults/test_data_kill.py tests/faults/test_data_disk.py
+	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 -n 2 --dist load tests/faults/test_data_kill.py
+	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 tests/faults/test_data_disk.py
 # A hundred kills each of factory reset, migration and falling back, and every way to break a start as a process.
 proof-taking-back: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults/test_taking_back_kill.py tests/faults/test_taking_back_disk.py \

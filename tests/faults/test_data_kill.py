@@ -1,4 +1,8 @@
-"""SIGKILL while data is added, updated, cleaned, anonymised or erased: whole or not there, and no text is left over."""
+"""SIGKILL while data is added, updated, cleaned, anonymised or erased: whole or not there, and no text is left over.
+
+In the long form what was done is kept in .proof/data-faults/ for as long as the code that it covers stands: so it may be
+interrupted, and divided among processes.
+"""
 
 import json
 import os
@@ -11,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -33,7 +37,10 @@ GONE_S = 10.0
 """How long what was interrupted may take to leave."""
 CHILDREN_FIRST = ("add", "anonymise")
 """What begins with a kill of the daemon's children, so that the short form has such a one."""
-COUNTED: dict[str, "Counted"] = {}
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / ".proof/data-faults"
+COVERED = tuple(f"btmd/{room}" for room in ("child", "data", "files", "inspection", "privacy", "reading", "registry"))
+COVERED += ("btmd/restoring", "btmd/backup", "btmd/domain/dataset.py", str(Path(__file__).relative_to(ROOT)))
 
 
 @dataclass
@@ -41,6 +48,34 @@ class Counted:
     killed: int = 0
     done: int = 0
     """Found done afterwards."""
+    commit: str = ""
+
+
+def git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def kept(name: str) -> Counted | None:
+    """What was counted before, if nothing that it covers has changed since."""
+    if not PROOF or KILLS < 100:
+        return None
+    try:
+        found = Counted(**json.loads((KEPT / f"{name}.json").read_text()))
+    except FileNotFoundError:
+        return None
+    return found if git("diff", "--quiet", found.commit, "--", *COVERED).returncode == 0 else None
+
+
+def keep(name: str, counted: Counted) -> None:
+    """Note it, and tell of all once all are done."""
+    if not PROOF or KILLS < 100:
+        return
+    counted.commit = git("rev-parse", "HEAD").stdout.strip()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / f"{name}.json").write_text(json.dumps(asdict(counted)))
+    found = {name: kept(name) for name in (*STEPS, *(f"ctrl-c-{where}" for where in WHERE))}
+    if None not in found.values():
+        tell({name: one for name, one in found.items() if one is not None})
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +228,12 @@ def duration_s(client: Client, name: str) -> float:
 def test_killed_meanwhile_it_is_whole_or_was_not_begun(daemon: DaemonProcess, name: str) -> None:
     if not PROOF and name in ("update", "clean"):
         pytest.skip("long: as adding and anonymising do")
+    if kept(name):
+        pytest.skip("done already")
     client, chance = daemon.client, random.Random()
     before, is_done = STEPS[name]
     takes_s = duration_s(client, name)
-    counted = COUNTED.setdefault(name, Counted())
+    counted = Counted()
     for number in range(5 * KILLS):
         if counted.killed >= KILLS:
             break
@@ -227,7 +264,7 @@ def test_killed_meanwhile_it_is_whole_or_was_not_begun(daemon: DaemonProcess, na
         assert given.mark not in daemon.log.read_text()
     assert client.get("/audit/verification").ok()["verdict"] == "ok"
     assert counted.killed >= KILLS, f"{name} was over before it could be killed"
-    told()
+    keep(name, counted)
 
 
 # --- Ctrl-C ----------------------------------------------------------------------------------------------
@@ -252,11 +289,16 @@ def has_begun(daemon: DaemonProcess, where: str) -> bool:
     return any(name.endswith(".work.chunks") for name in beside)
 
 
-@pytest.mark.parametrize("where", ["upload", "reading"])
+WHERE = ("upload", "reading")
+
+
+@pytest.mark.parametrize("where", WHERE)
 def test_ctrl_c_while_a_file_is_added_leaves_nothing_half_added(
     daemon: DaemonProcess, tmp_path: Path, where: str
 ) -> None:
-    counted = COUNTED.setdefault(f"Ctrl-C: {where}", Counted())
+    if kept(f"ctrl-c-{where}"):
+        pytest.skip("done already")
+    counted = Counted()
     for number in range(5 * INTERRUPTS):
         if counted.killed >= INTERRUPTS:
             break
@@ -283,17 +325,15 @@ def test_ctrl_c_while_a_file_is_added_leaves_nothing_half_added(
         daemon.client.post(f"/erasures/{name}", {}).ok()
         assert holding(daemon.config.state_dir, mark) == set()
     assert counted.killed >= INTERRUPTS
-    told()
+    keep(f"ctrl-c-{where}", counted)
 
 
-def told() -> None:
-    """Note it once all have been done."""
-    if not PROOF or KILLS < 100 or set(COUNTED) != {*STEPS, "Ctrl-C: upload", "Ctrl-C: reading"}:
-        return
+def tell(found: dict[str, Counted]) -> None:
     figures = []
-    for name, counted in COUNTED.items():
-        wanted = INTERRUPTS if name.startswith("Ctrl-C") else KILLS
-        figures.append(Figure(f"{name}: cut off before its end", [counted.killed], "", f">= {wanted}", 0))
+    for name, counted in found.items():
+        wanted = KILLS if name in STEPS else INTERRUPTS
+        said = name.replace("ctrl-c-", "Ctrl-C: ")
+        figures.append(Figure(f"{said}: cut off before its end", [counted.killed], "", f">= {wanted}", 0))
         if name in STEPS:
             figures.append(Figure(f"{name}: found done afterwards", [counted.done], digits=0))
     figures += [
