@@ -104,18 +104,17 @@ def _offline(place: Path) -> list[Figure]:
     made_s = time.monotonic() - begun
     (folder,) = (place / "dist").iterdir()
     carried = folder.rename(place / "on a stick")
-    home = Home(place / "home", place / "home" / "bin", prefix=ALONE)
-    interfaces = home.run("cat", "/proc/net/dev").splitlines()[2:]
-    required([line.split(":")[0].strip() for line in interfaces] in ([], ["lo"]), f"There is a network: {interfaces}")
-    begun = time.monotonic()
-    where = ("--to", str(home.folder / "program"), "--bin", str(home.programs), "--python", sys.executable)
-    home.run("sh", str(carried / "install.sh"), *where)
-    installed_s = time.monotonic() - begun
-    trained_s = main_job(home)
-    home.btmctl("quickstart", *FEW_STEPS)
-    required(DEMO_MODEL in str(home.btmctl("models", "list")), "The quickstart did not take the demo model.")
-    home.stop()
-    home.run("sh", str(carried / "install.sh"), *where)
+    with Home(place / "home", place / "home" / "bin", prefix=ALONE) as home:
+        interfaces = home.run("cat", "/proc/net/dev").splitlines()[2:]
+        required([line.split(":")[0].strip() for line in interfaces] in ([], ["lo"]), f"A network: {interfaces}")
+        begun = time.monotonic()
+        where = ("--to", str(home.folder / "program"), "--bin", str(home.programs), "--python", sys.executable)
+        home.run("sh", str(carried / "install.sh"), *where)
+        installed_s = time.monotonic() - begun
+        trained_s = main_job(home)
+        home.btmctl("quickstart", *FEW_STEPS)
+        required(DEMO_MODEL in str(home.btmctl("models", "list")), "The quickstart did not take the demo model.")
+        home.run("sh", str(carried / "install.sh"), *where)
     size = sum(path.stat().st_size for path in carried.rglob("*") if path.is_file())
     return [
         Figure("folder made", [made_s], "s", digits=0),
@@ -152,9 +151,8 @@ def _pipx(place: Path) -> list[Figure]:
     begun = time.monotonic()
     said([str(tools / "bin" / "pipx"), "install", str(wheel)], environment=environment)
     installed_s = time.monotonic() - begun
-    home = Home(place / "home", place / "bin")
-    trained_s = main_job(home)
-    home.stop()
+    with Home(place / "home", place / "bin") as home:
+        trained_s = main_job(home)
     return [
         Figure("wheel", [wheel.stat().st_size / 1e6], "MB", digits=1),
         Figure("installed by pipx", [installed_s], "s", digits=0),
@@ -166,15 +164,14 @@ def _clone(place: Path) -> list[Figure]:
     clone = place / "clone"
     said(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)])
     first = next(block for heading, block in headed(clone / "README.md") if heading == "Try it").splitlines()[0]
-    home = Home(place / "home", clone / ".venv" / "bin")
     cache = said([*PIP, "cache", "dir"]).strip()
     settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    begun = time.monotonic()
-    typed = f"{first} PYTHON={sys.executable}"
-    said(["sh", "-c", typed], cwd=clone, environment={**home.environment, **settings, "PIP_CACHE_DIR": cache})
-    first_s = time.monotonic() - begun
-    trained_s = main_job(home)
-    home.stop()
+    with Home(place / "home", clone / ".venv" / "bin") as home:
+        environment = {**home.environment, **settings, "PIP_CACHE_DIR": cache}
+        begun = time.monotonic()
+        said(["sh", "-c", f"{first} PYTHON={sys.executable}"], cwd=clone, environment=environment)
+        first_s = time.monotonic() - begun
+        trained_s = main_job(home)
     return [
         Figure(f"`{first}` in a clean clone", [first_s], "s", digits=0),
         Figure("main job in it", [trained_s], "s", digits=0),
@@ -189,11 +186,12 @@ def _upgrade(place: Path, *, previous: str, minutes: float, linked: bool, everyt
     program = Program(place / "program", linked=linked, constraints=ROOT / "constraints.txt")
     old = program.wheel_of(source, place / "old")
     new = build_wheel(place / "new")
+    notes_at_start = (source / "btmd" / "trainer" / "loaded.py").exists()
     shutil.rmtree(source)
     program.install(old)
-    home = Home(place / "home", program.programs)
-    found = upgraded(home, partial(program.install, new, everything=everything), minutes=minutes)
-    home.stop()
+    replace = partial(program.install, new, everything=everything)
+    with Home(place / "home", program.programs) as home:
+        found = upgraded(home, replace, minutes=minutes, notes_at_start=notes_at_start)
     name = "every package written anew" if everything else "upgraded"
     return [
         Figure(f"{name} beneath a training", [found.replaced_s], "s", digits=0),

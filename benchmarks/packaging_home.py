@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,15 @@ class Home:
             required(started.poll() is None and time.monotonic() < end, (self.folder / "btmd.log").read_text())
             time.sleep(0.1)
 
-    def stop(self) -> None:
-        """End the daemon, and the quickstart's own where there is one."""
-        quickstart = self.folder / "run" / "btmd-quickstart" / "btmd.sock"
-        for option in ((), ("--socket", str(quickstart))):
-            if not option or quickstart.exists():
-                self.run("btmctl", *option, "daemon", "stop")
+    def __enter__(self) -> "Home":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End its daemons, the quickstart's own too, with their trainings."""
+        for name in ("btmd", "btmd-quickstart"):
+            path = self.folder / "run" / name / "btmd.sock"
+            with suppress(Unfit):
+                self.run("btmctl", "--socket", str(path), "daemon", "stop")
 
 
 def main_job(home: Home) -> float:
