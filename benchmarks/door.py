@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.daemon_cost import resident_mb
-from benchmarks.door_clients import AT_ONCE, GIVEN_UP, Streams, give_up, request
+from benchmarks.door_clients import AT_ONCE, GIVEN_UP, OWN_UID, Streams, give_up, request
 from benchmarks.event_restarts import ENDLESS
 from benchmarks.results import Figure, Topic, record
 from tests.fixtures.daemon import QUICK, Client, DaemonProcess, config_of, rows
@@ -157,11 +157,11 @@ class Door:
         # A training and settings write meanwhile: whoever is opened later begins where the others are by then.
         head = json.loads(request(self._path, "GET", "/health"))["store"]["head_seq"]
         silent = given.streams * SILENT // STREAMS
-        others = [*USERS.values()] if os.geteuid() == 0 else [os.geteuid()] * len(USERS)
-        streams.open(silent, os.geteuid(), after=0, silent=True)
+        others = [*USERS.values()] if OWN_UID == 0 else [OWN_UID] * len(USERS)
+        streams.open(silent, OWN_UID, after=0, silent=True)
         for uid in others:
             streams.open(given.streams // 4, uid, after=head)
-        streams.open(given.streams - silent - given.streams // 4 * len(others), os.geteuid(), after=head)
+        streams.open(given.streams - silent - given.streams // 4 * len(others), OWN_UID, after=head)
         kinds = [self._drawn.choice([*GIVEN_UP]) for _ in range(given.clients)]
         give_up(self._path, kinds, self._drawn.randrange(2**32))
         self.dropped += len(kinds)
@@ -208,7 +208,7 @@ class Door:
 def _lengthen(client: Client, events: int) -> None:
     for number in range(events):
         client.patch("/settings", {"changes": {"training.seed": number}, "why": "y" * 500}).ok()
-    for name in USERS if os.geteuid() == 0 else ():
+    for name in USERS if OWN_UID == 0 else ():
         client.send("PUT", f"/access/{name}", b'{"role": "viewer"}', content_type="application/json").ok()
 
 
@@ -300,7 +300,7 @@ def _record(door: Door, given: argparse.Namespace, figures: list[Figure]) -> Non
         f"Seed {given.seed}; {given.rounds} rounds of {given.streams} streams, {SILENT} of which never read, and "
         f"{given.clients} clients, {AT_ONCE} at a time, in the middle of {', '.join(GIVEN_UP)}.",
         "As root: half of the streams are two other users', viewers; the daemon's own user may have more than 128."
-        if os.geteuid() == 0
+        if OWN_UID == 0
         else "All streams are the daemon's own user's.",
         "How long a change takes until it is kept is the daemon's own figure, from asking the log to knowing it on the "
         "disk; it cannot be shorter than a sync of the disk, which is timed beside it in a file of its own.",

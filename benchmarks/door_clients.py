@@ -30,6 +30,8 @@ GIVEN_UP = {
 AT_ONCE = 40
 _ID = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 _RECORDED = re.compile(rb'"recorded_at":"([^"]+)"')
+OWN_UID = os.geteuid()
+"""Read once: while another user's connection is made, it is theirs in every thread."""
 _turn = threading.Lock()
 
 
@@ -37,7 +39,7 @@ _turn = threading.Lock()
 def as_user(uid: int) -> Iterator[None]:
     """Connections made in here are this user's; it takes root, and nobody else connects meanwhile."""
     with _turn:
-        if uid == os.geteuid():
+        if uid == OWN_UID:
             yield
             return
         groups = os.getgroups()
@@ -52,10 +54,10 @@ def as_user(uid: int) -> Iterator[None]:
             os.setgroups(groups)
 
 
-def connected(path: Path, uid: int | None = None) -> socket.socket:
+def connected(path: Path, uid: int = OWN_UID) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(60)
-    with as_user(os.geteuid() if uid is None else uid):
+    with as_user(uid):
         made.connect(str(path))
     return made
 
