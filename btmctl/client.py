@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from btmctl.errors import ConnectionLost, ServerRefused, Unreachable, UsageError
-from btmctl.unix_http import Response, request
+from btmctl.unix_http import Response, Waiting, request
 
 ROOT = "/api/basic-training"
 Document = dict[str, Any]
@@ -23,8 +23,9 @@ Progress = Callable[[float | None, str], None]
 class Client:
     """Talks to one daemon. Every method raises Unreachable, ConnectionLost or ServerRefused."""
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, waiting: Waiting | None = None) -> None:
         self.socket_path = socket_path
+        self._waiting = waiting
         self.daemon_version = ""
         """Of who answered last; empty before, and for one that does not say."""
 
@@ -66,16 +67,22 @@ class Client:
     def run(self, path: str, body: Document, progress: Progress) -> Document:
         """POST something that takes a while: told its progress, returns its result."""
         result: Document | None = None
-        for document in self.stream(path, body):
-            if "error" in document:
-                problem = document["error"]
-                raise ServerRefused(problem, int(problem.get("status") or 500))
-            if "result" in document:
-                result = document["result"]
-            elif "progress" in document or "text" in document:
-                progress(document.get("progress"), str(document.get("text") or ""))
-            else:
-                result = document
+        # Until it says how far it is.
+        over = self._waiting() if self._waiting is not None else None
+        try:
+            for document in self.stream(path, body):
+                if "error" in document:
+                    problem = document["error"]
+                    raise ServerRefused(problem, int(problem.get("status") or 500))
+                if "result" in document:
+                    result = document["result"]
+                elif "progress" in document or "text" in document:
+                    progress(document.get("progress"), str(document.get("text") or ""))
+                else:
+                    result = document
+        finally:
+            if over is not None:
+                over()
         if result is None:
             raise ConnectionLost(
                 "The daemon went away before it was done.", hint="btmctl status shows whether it runs."
@@ -171,7 +178,15 @@ class Client:
                 raise UsageError("A value cannot be sent.", "It is no finite number.", "btmctl --help") from None
         return self._checked(
             self._answered(
-                lambda: request(self.socket_path, method, target, headers=headers, body=content, timeout_s=timeout_s)
+                lambda: request(
+                    self.socket_path,
+                    method,
+                    target,
+                    headers=headers,
+                    body=content,
+                    timeout_s=timeout_s,
+                    waiting=self._waiting,
+                )
             )
         )
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -32,6 +32,8 @@ class Output:
         self._colour_messages = self.messages_at_terminal and not plain
         self._progress_shown = False
         self._progress_text = ""
+        self._is_blank = True
+        """Whether there was nothing to see so far."""
 
     @property
     def coloured(self) -> bool:
@@ -130,12 +132,14 @@ class Output:
         text = _folded(clean(text), self._message_width)
         self._stderr.write((f"\x1b[{code}m{text}\x1b[0m" if code else text) + "\n")
         self._stderr.flush()
+        self._is_blank = False
 
     def question(self, text: str) -> None:
         """What a person is to answer on the same line."""
         self.end_progress()
         self._stderr.write(_folded(clean(text.rstrip()), self._message_width - 1) + " ")
         self._stderr.flush()
+        self._is_blank = False
 
     def progress(self, share: float | None, text: str) -> None:
         """How far something is: a line that is written over at a terminal, else one line for each new sentence."""
@@ -151,11 +155,22 @@ class Output:
         shown = cut(f"{figure}{bar}{clean(text)}", width - 1)
         self._stderr.write("\r\x1b[K" + shown)
         self._stderr.flush()
-        self._progress_shown = True
+        self._progress_shown, self._is_blank = True, False
 
     def progress_text(self, text: str) -> None:
         """Progress of which nobody knows how far it is."""
         self.progress(None, text)
+
+    def waiting(self) -> Callable[[], None]:
+        """Where a person sees nothing yet: that the daemon is waited for, until what is returned is called."""
+        if not (self._is_blank and self.messages_at_terminal):
+            return lambda: None
+        self.progress_text("Waiting for the daemon...")
+        return self._waited
+
+    def _waited(self) -> None:
+        self.end_progress()
+        self._is_blank = True
 
     def end_progress(self) -> None:
         """Take the progress line away."""
@@ -184,6 +199,7 @@ class Output:
     def _write(self, text: str) -> None:
         self._stdout.write(text)
         self._stdout.flush()
+        self._is_blank = False
 
 
 def clean(text: str, keep: str = "") -> str:

@@ -4,11 +4,16 @@ One request a connection. Answers may have a length, be chunked, or end with the
 """
 
 import os
+import select
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _MAX_HEAD_BYTES = 65_536
 _READ_BYTES = 65_536
+_QUICK_S = 0.4
+
+Waiting = Callable[[], Callable[[], None]]
+"""Told when an answer lets itself be waited for; what it returns is called once it comes."""
 
 
 class ProtocolError(OSError):
@@ -129,6 +134,7 @@ def request(
     body: bytes | Iterable[bytes] = b"",
     body_size_bytes: int | None = None,
     timeout_s: float | None = 60.0,
+    waiting: Waiting | None = None,
 ) -> Response:
     """Send one request and return its answer, the body still unread.
 
@@ -152,7 +158,13 @@ def request(
         except (BrokenPipeError, ConnectionResetError):
             # A server that refuses an upload answers and closes while we are still sending: its answer says why.
             return Response(connection)
-        return Response(connection)
+        if waiting is None or select.select([connection], [], [], _QUICK_S)[0]:
+            return Response(connection)
+        over = waiting()
+        try:
+            return Response(connection)
+        finally:
+            over()
     except BaseException:
         connection.close()
         raise

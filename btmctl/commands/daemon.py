@@ -72,7 +72,7 @@ def _installing(noun: Noun) -> None:
 
 def run_daemon(arguments: argparse.Namespace, session: Session) -> int:
     socket = ["--socket", session.socket_option] if session.socket_option else []
-    sys.stdout.flush()
+    session.output.say("Starting a daemon here; Ctrl-C ends it, and trainings go on.")
     # The daemon takes this process's place, so that signals reach it directly.
     os.execv(sys.executable, [sys.executable, "-m", "btmd", *socket, *arguments.flags])
 

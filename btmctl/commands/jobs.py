@@ -234,8 +234,12 @@ def logs(arguments: argparse.Namespace, session: Session) -> int:
     if session.output.as_json:
         session.output.document({"log": "".join(text)})
         return DONE
+    wrote = False
     for piece in text:
         session.output.raw(piece)
+        wrote = True
+    if not wrote:
+        session.output.say("The trainer has written nothing.")
     return DONE
 
 

@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
         desktop.show(TEST_TITLE, TEST_TEXT, urgent=False)
         session.output.say("The desktop took it.")
         return DONE
+    session.output.say("What the daemon has to tell is shown and spoken from now on, until Ctrl-C.")
     follower = Following(session, os.path.join(places.state_home(session.environment), "btmd-notify"))
     while True:
         try:
