@@ -53,7 +53,7 @@ class Session:
         for path in tried:
             problem = probe(path)
             if problem is None:
-                return Client(path)
+                return Client(path, self.output.waiting)
             problems.append(f"{path} ({problem})")
         named = places.named_socket(self.socket_option, self.environment)
         if start_private and not named:
