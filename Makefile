@@ -52,7 +52,7 @@ quickstart: $(VENV)/.installed $(VENV)/.demo-model
 
 # A file's tests stay together: they share a daemon or a model. One worker more than cores: a part of each waits.
 test: lint
-	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
