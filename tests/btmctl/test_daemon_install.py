@@ -240,7 +240,8 @@ def test_state_in_use_or_among_other_things_is_not_deleted(
 
 def test_everything_that_a_daemon_puts_into_its_folders_is_known_as_its_own(tmp_path: Path) -> None:
     config = read_config([], {"HOME": str(tmp_path), "BTMD_STATE_DIR": str(tmp_path), "BTMD_CONFIG_DIR": str(tmp_path)})
-    paths = [value for name in dir(config) if isinstance(value := getattr(config, name), Path) and value != tmp_path]
+    values = [getattr(config, name) for name in dir(config) if not name.startswith("_")]
+    paths = [value for value in values if isinstance(value, Path) and value != tmp_path]
     inside = {path.relative_to(tmp_path).parts[0] for path in paths if path.is_relative_to(tmp_path)}
     assert {"btmd.db", "keys", "presets", "settings.toml"} <= inside
     assert [name for name in inside if name != ".cache" and not state_removal.OURS.fullmatch(name)] == []
