@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import random
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,8 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+
+from benchmarks.as_user import as_user
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 KNOWN = 0.7
@@ -260,24 +261,6 @@ class Fuzzer:
     def _tell(self, document: dict[str, Any]) -> None:
         self._out.write(json.dumps(document) + "\n")
         self._out.flush()
-
-
-@contextmanager
-def as_user(uid: int, gid: int) -> Iterator[None]:
-    """Connections made in here are this user's, who is in this group alone; it takes root."""
-    if uid == os.geteuid():
-        yield
-        return
-    groups = os.getgroups()
-    os.setgroups([gid])
-    os.setegid(gid)
-    os.seteuid(uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 def _document(text: bytes) -> dict[str, Any]:

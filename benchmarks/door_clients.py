@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from benchmarks.as_user import OWN_UID, as_user
 from tests.fixtures.daemon import ROOT
 
 HOST = "HTTP/1.1\r\nhost: x\r\n"
@@ -30,34 +28,12 @@ GIVEN_UP = {
 AT_ONCE = 40
 _ID = re.compile(rb"^id: (\d+)$", re.MULTILINE)
 _RECORDED = re.compile(rb'"recorded_at":"([^"]+)"')
-OWN_UID = os.geteuid()
-"""Read once: while another user's connection is made, it is theirs in every thread."""
-_turn = threading.Lock()
-
-
-@contextmanager
-def as_user(uid: int) -> Iterator[None]:
-    """Connections made in here are this user's; it takes root, and nobody else connects meanwhile."""
-    with _turn:
-        if uid == OWN_UID:
-            yield
-            return
-        groups = os.getgroups()
-        os.setgroups([])
-        os.setegid(uid)
-        os.seteuid(uid)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
 
 
 def connected(path: Path, uid: int = OWN_UID) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.settimeout(60)
-    with as_user(uid):
+    with as_user(uid, uid):
         made.connect(str(path))
     return made
 
