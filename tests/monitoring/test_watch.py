@@ -336,3 +336,13 @@ def test_a_latch_waits_both_ways() -> None:
     latch = Latch(to_raise=2, to_clear=3)
     told = [latch.tell(holds) for holds in (True, False, True, True, False, False, True, False, False, False)]
     assert told == [False, False, False, True, True, True, True, True, True, False]
+
+
+def test_a_jump_that_passes_by_itself_is_no_divergence() -> None:
+    jump = replace(CPU, name="loss_spiking (cpu)", failure="loss_spiking", seed=4204744)
+    assert [kind for _, kind in watched(jump).raised] == ["loss_spiking"]
+
+
+def test_a_rate_too_high_is_told_in_a_short_training_as_well() -> None:
+    high = replace(COARSE, name="learning_rate_high (coarse)", failure="learning_rate_high", seed=15975292)
+    assert watched(high).delay_s(("learning_rate_high",)) is not None
