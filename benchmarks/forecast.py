@@ -6,7 +6,7 @@ figure for resident memory; what it has before the model is loaded is taken off,
 calibrated on the runs before. Each run is kept in .proof/forecast: interrupted, the program goes on where it was.
 
 What is forecast is a machine that does nothing else. A run beside which other programs, or the host of a virtual
-machine, took more than a tenth of the processors is measured again, whatever came out.
+machine, took more than a quarter of the processors is measured again, whatever came out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RUNS = (1, 2)
 SAMPLE_S, STARTING_S, STARTED_SAMPLE_S = 0.1, 6.0, 1.0
 """Often while it imports, rarely while it trains: looking takes time from what is timed."""
 ENDED = ("completed", "failed", "cancelled")
-MOST_OF_OTHERS, TRIES = 0.1, 4
+MOST_OF_OTHERS, TRIES = 0.25, 4
 """Of the processors' time, what others may take; and how often a run is measured until they do not."""
 
 
@@ -328,7 +328,7 @@ def _record(outcomes: list[Outcome]) -> None:
                 "1,024 tokens, one to four at once, with and without checkpointing.",
                 "Memory is the resident peak above the imported, idle trainer: what its proportional set grows by.",
                 f"{sum(one.disturbed for one in outcomes)} runs were measured again: other programs, or the host, took "
-                "more than a tenth of the processors beside them.",
+                "more than a quarter of the processors beside them.",
                 "accelerate's figure is that of training with Adam in bf16; it is not told of adapters or batches.",
             ),
         )
