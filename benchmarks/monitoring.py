@@ -48,6 +48,7 @@ def main() -> None:
     hours, alarms, sound = _sound(options.seed, options.hours)
     found, missed = _failures(options.seed, options.seeds)
     weak_hours, weak_alarms = _borderline_sound(options.seed)
+    jumps, needless = _passing_jumps(options.seed, options.seeds)
     recorded, recorded_hours, recorded_alarms = _recorded()
     fold, sampling_s, sample_bytes = _fold_share(), _sampling_s(), _sample_bytes()
     count = sound + sum(len(delays) for delays in found.values()) + missed + len(BORDERLINE_SOUND) + recorded
@@ -59,6 +60,8 @@ def main() -> None:
         Figure("hours of recorded trainings", [recorded_hours], "h", "", 2),
         Figure("failures that were not found", [float(missed)], "", "<= 0", 0),
         Figure("warnings of what is too weak for one, in 100 hours", [100 * weak_alarms / weak_hours], "", ""),
+        Figure("jumps of the loss that passed by themselves", [float(jumps)], "", "", 0),
+        Figure("of them told as something else too", [float(needless)], "", "", 0),
         Figure("fold, of the trainer's processor time", [100 * share for share in fold], "%", "< 1", 4),
         Figure("sampling, of one processor", [100 * sampling_s / SAMPLE_EVERY_S], "%", "< 1", 4),
         Figure("a sample in the log, its values", [sample_bytes], "bytes", "", 0),
@@ -126,6 +129,13 @@ def _delay(failing: Failing, seed: int) -> float | None:
 def _borderline_sound(seed: int) -> tuple[float, int]:
     found = [watched(replace(training, seed=seed)) for training in BORDERLINE_SOUND]
     return sum(one.hours for one in found), sum(len(one.raised) for one in found)
+
+
+def _passing_jumps(seed: int, seeds: int) -> tuple[int, int]:
+    """Jumps that were watched until the training's end, and those of which more than the jump was told."""
+    jumps = [one.training for one in FAILURES if one.training.failure == "loss_spiking"]
+    found = [watched(replace(jump, seed=seed + number)) for number in range(seeds) for jump in jumps]
+    return len(found), sum(any(kind != "loss_spiking" for _, kind in one.raised) for one in found)
 
 
 def _recorded() -> tuple[int, float, int]:

@@ -36,6 +36,9 @@ FAST_FACTOR, FAST_SCALES, FAST_STEPS = 2.0, 10, 16
 HIGH_SHARE, HIGH_ERRORS, HIGH_BLOCKS = 0.08, 3.2, 3
 """Above the best so far, which lies too low by itself: it is the least of many, by about sqrt(2 ln n) errors. So many
 blocks running: a training that learns on falls again soon, so more blocks tell more than a higher bar."""
+HIGH_CARRIED = 0.8
+"""Of that height, where the median of the same blocks has to lie: one block is in three means running, and a jump of
+the loss that has passed must not raise them all by itself."""
 
 
 @dataclass(slots=True)
@@ -223,4 +226,6 @@ class LearningRateHigh(Latched):
             self.latch.tell(now > best + HIGH_SHARE / 2 * abs(best))
             return
         errors = HIGH_ERRORS + math.sqrt(2 * math.log(max(1.0, len(course.smooth) / SMOOTHED)))
-        self.latch.tell(now > best + max(HIGH_SHARE * abs(best), errors * course.smooth_error))
+        height = max(HIGH_SHARE * abs(best), errors * course.smooth_error)
+        carried = median([block.middle for block in course.blocks[-SMOOTHED:]])
+        self.latch.tell(now > best + height and carried > best + HIGH_CARRIED * height)
