@@ -27,7 +27,8 @@ from btmd.jobs.exporting import forget
 from btmd.jobs.unit_status import UnitStatus
 from btmd.notify import Notifier
 from btmd.projections.dataset import referenced_contents
-from btmd.projections.job import count_active, unfinished_contents
+from btmd.projections.job import unfinished_contents
+from btmd.projections.queue import count_going
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.reload import reload, set_log_level
 from btmd.restoring.before_migration import back_up_before_migration
@@ -376,8 +377,8 @@ class Daemon:
         while True:
             quiet_s = (clock_us() - activity.last_us) / 1e6
             async with self.store.session() as session:
-                active = await count_active(session)
-            if active or activity.under_way:
+                going = await count_going(session)
+            if going or activity.under_way:
                 activity.last_us = clock_us()
             elif quiet_s >= idle_s:
                 self.stop(f"nothing to do for {idle_s:g} seconds")

@@ -348,10 +348,10 @@ def evolve(state: JobState | None, happened: Event) -> JobState | None:
                 not_before_us=happened.not_before_us,
             )
         case RecoveryDue():
-            return replace(state, not_before_us=0)
+            return replace(_settled(state), state="recovering")
         case AnswerAsked():
             question = Question(happened.question, happened.action, happened.changes, happened.deadline_us)
-            return replace(state, state="needs_attention", question=question, undecided=False)
+            return replace(_settled(state), state="needs_attention", question=question)
         case JobAnswered():
             return replace(state, question=None)
         case JobUnanswered():

@@ -223,7 +223,7 @@ class RecoveryPlanned(Event):
 
 @event("RecoveryDue")
 class RecoveryDue(Event):
-    """What a planned attempt waited for is there."""
+    """What a planned attempt waited for is there; a question whether it shall wait on is answered by that."""
 
     job_id: str
     attempt: int
@@ -231,7 +231,10 @@ class RecoveryDue(Event):
 
 @event("AnswerAsked")
 class AnswerAsked(Event):
-    """Only a change of what was asked for can help: a person has to permit it. No answer by ``deadline_us`` is a no."""
+    """Only a change of what was asked for can help: a person has to permit it. No answer by ``deadline_us`` is a no.
+
+    With ``wait_for_device`` or ``wait_for_room`` as its action it asks whether a job that has waited for long waits on.
+    """
 
     job_id: str
     attempt: int

@@ -22,7 +22,7 @@ from btmd.domain.job_events import (
     RecoveryPlanned,
     StopRequested,
 )
-from btmd.domain.job_state import JobState
+from btmd.domain.job_state import WAITS, WAITS_ON, JobState, Question
 from btmd.errors import Conflict, JobEnded
 
 
@@ -74,12 +74,17 @@ def plan_recovery(command: PlanRecovery, state: JobState) -> list[Event]:
 
 
 def mark_due(command: MarkDue, state: JobState) -> list[Event]:
-    waits = state.state == "recovering" and state.attempt == command.attempt and state.not_before_us > 0
-    return [RecoveryDue(command.job_id, command.attempt)] if waits else []
+    waits = _waits(state) or (state.question is not None and state.question.action in WAITS)
+    return [RecoveryDue(command.job_id, command.attempt)] if waits and state.attempt == command.attempt else []
+
+
+def _waits(state: JobState) -> bool:
+    return state.state == "recovering" and state.not_before_us > 0
 
 
 def ask_person(command: AskPerson, state: JobState) -> list[Event]:
-    if not undecided(state, command.attempt):
+    waits = _waits(state) and state.attempt == command.attempt and command.action in WAITS
+    if not (waits or undecided(state, command.attempt)):
         return []
     return [
         AnswerAsked(
@@ -94,7 +99,7 @@ def take_answer(command: AnswerJob | ExpireQuestion, state: JobState) -> list[Ev
     if isinstance(command, ExpireQuestion):
         if question is None or command.now_us < question.deadline_us:
             return []
-        return [JobUnanswered(job_id), *_kept(state, "unanswered", "Nobody answered in time")]
+        return [JobUnanswered(job_id), *_kept(state, question, "unanswered", "Nobody answered in time")]
     if state.ended:
         raise JobEnded(
             f"Job {job_id} has ended already: it is {state.state}.",
@@ -107,13 +112,20 @@ def take_answer(command: AnswerJob | ExpireQuestion, state: JobState) -> list[Ev
         )
     answered = JobAnswered(job_id, command.yes)
     if not command.yes:
-        return [answered, *_kept(state, "declined", "The answer was no")]
-    text = "You permitted it, so it goes on."
-    return [answered, RecoveryPlanned(job_id, state.attempt, question.action, question.changes, text)]
+        return [answered, *_kept(state, question, "declined", "The answer was no")]
+    waits = question.action in WAITS
+    text = "It waits on, as long as it takes." if waits else "You permitted it, so it goes on."
+    not_before_us = WAITS_ON if waits else 0
+    return [answered, RecoveryPlanned(job_id, state.attempt, question.action, question.changes, text, not_before_us)]
 
 
-def _kept(state: JobState, reason: str, why: str) -> list[Event]:
+def _kept(state: JobState, question: Question, reason: str, why: str) -> list[Event]:
     """What was learned until now becomes the result; without a checkpoint there is none."""
+    if question.action in WAITS and state.best_step is not None:
+        # No result can be made without what it waited for.
+        text = f"{why}, so it waits no longer; its checkpoint of step {state.best_step} is kept."
+        hint = f"`btmctl jobs resume {state.job_id}` goes on from there once what it waited for is there."
+        return [JobFailed(state.job_id, state.attempt, reason, text, hint)]
     if state.best_step is not None:
         return [StopRequested(state.job_id)]
     text = f"{why}, and there is no checkpoint yet that could be kept."

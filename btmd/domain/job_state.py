@@ -11,6 +11,10 @@ ENDED = ("completed", "failed", "cancelled")
 STATES = ("queued", *STAGES, "paused", "recovering", "needs_attention", *ENDED)
 CRASHES = ("crash", "killed", "interrupted")
 """Reasons for which an attempt is simply made once more, up to the setting jobs.crash_resumes."""
+WAITS = ("wait_for_device", "wait_for_room")
+"""What is done about a failure by waiting until something is there, and nothing else."""
+WAITS_ON = 1
+"""``not_before_us`` of a job that a person lets wait as long as it takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from btmd.domain.event import Actor
 from btmd.domain.job import (
     AskPerson,
     ExpireQuestion,
+    FailJob,
     GiveUpJob,
     JobCommand,
     JobState,
@@ -24,13 +25,15 @@ from btmd.domain.job import (
     stream_name,
 )
 from btmd.domain.job_events import AnswerAsked, AttemptFailed, RecoveryPlanned
+from btmd.domain.job_state import WAITS, WAITS_ON
 from btmd.domain.settings import SettingChanged, SettingsState
-from btmd.domain.units import GIB
+from btmd.domain.units import GIB, format_duration
 from btmd.errors import BtmdError
 from btmd.job_folder import JobFolder
 from btmd.jobs.disk_room import free_bytes, free_own, needed_bytes
 from btmd.jobs.recovery_words import action_text, gave_up_text, hint_text, question_text
 from btmd.jobs.ways_out import WaysOut
+from btmd.monitoring.texts import text
 from btmd.projections.job import JobPlanRow, JobRow, checkpoints, job_plan, troubled_jobs
 from btmd.recovery import Ask, Decision, Failure, GiveUp, Limits, Retry, Wait, decide
 from btmd.store.event_log import Store
@@ -42,6 +45,8 @@ LOOK_AGAIN_S = 30.0
 """How often it is looked whether what a job waits for is there; the clock may be set meanwhile, too."""
 LEAVING_S = 0.2
 """Until a trainer that has said its last word is gone."""
+ASK_AFTER_S = 1800.0
+"""Of waiting for a GPU or for room: what is not there by then does not come back by itself."""
 _CHANGES = frozenset(one.TYPE for one in (AttemptFailed, AnswerAsked, RecoveryPlanned, SettingChanged))
 
 
@@ -109,6 +114,9 @@ class Recovering:
         if state.undecided:
             return await self._decide(row, state)
         if state.question is not None:
+            if state.question.action in WAITS and await self._is_there(row, state):
+                await self._do(MarkDue(row.job_id, state.attempt))
+                return None
             if now_us >= state.question.deadline_us:
                 await self._do(ExpireQuestion(row.job_id, now_us))
                 return None
@@ -116,10 +124,38 @@ class Recovering:
         if state.not_before_us > now_us:
             return min(LOOK_AGAIN_S, (state.not_before_us - now_us) / 1e6)
         if state.not_before_us and state.state == "recovering":
-            if not await self._is_there(row, state):
+            if await self._is_there(row, state):
+                await self._do(MarkDue(row.job_id, state.attempt))
+            elif (command := await self._after_long(row, state, now_us)) is not None:
+                await self._do(command)
+            else:
                 return LOOK_AGAIN_S
-            await self._do(MarkDue(row.job_id, state.attempt))
         return None
+
+    async def _after_long(self, row: JobRow, state: JobState, now_us: int) -> JobCommand | None:
+        """What follows on waiting for long in vain: a question; an end where only the result is still to be made."""
+        waited_s = (now_us - state.not_before_us) / 1e6
+        if state.not_before_us == WAITS_ON or waited_s < ASK_AFTER_S:
+            return None
+        answer_s, trouble = await self._answer_s(), state.troubles[-1]
+        if state.asked == "stop":
+            if waited_s < answer_s:
+                return None
+            said = text("gave_up_waiting", waited=format_duration(waited_s))
+            hint = hint_text(trouble.reason, row.job_id, state.best_step)
+            return FailJob(row.job_id, trouble.reason, f"{trouble.text} {said}", hint)
+        told: dict[str, object] = {"waited_s": waited_s}
+        if trouble.action == "wait_for_room":
+            told["needed_bytes"] = await self._needed_bytes(row)
+            told["free_bytes"] = await anyio.to_thread.run_sync(free_bytes, self._jobs_dir)
+        has_checkpoint = state.best_step is not None
+        question = question_text(trouble.action, told, answer_s=answer_s, has_checkpoint=has_checkpoint)
+        deadline_us = now_us + int(answer_s * 1e6)
+        return AskPerson(row.job_id, state.attempt, question, trouble.action, dict(trouble.changes), deadline_us)
+
+    async def _answer_s(self) -> float:
+        found, _ = await self._handler.state(settings.STREAM)
+        return 3600 * float((found or SettingsState()).get("recovery.answer_hours"))
 
     async def _is_there(self, row: JobRow, state: JobState) -> bool:
         """Whether what the planned attempt waits for is there."""
@@ -205,8 +241,7 @@ class Recovering:
                 text = action_text(decision.action, decision.told)
                 return PlanRecovery(job_id, attempt, decision.action, dict(decision.changes), text, not_before_us)
             case Ask():
-                found, _ = await self._handler.state(settings.STREAM)
-                answer_s = 3600 * float((found or SettingsState()).get("recovery.answer_hours"))
+                answer_s = await self._answer_s()
                 question = question_text(
                     decision.action, decision.told, answer_s=answer_s, has_checkpoint=state.best_step is not None
                 )

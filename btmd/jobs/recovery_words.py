@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from btmd.domain.job_state import WAITS
 from btmd.domain.units import format_bytes, format_duration
 from btmd.monitoring.texts import TEXTS, text
 from btmd.recovery.causes import Cause
@@ -60,11 +61,11 @@ def change_text(action: str, told: Mapping[str, object]) -> str:
 
 def question_text(action: str, told: Mapping[str, object], *, answer_s: float, has_checkpoint: bool) -> str:
     """What a person is asked, and what happens without an answer."""
-    if action == "try_again":
-        question = text("question_try_again", **_words(told))
-    else:
-        question = text("question", change=change_text(action, told))
+    own = f"question_{action}"
+    question = text(own, **_words(told)) if own in TEXTS else text("question", change=change_text(action, told))
     key = "question_deadline" if has_checkpoint else "question_deadline_empty"
+    if action in WAITS and has_checkpoint:
+        key = "question_deadline_waiting"
     return f"{question} {text(key, wait=format_duration(answer_s))}"
 
 

@@ -17,6 +17,7 @@ from btmd.domain.dataset import ConsentGranted, DatasetAdded
 from btmd.domain.event import Actor
 from btmd.domain.job import stream_name
 from btmd.domain.job_events import (
+    AnswerAsked,
     AttemptFailed,
     AttemptLost,
     JobCancelled,
@@ -66,6 +67,7 @@ _TURN_CHANGES = frozenset(
         AttemptFailed,
         RecoveryPlanned,
         RecoveryDue,
+        AnswerAsked,
         JobPaused,
         JobYielded,
         JobCancelled,

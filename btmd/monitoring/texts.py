@@ -227,14 +227,21 @@ TEXTS: dict[str, str] = {
     "change_try_again": "the same once more",
     "question": "It cannot go on as you asked. May it go on with {change}?",
     "question_try_again": "That has happened {times} times without getting any further. Shall it be tried again?",
+    "question_wait_for_room": "It has waited for room on the disk for {waited}: {free} are free, about {needed} are "
+    "needed. `btmctl disk` shows what takes the room. It goes on by itself once there is enough. Shall it wait on?",
+    "question_wait_for_device": "It has waited for {waited} until the GPU can be used again; `btmctl hardware` shows "
+    "what is there. It goes on by itself once it is. Shall it wait on?",
     "question_deadline": "Without an answer within {wait} it ends and keeps its best checkpoint.",
     "question_deadline_empty": "Without an answer within {wait} it ends; there is no checkpoint yet.",
+    "question_deadline_waiting": "Without an answer within {wait} it ends; its last checkpoint is kept, and from there it "
+    "can be taken up again.",
     # --- when nothing is left --------------------------------------------------------------------------
     "gave_up_crash_limit": "The training process ended unexpectedly {times} times; it is not tried again by itself.",
     "gave_up_out_of_memory": "The memory is not enough, whatever is computed in smaller parts.",
     "gave_up_numbers": "The numbers ran away {times} times, with rows left out and a lower learning rate too.",
     "gave_up_tried": "It was tried {times} times without getting any further.",
     "gave_up_disk_full": "The disk was full {times} times.",
+    "gave_up_waiting": "What its result needs was not there for {waited}, so it waits no longer.",
     "hint_logs": "`btmctl jobs logs {job}` shows what the training wrote last.",
     "hint_resume": "Its last checkpoint is kept: `btmctl jobs resume {job}` goes on from step {step}.",
     "hint_model": "`btmctl models add` with that folder takes the model as it is now; then train again.",

@@ -72,7 +72,7 @@ def _changes(connection: sqlite3.Connection, job_id: str) -> dict[str, Any]:
 
 
 def _due(connection: sqlite3.Connection, recorded: Recorded, happened: RecoveryDue) -> None:
-    change_job(connection, recorded, happened.job_id, not_before_us=0)
+    change_job(connection, recorded, happened.job_id, **(SETTLED | {"state": "recovering"}))
 
 
 def _asked(connection: sqlite3.Connection, recorded: Recorded, happened: AnswerAsked) -> None:

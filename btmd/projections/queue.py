@@ -3,11 +3,11 @@
 import sqlite3
 from collections.abc import Sequence
 
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, SQLModel, col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from btmd.domain.job_events import AttemptStarted, JobPaused, JobSubmitted
-from btmd.domain.job_state import ENDED
+from btmd.domain.job_state import ENDED, STAGES, WAITS
 from btmd.domain.queue import (
     JobHeld,
     JobMoved,
@@ -58,6 +58,16 @@ async def places(session: AsyncSession) -> list[Place]:
         )
         for row, state in rows
     )
+
+
+async def count_going(session: AsyncSession) -> int:
+    """Jobs that come further without anybody: at work, or waiting for what comes by itself. Not those held back."""
+    state = col(JobRow.state)
+    waits = state.in_(("queued", "recovering")) & col(QueueRow.held).is_(False)
+    # Asked whether it shall wait on, and gone on with where there is what it waits for.
+    going = state.in_(STAGES) | waits | col(JobRow.question_action).in_(WAITS)
+    found = select(func.count()).select_from(QueueRow).join(JobRow, col(JobRow.job_id) == col(QueueRow.job_id))
+    return int((await session.exec(found.where(going))).one())
 
 
 async def devices(session: AsyncSession, job_ids: Sequence[str]) -> dict[str, str]:

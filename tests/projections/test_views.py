@@ -9,10 +9,11 @@ import pytest
 
 from btmd.domain import dataset, job_events, model, queue, settings
 from btmd.domain.event import Actor, Event
+from btmd.domain.job_state import WAITS
 from btmd.projections import job as view
 from btmd.projections.dataset import datasets, referenced_contents, version
 from btmd.projections.model import models
-from btmd.projections.queue import places
+from btmd.projections.queue import count_going, places
 from btmd.projections.settings import changed_settings
 from btmd.projections.spool import spool_position
 from btmd.projections.views import ALL_PROJECTIONS
@@ -122,6 +123,26 @@ async def test_waiting_jobs_come_in_order(store: Store) -> None:
         row = await view.job(session, "b")
     assert row is not None
     assert row.priority == 5
+
+
+@pytest.mark.parametrize(
+    ("events", "going"),
+    [
+        ([], 1),
+        ([queue.JobHeld("a")], 0),
+        ([queue.JobHeld("a"), queue.JobReleased("a")], 1),
+        ([job_events.AttemptStarted("a", 1, "boot", "first"), queue.JobHeld("a")], 1),
+        ([job_events.AttemptFailed("a", 1, "hung", "x"), job_events.AnswerAsked("a", 1, "?", "try_again", {}, 9)], 0),
+        ([job_events.AttemptFailed("a", 1, "device", "x"), job_events.AnswerAsked("a", 1, "?", WAITS[0], {}, 9)], 1),
+        ([job_events.JobPaused("a", 0)], 0),
+    ],
+)
+async def test_a_job_that_waits_for_somebody_does_not_go_on_by_itself(
+    store: Store, events: Sequence[Event], going: int
+) -> None:
+    await _happen(store, "job-a", _submitted("a"), *events)
+    async with store.session() as session:
+        assert await count_going(session) == going
 
 
 @pytest.mark.parametrize(

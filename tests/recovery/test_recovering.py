@@ -244,9 +244,13 @@ async def test_a_full_disk_gives_what_is_its_own_and_then_waits_for_room(tmp_pat
         await place.recovering().look()
         assert sorted(path.name for path in checkpoints.iterdir()) == ["step-00000008", "step-00000016"]
         assert "It waits for room on the disk" in (await place.row()).text
-        place.now_us += 3600 * 10**6
+        place.now_us += 1200 * 10**6
         assert await place.recovering().look() is not None
+        assert (await place.state()).state == "recovering"
+        place.now_us += 1200 * 10**6
+        await place.recovering().look()
         assert await place.told("RecoveryDue") == []
+        assert "It has waited for room on the disk for 39m" in (await place.row()).question
         await place.handler.handle(ChangeSettings({"disk.reserve_gb": 0.0}), actor=ACTOR)
         assert await place.recovering().look() is None
         assert await place.told("RecoveryDue") == ["RecoveryDue"]
@@ -257,11 +261,80 @@ async def test_a_lost_gpu_is_waited_for_until_it_is_there(tmp_path: Path) -> Non
         place.device = False
         await place.fail("device")
         await place.recovering().look()
-        place.now_us += 3600 * 10**6
+        place.now_us += 600 * 10**6
         assert await place.recovering().look() is not None
         place.device = True
         assert await place.recovering().look() is None
         assert await place.told("RecoveryDue") == ["RecoveryDue"]
+
+
+async def _asked_whether_to_wait(place: Place) -> None:
+    place.device = False
+    await place.fail("device")
+    await place.recovering().look()
+    place.now_us += 1700 * 10**6
+    await place.recovering().look()
+    assert (await place.state()).state == "recovering"
+    place.now_us += 200 * 10**6
+    await place.recovering().look()
+    row = await place.row()
+    assert (row.state, row.question_action) == ("needs_attention", "wait_for_device")
+    assert "It has waited for 31m 30s until the GPU can be used again" in row.question
+
+
+@pytest.mark.parametrize("answer", [None, True])
+async def test_who_is_asked_whether_it_shall_wait_on_is_not_needed_once_the_gpu_is_there(
+    tmp_path: Path, answer: bool | None
+) -> None:
+    async with opened(tmp_path) as place:
+        await _asked_whether_to_wait(place)
+        if answer:
+            await place.handler.handle(job.AnswerJob("j", answer), actor=ACTOR)
+            # Nobody is asked twice.
+            place.now_us += 48 * 3600 * 10**6
+        assert await place.recovering().look() is not None
+        assert await place.told("AnswerAsked") == ["AnswerAsked"]
+        place.device = True
+        assert await place.recovering().look() is None
+        state, row = await place.state(), await place.row()
+        assert (state.state, state.question, state.not_before_us) == ("recovering", None, 0)
+        assert (row.state, row.question, row.not_before_us) == ("recovering", "", 0)
+        await place.handler.handle(job.StartAttempt("j", "boot"), actor=ACTOR)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_without_a_yes_it_waits_no_longer_and_can_be_taken_up_again(tmp_path: Path, answers: bool) -> None:
+    async with opened(tmp_path) as place:
+        await place.save(4)
+        await _asked_whether_to_wait(place)
+        if answers:
+            await place.handler.handle(job.AnswerJob("j", False), actor=ACTOR)
+        else:
+            place.now_us += 24 * 3600 * 10**6
+            await place.recovering().look()
+        row = await place.row()
+        assert (row.state, row.reason) == ("failed", "declined" if answers else "unanswered")
+        assert "its checkpoint of step 4 is kept" in row.text
+        assert "`btmctl jobs resume j`" in row.hint
+        await place.handler.handle(job.ResumeJob("j"), actor=ACTOR)
+        await place.handler.handle(job.StartAttempt("j", "boot"), actor=ACTOR)
+
+
+async def test_a_result_that_cannot_be_made_is_given_up_and_nobody_is_asked(tmp_path: Path) -> None:
+    async with opened(tmp_path) as place:
+        await place.save(4)
+        await place.handler.handle(job.StopJob("j"), actor=ACTOR)
+        await place.handler.handle(ChangeSettings({"disk.reserve_gb": 9999.0}), actor=ACTOR)
+        await place.fail("disk_full")
+        await place.recovering().look()
+        place.now_us += 3600 * 10**6
+        assert await place.recovering().look() is not None
+        place.now_us += 24 * 3600 * 10**6
+        await place.recovering().look()
+        row = await place.row()
+        assert (row.state, row.reason) == ("failed", "disk_full")
+        assert "It failed. What its result needs was not there for 24h 59m" in row.text
+        assert await place.told("AnswerAsked") == []
 
 
 async def test_nothing_is_decided_while_the_trainer_is_still_leaving(tmp_path: Path) -> None:
