@@ -233,8 +233,8 @@ TEXTS: dict[str, str] = {
     "what is there. It goes on by itself once it is. Shall it wait on?",
     "question_deadline": "Without an answer within {wait} it ends and keeps its best checkpoint.",
     "question_deadline_empty": "Without an answer within {wait} it ends; there is no checkpoint yet.",
-    "question_deadline_waiting": "Without an answer within {wait} it ends; its last checkpoint is kept, and from there it "
-    "can be taken up again.",
+    "question_deadline_waiting": "Without an answer within {wait} it ends; its last checkpoint is kept, and it can be "
+    "taken up again from there.",
     # --- when nothing is left --------------------------------------------------------------------------
     "gave_up_crash_limit": "The training process ended unexpectedly {times} times; it is not tried again by itself.",
     "gave_up_out_of_memory": "The memory is not enough, whatever is computed in smaller parts.",
