@@ -22,6 +22,7 @@ from btmd.errors import (
 )
 from btmd.inspection.facts import ModelFacts
 from btmd.inspection.model import inspect_model
+from btmd.inspection.tokenizer_conversion import convert_tokenizer
 from tests.fixtures.seven_billion import make_seven_billion
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -286,3 +287,21 @@ def test_a_model_of_seven_billion_weights_is_described_by_its_headers_alone(tmp_
     assert facts.parameters == pytest.approx(7.24e9, rel=0.01)
     assert (facts.size_bytes > 14e9, facts.weight_files) == (True, 3)
     assert bytes_read() - before < 2_000_000
+
+
+@pytest.mark.parametrize("told_in", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("argument", ["vocab", "vocab_file"])
+def test_an_old_tokenizer_cannot_have_another_file_read_as_its_vocabulary(
+    tiny: Path, tmp_path: Path, told_in: str, argument: str
+) -> None:
+    secret = tmp_path / "rows.jsonl"
+    secret.write_text("[UNK]\nnobody-elses-business\n")
+    (tiny / "tokenizer.json").unlink()
+    (tiny / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "bees")))
+    (tiny / "special_tokens_map.json").write_text("{}")
+    change(tiny / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    change(tiny / told_in, **{argument: str(secret)})
+    convert_tokenizer(tiny, tmp_path / "state" / "tokenizer")
+    made = "".join(path.read_text() for path in (tmp_path / "state" / "tokenizer").iterdir())
+    assert "bees" in made
+    assert "nobody-elses-business" not in made
