@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format docs wheel bundle bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-packaging proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-roles proof-fuzz-api
+        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-packaging proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-roles proof-fuzz-api proof-recovery proof-first
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -22,7 +22,7 @@ help:
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bundle       make a folder in dist/ that is installed from without a network (EXTRAS=gpu: more in it)"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning faults data-faults recovery time-limit packaging exports audit other-users offline roles fuzz-api"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning monitoring remaining verdict faults data-faults recovery time-limit packaging exports audit other-users offline roles fuzz-api"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -188,7 +188,8 @@ proof-remaining: dev
 proof-recovery: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 tests/faults/test_recovery_real.py
 
-# Trains an adapter on the demo model, takes it away in every form and reads each again: about ten minutes.
+# Trains an adapter on the demo model, takes it away in every form and reads each again: about ten minutes. GGUF files are read by
+# llama.cpp as well where it is installed: .venv/bin/pip install -e '.[export]' compiles it.
 proof-exports: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.exports $(ARGS)
 
