@@ -10,7 +10,6 @@ from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
-from btmd.jobs.curves import job_curves
 
 router = Router(prefix="/jobs", tags=("jobs",))
 
@@ -42,4 +41,4 @@ async def curves(job_id: str, parts: Parts, points: Annotated[int, Meta(ge=10, l
     A point tells the lowest, the highest and the mean value of the steps after the point before it.
     """
     row = await found_job(parts, job_id)
-    return json_answer(await job_curves(parts.store, row, points))
+    return json_answer(await parts.curve_reading.curves(parts.store, row, points))

@@ -89,19 +89,35 @@ class _Bucket:
         self.total += value
         self.low, self.high = min(self.low, value), max(self.high, value)
 
+    def join(self, later: "_Bucket") -> None:
+        self.step = max(self.step, later.step)
+        self.count += later.count
+        self.total += later.total
+        self.low, self.high = min(self.low, later.low), max(self.high, later.high)
+
 
 @dataclass(slots=True)
 class CurveFold:
-    """Gathers ticks, oldest first. ``resumed_from`` is by attempt the step it went on from."""
+    """Gathers ticks, oldest first. ``resumed_from`` is by attempt the step it went on from.
+
+    Each point tells of 1, 2, 4, 8 ... steps, so that one that grows goes on from what it has gathered.
+    """
 
     last_step: int
     points: int
     resumed_from: Mapping[int, int] = field(default_factory=dict)
+    steps_a_point: int = 1
     _buckets: dict[str, dict[int, _Bucket]] = field(default_factory=lambda: {key: {} for key in SERIES})
 
-    @property
-    def steps_a_point(self) -> int:
-        return max(1, -(-self.last_step // max(1, self.points)))
+    def __post_init__(self) -> None:
+        self.reach(self.last_step)
+
+    def reach(self, last_step: int) -> None:
+        """The training has come to this step."""
+        self.last_step = last_step
+        while self.steps_a_point * max(1, self.points) < last_step:
+            self.steps_a_point *= 2
+            self._buckets = {key: _joined(buckets) for key, buckets in self._buckets.items()}
 
     def add(self, ticks: Iterable[TickValues]) -> None:
         """Take further ticks."""
@@ -136,6 +152,16 @@ class CurveFold:
             found.insert(1 if self._buckets["loss"] else 0, _measured(held_out))
         at = sorted({step for attempt, step in self.resumed_from.items() if attempt > 1 and step > 0})
         return Curves(self.last_step, total_steps, tuple(found), tuple(at), self.steps_a_point > 1)
+
+
+def _joined(buckets: Mapping[int, _Bucket]) -> dict[int, _Bucket]:
+    """Two points each become one."""
+    found: dict[int, _Bucket] = {}
+    for at in sorted(buckets):
+        first = found.setdefault(at // 2, buckets[at])
+        if first is not buckets[at]:
+            first.join(buckets[at])
+    return found
 
 
 def _curve(key: str, buckets: Mapping[int, _Bucket]) -> Curve:
