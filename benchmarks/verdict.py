@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,20 @@ def _evidence(case: Case, seed: int, model: Path, *, train: bool) -> Evidence | 
 
 
 def _key(case: Case, seed: int, model: Path) -> str:
-    """Changes with the rows and the plan, so that nothing old is taken for a changed case."""
+    """Changes with the rows, the plan and what trains, so that nothing old is taken for what it would be now."""
     draw = random.Random(seed)
     rows = [] if case.first is None else [case.first(draw)]
     parts = [str([(one.train, one.held_out) for one in [*rows, case.rows(draw)]]), str(case.plan), str(case.first_plan)]
-    digest = hashlib.sha256("\n".join([*parts, model.name]).encode()).hexdigest()[:10]
+    digest = hashlib.sha256("\n".join([*parts, model.name, _trained_by()]).encode()).hexdigest()[:10]
     return f"{case.name.replace(' ', '-')}-{seed}-{digest}"
+
+
+@cache
+def _trained_by() -> str:
+    """Of the programs that a result hangs on."""
+    programs = Path(__file__).parents[1] / "btmd"
+    files = sorted(path for part in ("trainer", "data") for path in (programs / part).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _train(root: Path, rows: Rows, seed: int, model: Path, changes: dict[str, Any], start: Path | None) -> JobFolder:
