@@ -46,16 +46,18 @@ SHIFTED_CLOCK = Path(__file__).parents[1] / "fixtures/shifted_clock"
 DAY_S, NIGHT_S = 86_400.0, 8 * 3600.0
 SCENES: dict[str, dict[str, Any]] = {}
 """By scene, what came of it: told at the end."""
+ALL_SCENES = 10
+"""Two of them take rights that not everybody has."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _recorded() -> Iterator[None]:
+def _recorded(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if not PROOF or not SCENES:
+    if not PROOF or not SCENES or request.session.testsfailed:
         return
-    figures = [Figure("real failures", [len(SCENES)], digits=0)]
+    figures = [Figure("real failures", [len(SCENES)], "", f">= {ALL_SCENES}", 0)]
     ended = sum(1 for one in SCENES.values() if one["state"] in ("completed", "needs_attention"))
-    figures.append(Figure("ended with a completed job or one question", [ended], "", f">= {len(SCENES)}", 0))
+    figures.append(Figure("ended with a completed job or one question", [ended], "", f">= {ALL_SCENES}", 0))
     for name, one in SCENES.items():
         if "difference" in one:
             figures.append(

@@ -1,11 +1,13 @@
 """An attempt may go on with other values than the one before it, or from earlier than it got."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from btmd.data.sequences import Rows, rows_of_step
 from btmd.frames import CheckpointRejected, CheckpointSaved, Finished, Notice, Stopped, TrainingShape
 from btmd.job_folder import JobFolder, LoraPlan
 from tests.trainer.here import crash_here, only, train_here
@@ -22,17 +24,31 @@ def notices(folder: JobFolder, attempt: int, code: str) -> list[str]:
     return [one.text for one in only(Notice, frames_of(folder, attempt)) if one.code == code]
 
 
+def lines_learned(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[int, ...]]:
+    """By step, the lines of the rows that it learned from when it was last begun."""
+    found: dict[int, tuple[int, ...]] = {}
+
+    def noted(rows: Rows, *, step: int, **values: Any) -> Any:
+        members = rows_of_step(rows, step=step, **values)
+        found[step] = rows.lines(members)
+        return members
+
+    monkeypatch.setattr("btmd.trainer.loop.rows_of_step", noted)
+    return found
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"micro_batch_size": 1}, {"micro_batch_size": 3, "gradient_checkpointing": True}],
     ids=["smaller micro-batch", "checkpointing"],
 )
 def test_from_smaller_pieces_on_the_losses_are_those_of_a_run_that_always_had_them(
-    tmp_path: Path, changes: dict[str, Any]
+    tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     always = make_job(tmp_path, "always", **NO_DROPOUT | changes, num_epochs=4)
     train_here(always)
     folder = make_job(tmp_path, **NO_DROPOUT, micro_batch_size=6, num_epochs=4)
+    learned = lines_learned(monkeypatch)
     crash_here(folder, 1, step=10)
     change(folder, **changes)
     train_here(folder, 2)
@@ -41,6 +57,10 @@ def test_from_smaller_pieces_on_the_losses_are_those_of_a_run_that_always_had_th
     assert found == pytest.approx(losses_of(always), abs=1e-5, rel=0)
     (text,) = notices(folder, 2, "resume_not_exact")
     assert f"micro_batch_size: 6 -> {changes['micro_batch_size']}" in text
+    # Every row as often as was planned, however often its step was begun.
+    times = Counter(line for lines in learned.values() for line in lines)
+    assert sorted(times) == [line for line in range(1, 37) if line % 6 != 1]
+    assert set(times.values()) == {4}
 
 
 def test_it_goes_back_to_before_a_step_once_and_later_goes_on_from_there(tmp_path: Path) -> None:
