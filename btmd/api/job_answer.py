@@ -11,6 +11,7 @@ from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission
 from btmd.domain.event import Actor
 from btmd.domain.job import AnswerJob
+from btmd.domain.job_state import WAITS_ON, JobState
 
 router = Router(prefix="/jobs", tags=("jobs",))
 
@@ -31,11 +32,18 @@ async def answer(job_id: str, body: Answer, request: Request, parts: Parts, acto
         actor,
         job_id,
         lambda job: AnswerJob(job, body.yes),
-        lambda state: (
-            "It goes on as you permitted."
-            if body.yes
-            else "It ends; there is no checkpoint to keep."
-            if state.ended
-            else "It ends and keeps the best state so far."
-        ),
+        lambda state: follows(state, yes=body.yes),
     )
+
+
+def follows(state: JobState, *, yes: bool) -> str:
+    """What comes of an answer that was just taken."""
+    if yes and state.not_before_us == WAITS_ON:
+        return "It waits on, and goes on by itself once there is what it waits for."
+    if yes:
+        return "It goes on as you permitted."
+    if not state.ended:
+        return "It ends and keeps the best state so far."
+    if state.best_step is None:
+        return "It ends; there is no checkpoint to keep."
+    return f"It ends, and its checkpoint is kept: `btmctl jobs resume {state.job_id}` goes on from there."

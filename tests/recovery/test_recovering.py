@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from btmd.api.job_answer import follows
 from btmd.command_handler import CommandHandler
 from btmd.domain import job
 from btmd.domain.commands import DECIDERS
@@ -290,6 +291,7 @@ async def test_who_is_asked_whether_it_shall_wait_on_is_not_needed_once_the_gpu_
         await _asked_whether_to_wait(place)
         if answer:
             await place.handler.handle(job.AnswerJob("j", answer), actor=ACTOR)
+            assert follows(await place.state(), yes=True).startswith("It waits on")
             # Nobody is asked twice.
             place.now_us += 48 * 3600 * 10**6
         assert await place.recovering().look() is not None
@@ -309,6 +311,7 @@ async def test_without_a_yes_it_waits_no_longer_and_can_be_taken_up_again(tmp_pa
         await _asked_whether_to_wait(place)
         if answers:
             await place.handler.handle(job.AnswerJob("j", False), actor=ACTOR)
+            assert "`btmctl jobs resume j`" in follows(await place.state(), yes=False)
         else:
             place.now_us += 24 * 3600 * 10**6
             await place.recovering().look()
