@@ -5,6 +5,7 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from btmctl.errors import Refused
+from btmctl.own_installation import own_installation
 
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 """What the sandbox of the system's unit shows as empty (ProtectHome=, PrivateTmp=)."""
@@ -16,16 +17,17 @@ import btmd, btmctl
 found = [sys.executable, sys.prefix, sys.base_prefix, *sys.path, btmd.__path__[0], btmctl.__path__[0]]
 print(json.dumps([one for one in found if one and os.path.exists(one)]))
 """
-_REMEDY_SYSTEM = (
-    "Install it where everybody may read: sudo python3 -m venv /opt/btmd && sudo /opt/btmd/bin/pip install btmd && "
-    "sudo /opt/btmd/bin/btmctl daemon install --system. Or have it for yourself alone: btmctl daemon install --user."
-)
-_REMEDY_USER = "Install it to stay: pipx install btmd, then btmctl daemon install --user."
 
 
 def require_reachable(python: str, environment: Mapping[str, str], *, system: bool) -> None:
     """Raises Refused, with the remedy, where the unit's user would not find or not be let to the program."""
-    remedy = _REMEDY_SYSTEM if system else _REMEDY_USER
+    installation = own_installation()
+    own = "btmctl daemon install --user"
+    if system:
+        commands = f"{installation.for_everybody} && sudo /opt/btmd/bin/btmctl daemon install --system"
+        remedy = f"Install it where everybody may read: {commands}. Or have it for yourself alone: {own}."
+    else:
+        remedy = f"Install it to stay: {installation.to_stay}, then {own}."
     for path in [python, *_used_by(python, environment, remedy)]:
         why = closed_to_others(path) if system else passing(path, environment)
         if why:

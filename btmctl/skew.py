@@ -1,5 +1,6 @@
 """A daemon of another version than this program: which of the two is to be upgraded."""
 
+from btmctl.own_installation import own_installation
 from btmd import __version__
 
 
@@ -12,7 +13,10 @@ def told_of_skew(daemon_version: str, own_version: str = __version__) -> str:
             f"The daemon is of version {daemon_version} and older than this btmctl ({own_version}): "
             "`btmctl daemon restart` has it run what is installed; trainings go on meanwhile."
         )
-    return f"This btmctl is of version {own_version} and older than the daemon ({daemon_version}): upgrade it."
+    return (
+        f"This btmctl is of version {own_version} and older than the daemon ({daemon_version}): "
+        f"upgrade it: `{own_installation().upgrade}`."
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -99,6 +99,8 @@ PIP_CONFIG_FILE=/dev/null "$to/bin/python" "$(echo "$here"/wheels/pip-*.whl)/pip
     fail 'pip could not install the packages; what it said stands above.' 'Run it again once that is put right.'
 now=$("$to/bin/btmd" --version)
 rm -f "$to/.unfinished"
+# For what btmctl says when something of it is missing.
+printf '%s\n' "$here" >"$to/btmd-installed-from"
 
 for name in btmd btmctl; do
     link=$bin/$name

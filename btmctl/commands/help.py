@@ -10,6 +10,7 @@ from btmctl.__main__ import COMMANDS
 from btmctl.errors import DONE, NOT_FOUND, CommandError
 from btmctl.help_texts.form import Help
 from btmctl.output import Output
+from btmctl.own_installation import filled
 from btmctl.parser import Single, nearest
 from btmctl.session import Session
 
@@ -86,6 +87,7 @@ def _code_help(asked: str, output: Output) -> int:
             code="not_found",
             exit_code=NOT_FOUND,
         )
+    found = found._replace(steps=tuple(map(filled, found.steps)))
     if output.as_json:
         output.document({"code": code, **found._asdict()})
     else:

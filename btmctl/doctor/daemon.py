@@ -10,9 +10,10 @@ from pathlib import Path
 
 from btmctl import words
 from btmctl.doctor.finding import Finding, attention, broken, command_in, ok
-from btmctl.doctor.installation import INSTALL, version_numbers
+from btmctl.doctor.installation import version_numbers
 from btmctl.doctor.known import Known
 from btmctl.errors import DAMAGED, TAMPERED, CommandError
+from btmctl.own_installation import own_installation
 from btmd import __version__
 
 CHEAP_EVENTS = 50_000
@@ -55,7 +56,7 @@ def check_versions(daemon: str, ours: str) -> Finding:
     what = f"btmctl is {ours}, the daemon {daemon or 'of an unknown version'}."
     if version_numbers(daemon) > version_numbers(ours):
         why = "btmctl is the older one, and does not know all that the daemon can."
-        return attention(about, what, why, INSTALL)
+        return attention(about, what, why, own_installation().upgrade)
     why = "The daemon is the older one: it was upgraded and not started again, or is installed elsewhere."
     return attention(about, what, why, "btmctl daemon restart")
 

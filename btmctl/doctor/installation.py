@@ -1,6 +1,7 @@
 """Python, the packages, whether torch fits to the GPU's driver, and the demo model."""
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
@@ -8,10 +9,10 @@ from importlib import metadata
 from btmctl import demo_model
 from btmctl.doctor.finding import Finding, attention, broken, command_in, ok
 from btmctl.doctor.known import Known
+from btmctl.own_installation import CLONE, own_installation
 from btmd.hardware import probe
 
 OLDEST_PYTHON = (3, 11)
-INSTALL = "pip install --upgrade btmd"
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*((?:[<>=!~]=?[^;,]+,?)*)\s*(?:;(.*))?$")
 
 Version = tuple[int, ...]
@@ -38,23 +39,27 @@ def check_packages(version_of: Callable[[str], str] = metadata.version) -> Findi
     try:
         requirements = metadata.requires("btmd") or []
     except metadata.PackageNotFoundError:
+        found_here = own_installation()
+        remedy = f"make -C {shlex.quote(found_here.source)} install" if found_here.way == CLONE else found_here.upgrade
         return attention(
-            "packages", "btmd runs from a folder and is not installed.", "It cannot be told what it needs.", INSTALL
+            "packages", "btmd runs from a folder and is not installed.", "It cannot be told what it needs.", remedy
         )
-    missing, old = [], []
+    missing, old, wanted = [], [], []
     for name, oldest in required(requirements):
         try:
             found = version_of(name)
         except metadata.PackageNotFoundError:
             missing.append(name)
+            wanted.append(f"{name}>={oldest}" if oldest else name)
             continue
         if oldest and version_numbers(found) < version_numbers(oldest):
             old.append(f"{name} {found} (needs {oldest})")
+            wanted.append(f"{name}>={oldest}")
     if missing or old:
         lacking = (("Not installed", missing), ("Too old", old))
         what = " ".join(f"{which}: {', '.join(names)}." for which, names in lacking if names)
         why = "What needs them fails, or the daemon does not start."
-        return broken("packages", what, why, INSTALL)
+        return broken("packages", what, why, own_installation().mend(wanted))
     return ok("packages", f"btmd {metadata.version('btmd')} has all it needs.")
 
 
@@ -81,13 +86,15 @@ def check_torch(known: Known) -> Iterator[Finding]:
     """Whether there is a torch that can use the GPUs of this machine."""
     found = probe(known.state_dir)
     if found.torch is None:
-        yield broken("torch", "It is not installed.", "Nothing can be trained without it.", INSTALL)
+        why = "Nothing can be trained without it."
+        yield broken("torch", "It is not installed.", why, own_installation().mend(["torch"]))
         return
     cuda = f", made for CUDA {found.torch.cuda_version}" if found.torch.cuda_version else ""
     if found.gpu_refusal is not None:
         remedy = found.gpu_refusal.remedy
-        pip = re.search(r"pip install \S.*?(?= - |\.?$)", remedy)
-        yield broken("GPU", found.gpu_refusal.detail, remedy, pip[0] if pip else "nvidia-smi")
+        pip = re.search(r"pip (install \S.*?)(?= - |\.?$)", remedy)
+        command = f"{own_installation().pip} {pip[1]}" if pip else "nvidia-smi"
+        yield broken("GPU", found.gpu_refusal.detail, remedy, command)
     else:
         gpus = ", ".join(gpu.name for gpu in found.gpus)
         driver = f" Driver {found.driver_version}." if found.driver_version else ""
@@ -97,7 +104,7 @@ def check_torch(known: Known) -> Iterator[Finding]:
         yield attention("GPU", problem, "Trainings do without it.", command_in(problem, "nvidia-smi"))
     if found.gpus and found.bitsandbytes_version is None:
         why = "A model cannot be kept in 4 bits (QLoRA), so large ones may not fit."
-        yield attention("bitsandbytes", "It is not installed.", why, "pip install 'btmd[gpu]'")
+        yield attention("bitsandbytes", "It is not installed.", why, f"{own_installation().pip} install bitsandbytes")
 
 
 def check_demo_model(environment: Mapping[str, str]) -> Finding:

@@ -10,7 +10,8 @@ HELP = {
         (
             "See all backups: `btmctl backup list`. The word last means the newest.",
             "See what is kept how long: `btmctl config list`, the lines that begin with backup.keep.",
-            "A backup on a stick or in another folder: `btmctl recover --from PATH` reads it there.",
+            "From a folder that this daemon never wrote into the database can be rebuilt, with the daemon stopped:"
+            " `btmctl recover --from PATH`.",
         ),
     ),
     "backup_folder_unusable": Help(

@@ -31,7 +31,7 @@ HELP = {
         "A program of your own asks wrongly, or btmctl and the daemon are of different versions.",
         (
             "Compare the two versions: `btmctl version`.",
-            "Where they differ, upgrade the older one: `pip install --upgrade btmd`; then start the daemon again.",
+            "Where they differ, upgrade the older one: `{upgrade}`; then `btmctl daemon restart`.",
             "With a program of your own, compare its request with the document at /openapi.json on its socket.",
         ),
     ),
@@ -138,7 +138,8 @@ HELP = {
             "Try it once more.",
             "Check the installation: `btmctl doctor`.",
             "See where it happens: run the same command again with --debug at its end.",
-            "Read what the daemon says: `journalctl --user -u btmd -n 50`.",
+            "Read what the daemon says: `journalctl --user -u btmd -n 50`, or where it is no service:"
+            " `tail -n 50 ~/.local/state/btmd/daemon.log`.",
             "Report it, with the file that this writes (it holds no data of yours): `btmctl doctor --bundle`.",
         ),
     ),

@@ -12,7 +12,8 @@ HELP = {
             "Start it: `btmctl daemon start`. Or in a terminal, where it says what it does: `btmctl daemon run`.",
             "For a first try, without any setting up: `btmctl quickstart`.",
             "If it runs with a socket of its own, name that: `btmctl status --socket PATH`.",
-            "If it does not stay up, read why: `journalctl --user -u btmd -n 50`.",
+            "If it does not stay up, read why: `journalctl --user -u btmd -n 50`, or where it is no service:"
+            " `tail -n 50 ~/.local/state/btmd/daemon.log`.",
         ),
     ),
     "stopping": Help(
@@ -81,8 +82,7 @@ HELP = {
         "It is in your home folder or in a temporary one, which a service of the whole machine cannot read.",
         (
             "A service of your own needs none of the machine's: `btmctl daemon install --user`.",
-            "For the whole machine, install btmd where all may read: `sudo python3 -m venv /opt/btmd`, then"
-            " `sudo /opt/btmd/bin/pip install btmd`.",
+            "For the whole machine, install btmd where all may read: `{for_everybody}`.",
             "Then set the service up from there: `sudo /opt/btmd/bin/btmctl daemon install --system`.",
         ),
     ),
@@ -104,7 +104,8 @@ HELP = {
         (
             "Try it once more.",
             "See how much memory is free: `btmctl hardware`. Close other programs if it is little.",
-            "See what was wrong: `journalctl --user -u btmd -n 50`.",
+            "See what was wrong: `journalctl --user -u btmd -n 50`, or where it is no service:"
+            " `tail -n 50 ~/.local/state/btmd/daemon.log`.",
             "If it happens again, report it with what this writes: `btmctl doctor --bundle`.",
         ),
     ),

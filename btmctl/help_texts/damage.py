@@ -107,7 +107,7 @@ HELP = {
         "btmd was downgraded, or an older copy of it was started, from another environment.",
         (
             "See which version this is: `btmctl version`.",
-            "Install the newer one again: `pip install --upgrade btmd`.",
+            "Install the newer one again: `{upgrade}`.",
             "See whether there are two installations: `which -a btmd`.",
         ),
     ),

@@ -44,7 +44,7 @@ HELP = {
         "torch was built without CUDA or for another version of it, or the GPU's driver is too old or too new for it.",
         (
             "See what is installed and which build would fit: `btmctl doctor`.",
-            "Type the pip command that the doctor shows, in the environment where btmd is installed.",
+            "Type the command that the doctor shows.",
             "Start the daemon again: `btmctl daemon restart`.",
             "Until then, train on the processor: `btmctl train MODEL DATASET --set device=cpu`.",
         ),
@@ -54,7 +54,7 @@ HELP = {
         "One way of training needs a further package. The others work without it.",
         "QLoRA, which keeps a model in 4 bits, needs bitsandbytes; it is not installed unless asked for.",
         (
-            "Install it beside btmd: `pip install 'btmd[gpu]'` (with pipx: `pipx inject btmd bitsandbytes`).",
+            "Install it beside btmd: `{pip} install bitsandbytes`.",
             "Start the daemon again: `btmctl daemon restart`.",
             "Or train without it: `btmctl train MODEL DATASET --set training_type=lora_adaptation`.",
         ),

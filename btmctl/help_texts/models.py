@@ -81,8 +81,8 @@ HELP = {
         "Its kind is not part of the transformers library.",
         (
             "See models that fit to this machine: `btmctl models recommend`.",
-            "If a newer transformers knows this kind: `pip install --upgrade transformers`, and remove the entry"
-            " auto_map from a copy of its config.json.",
+            "If a newer transformers knows this kind: `{pip} install --upgrade transformers`, and remove the"
+            " entry auto_map from a copy of its config.json.",
         ),
     ),
     "tokenizer_missing": Help(
@@ -110,7 +110,7 @@ HELP = {
         "It is made for pictures, speech, search or translation, is stored in a compressed form, or is very new.",
         (
             "See models that can be trained here: `btmctl models recommend`.",
-            "If it is very new, a newer library may know it: `pip install --upgrade transformers`.",
+            "If it is very new, a newer library may know it: `{pip} install --upgrade transformers`.",
             "If it is a compressed copy (GPTQ, AWQ), take the original one.",
         ),
     ),

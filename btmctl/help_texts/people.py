@@ -12,7 +12,7 @@ HELP = {
             "See what your role is: `btmctl access list`.",
             "Ask whoever runs the daemon for a role: they type `btmctl access grant USER trainer`.",
             "To use a thing of somebody else's, ask its owner: they type `btmctl datasets share D USER`.",
-            "Or work with a daemon of your own: `btmctl quickstart` brings one.",
+            "Or work with a daemon of your own, which is asked before the machine's: `btmctl daemon install --user`.",
         ),
     ),
     "path_not_opened": Help(

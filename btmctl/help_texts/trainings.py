@@ -91,7 +91,8 @@ HELP = {
             "Ask again: `btmctl chat J`.",
             "See how much memory is free: `btmctl hardware`.",
             "See whether the training's result is whole: `btmctl jobs show J`.",
-            "Read what the daemon says: `journalctl --user -u btmd -n 50`.",
+            "Read what the daemon says: `journalctl --user -u btmd -n 50`, or where it is no service:"
+            " `tail -n 50 ~/.local/state/btmd/daemon.log`.",
         ),
     ),
     "quickstart_failed": Help(

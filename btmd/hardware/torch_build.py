@@ -99,7 +99,9 @@ def _remedy(driver: Version | None, gpus: tuple[Gpu, ...]) -> str:
         offered = driver is None or build[0] <= driver[0]
         if offered and any(_computes(build, gpu) for gpu in gpus):
             command = f"pip install --force-reinstall torch --index-url {WHEELS_URL}cu{build[0]}{build[1]}"
-            return f"Install the build for this driver: {command} - or train on the CPU with --set device=cpu."
+            # Where its environment lies is not for everybody to read; btmctl on this machine knows.
+            what = "Install the build for this driver where btmd is installed (btmctl doctor shows the whole command)"
+            return f"{what}: {command} - or train on the CPU with --set device=cpu."
     return "Update the NVIDIA driver, or train on the CPU with --set device=cpu."
 
 

@@ -159,7 +159,7 @@ def _refuse_unusable(config: Mapping[str, Any]) -> None:
     if not _is_known(family):
         raise WrongArchitecture(
             f"The installed transformers does not know the architecture {family[:60]!r}.",
-            hint="A newer transformers may: pip install --upgrade transformers",
+            hint="A newer transformers may: `btmctl help wrong_architecture` shows the command.",
         )
     quantisation = config.get("quantization_config")
     if isinstance(quantisation, dict) and quantisation:

@@ -20,7 +20,7 @@ EITHER_WAY_TYPES = (PACKED_TYPE, PAIR_TYPE)
 USUAL_RANK = 16
 QLORA_COMPUTE_CAPABILITY = (6, 0)
 """The oldest GPUs that bitsandbytes computes 4-bit products on."""
-INSTALL_QLORA = "Install it with: pip install 'btmd[gpu]'."
+INSTALL_QLORA = "`btmctl doctor` shows the command that installs it."
 
 
 @dataclass(frozen=True, slots=True)

