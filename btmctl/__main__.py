@@ -35,7 +35,7 @@ COMMANDS = {
     "disk": "what takes room, and making some",
     "events": "everything that happened, as it was recorded",
     "notify": "be told of your trainings on the desktop or by speech",
-    "daemon": "run the daemon, or see how it is doing",
+    "daemon": "run the daemon, make it a service, or see how it is doing",
     "completion": "let bash or zsh complete commands, options, names and ids",
     "version": "versions of btmctl and of the daemon",
     "doctor": "is the installation well, and what to do where it is not",

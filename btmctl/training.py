@@ -4,6 +4,7 @@ import argparse
 
 from btmctl import sources, words
 from btmctl.client import Document
+from btmctl.errors import UsageError
 from btmctl.output import Output
 from btmctl.session import Session
 from btmd.vocabulary import personal_data
@@ -20,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="K=V", help="change one value, such as num_epochs=2 (repeatable)")
     add("--allow", metavar="LIST", help="changes allowed without asking: shorter,lora,qlora,cpu,simpler or none")
     add("--from-job", metavar="J", help="go on from this training's adapter, with other data")
+    add("--devices", metavar="LIST", help="where it trains: cpu, 1 (a GPU) or cuda:0 (this GPU); default: the fastest")
     add("--time", metavar="T", help="end within this time, with a whole model: 3m, 2h, 1h30m")
     add("--name", metavar="TEXT", help="what to call the training")
     add("--priority", type=int, metavar="N", help="higher goes first")
@@ -31,6 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def request(arguments: argparse.Namespace, session: Session) -> Document:
     """The body of a start or a plan; paths among model and dataset are added first."""
     overrides = words.pairs(arguments.set, "--set")
+    if arguments.devices:
+        overrides["device"] = _device(arguments.devices)
     if arguments.time:
         overrides["time_limit_s"] = words.time_limit_s(arguments.time)
     model = sources.model(arguments.model, session)
@@ -55,6 +59,20 @@ def request(arguments: argparse.Namespace, session: Session) -> Document:
         if arguments.purpose:
             body["purpose"] = arguments.purpose
     return body
+
+
+def _device(given: str) -> str:
+    """The device of ``--devices``. Raises UsageError for several, which one training cannot use yet."""
+    text = given.strip().lower()
+    if text == "1":
+        return "cuda"
+    if text == "cpu" or (text.startswith("cuda:") and text[5:].isdigit()):
+        return text
+    raise UsageError(
+        f"{given[:40]!r} cannot be trained on.",
+        "One training uses the processor (cpu), one GPU (1), or a certain one (cuda:0 is the first); several not yet.",
+        "btmctl hardware",
+    )
 
 
 def forecast_fields(document: Document) -> Forecast:

@@ -55,6 +55,22 @@ def moment(text: object) -> str:
         return text
 
 
+def since_us(text: str | None, command: str) -> int | None:
+    """What follows ``--since`` as microseconds since the epoch. Raises UsageError."""
+    if text is None:
+        return None
+    from time import time_ns
+
+    from btmctl.errors import UsageError
+    from btmd.errors import InvalidValue
+    from btmd.moments import parse_moment
+
+    try:
+        return parse_moment(text, now_us=time_ns() // 1000)
+    except InvalidValue as error:
+        raise UsageError(error.detail, error.hint, f"{command} --since 2026-11-22") from None
+
+
 def moment_us(microseconds: int) -> str:
     """Microseconds since the epoch as local time to the minute."""
     from datetime import datetime

@@ -102,6 +102,8 @@ def _repeats(action: argparse.Action) -> bool:
 
 
 def _written(action: argparse.Action) -> str:
+    if isinstance(action, argparse.BooleanOptionalAction):
+        return " | ".join(action.option_strings)
     if action.nargs == 0:
         return action.option_strings[-1]
     value = _value(action)

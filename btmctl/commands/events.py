@@ -34,7 +34,8 @@ def command() -> Single:
 
 
 def run(arguments: argparse.Namespace, session: Session) -> int:
-    query = {"type": arguments.type, "stream": arguments.stream, "since_us": _since_us(arguments.since)}
+    since_us = words.since_us(arguments.since, "btmctl events")
+    query = {"type": arguments.type, "stream": arguments.stream, "since_us": since_us}
     after, client, output = arguments.after, session.client, session.output
     while True:
         try:
@@ -67,18 +68,3 @@ def show(event: Document, output: Output) -> None:
     head = f"{event['seq']:>6}  {words.moment(event['recorded_at'])}  {event['stream']}  "
     text = json.dumps(data, ensure_ascii=False, separators=(", ", ": "))[1:-1]
     output.line(cut(f"{head}{event['type']}  by {actor}  {text}", output.width - 1))
-
-
-def _since_us(text: str | None) -> int | None:
-    if text is None:
-        return None
-    from time import time_ns
-
-    from btmctl.errors import UsageError
-    from btmd.errors import InvalidValue
-    from btmd.moments import parse_moment
-
-    try:
-        return parse_moment(text, now_us=time_ns() // 1000)
-    except InvalidValue as error:
-        raise UsageError(error.detail, error.hint, "btmctl events --since 2026-11-22") from None

@@ -17,9 +17,14 @@ WHICH = "id, beginning of an id, name, or last"
 def command() -> Noun:
     noun = Noun("jobs", "A job is one training. It goes on without btmctl and without the daemon.")
     listing = noun.verb(
-        "list", show_all, "List trainings, newest first.", ["btmctl jobs list", "btmctl jobs list --state failed"]
+        "list",
+        show_all,
+        "List trainings, newest first.",
+        ["btmctl jobs list", "btmctl jobs list --state failed", "btmctl jobs list --user ada --since yesterday"],
     )
-    listing.add_argument("--state", metavar="S", help="only those in this state")
+    listing.add_argument("--user", metavar="U", help="only this user's, by name or number")
+    listing.add_argument("--state", metavar="S", help="only those in this state, such as failed or needs_attention")
+    listing.add_argument("--since", metavar="T", help="only those begun since then: yesterday, 2026-11-22")
     listing.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (50)")
     for name, run, text, example in (
         ("show", show, "Show one training: plan, attempts, checkpoints, measurements.", "btmctl jobs show last"),
@@ -52,12 +57,15 @@ def command() -> Noun:
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get("/jobs", state=arguments.state, limit=arguments.limit)
+    since_us = words.since_us(arguments.since, "btmctl jobs list")
+    query = {"state": arguments.state, "user": arguments.user, "since_us": since_us}
+    found = session.client.get("/jobs", limit=arguments.limit, **query)
     if output.as_json:
         output.document(found)
         return DONE
     if not found:
-        output.say("No trainings yet. btmctl train MODEL DATASET starts one.")
+        any_at_all = all(value is None for value in query.values())
+        output.say("No trainings yet. btmctl train MODEL DATASET starts one." if any_at_all else "No training fits.")
         return DONE
     output.table(
         ("job", "state", "done", "loss", "model", "dataset", "started", "name"),

@@ -9,6 +9,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from btmd.accounts import find_account
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.job_warnings import warnings_json
@@ -93,16 +94,29 @@ async def found_job(parts: Parts, job_id: str) -> JobRow:
         return await find_job(session, job_id)
 
 
-@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
+@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first", errors=(404,)))
 async def list_jobs(
-    parts: Parts, state: str | None = None, limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    parts: Parts,
+    state: str | None = None,
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100,
+    user: Annotated[str, Meta(min_length=1, max_length=200)] | None = None,
+    since_us: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
 ) -> Response:
-    """Jobs, newest first; `state` picks those in one state."""
+    """Jobs, newest first; those in one `state`, of one `user` (name or uid), submitted since a moment."""
     if state is not None and state not in STATES:
         raise InvalidValue(f"There is no state {state!r}.", hint=f"Choose one of: {', '.join(STATES)}.")
+    owner = None if user is None else await _uid_of(user)
     async with parts.store.session() as session:
-        rows = await view.jobs(session, state=state, limit=limit)
+        rows = await view.jobs(session, state=state, owner_uid=owner, since_us=since_us, limit=limit)
     return json_answer([job_json(row, parts) for row in rows])
+
+
+async def _uid_of(user: str) -> int:
+    """Raises AccountNotFound; the number of one who has no name any more is taken as it is."""
+    if user.isascii() and user.isdigit() and len(user) <= 10:
+        return int(user)
+    _, uid = await anyio.to_thread.run_sync(find_account, user.removeprefix("@"))
+    return uid
 
 
 @operation(router, "GET", "/{job_id}", Permission.READ, **described(EXAMPLE, errors=(404,)))

@@ -11,6 +11,8 @@ from btmd.planning.request import PlanRequest
 from btmd.planning.training_types import quantises
 
 FP16_COMPUTE_CAPABILITY = (6, 0)
+A_GPU = "cuda"
+"""Asks for one, whichever suits best."""
 PRECISION_RANK = {"bf16": 0, "fp16": 1, "fp32": 2}
 
 
@@ -38,20 +40,22 @@ def devices_for(request: PlanRequest, chosen: Mapping[str, HyperparameterValue])
     asked = chosen.get("device")
     if asked == "cpu":
         return [_cpu(request, chosen)]
-    if asked is not None:
+    if asked is not None and asked != A_GPU:
         gpu = next((gpu for gpu in hardware.gpus if asked in (f"cuda:{gpu.index}", str(gpu.index))), None)
         if gpu is None:
             there = ["cpu", *(f"cuda:{gpu.index}" for gpu in hardware.gpus)]
             raise InvalidValue(f"There is no device {asked!r} here.", hint=f"This machine has: {', '.join(there)}.")
         return [_gpu(gpu, request, chosen)]
     if not hardware.gpus:
+        if asked == A_GPU:
+            raise InvalidValue("There is no GPU here that can be used.", hint="This machine has: cpu.")
         return [_cpu(request, chosen)]
     gpus = sorted(
         (_gpu(gpu, request, chosen) for gpu in _gpus_for(request, chosen)),
         key=lambda device: (*_kind(device), -device.available_bytes, device.name),
     )
     found = [next(group) for _, group in groupby(gpus, key=_kind)]
-    if chosen.get("precision") != "fp16":
+    if asked is None and chosen.get("precision") != "fp16":
         found.append(_cpu(request, chosen, needs="cpu"))
     return found
 

@@ -201,7 +201,7 @@ _ALL = (
     Hyperparameter("keep_checkpoints", "int", "Newest checkpoints kept beside the best one.", "checkpoints", 1, 100),
     Hyperparameter("seed", "int", "Start of everything random: the same seed repeats the run.", "", 0, 2**31 - 1),
     Hyperparameter("threads", "int", "CPU threads that compute.", "threads", 1, 1024),
-    Hyperparameter("device", "str", "Where the training computes: cpu, or cuda:0 for the first GPU."),
+    Hyperparameter("device", "str", "Where the training computes: cpu, cuda for any GPU, or cuda:0 for the first one."),
     Hyperparameter("sample_answers", "int", "Held-out prompts answered before and after.", "prompts", 0, 200),
     Hyperparameter("sample_tokens", "int", "Longest sample answer.", "tokens", 1, 4096),
     Hyperparameter(

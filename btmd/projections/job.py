@@ -199,11 +199,22 @@ JOB_TABLES: tuple[type[SQLModel], ...] = (
 )
 
 
-async def jobs(session: AsyncSession, *, state: str | None = None, limit: int = 100) -> Sequence[JobRow]:
-    """Jobs, newest first."""
+async def jobs(
+    session: AsyncSession,
+    *,
+    state: str | None = None,
+    owner_uid: int | None = None,
+    since_us: int | None = None,
+    limit: int = 100,
+) -> Sequence[JobRow]:
+    """Jobs, newest first; ``since_us``: submitted then or later."""
     found = select(JobRow).order_by(col(JobRow.submitted_seq).desc()).limit(limit)
     if state is not None:
         found = found.where(JobRow.state == state)
+    if owner_uid is not None:
+        found = found.where(col(JobRow.owner_uid) == owner_uid)
+    if since_us is not None:
+        found = found.where(col(JobRow.submitted_us) >= since_us)
     return (await session.exec(found)).all()
 
 

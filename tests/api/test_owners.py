@@ -71,6 +71,12 @@ def test_what_is_anothers_is_used_once_it_is_shared_and_never_steered(client: Cl
         client.post("/datasets/facts/preview", {}).ok()
         client.send("DELETE", "/datasets/facts").refused(403, "not_permitted")
         client.send("DELETE", "/consents/facts").refused(403, "not_permitted")
+        # The list tells them apart, and by when they were begun.
+        listed = {user: [one["job_id"] for one in client.get(f"/jobs?user={user}").ok()] for user in ("bin", ADA.uid)}
+        assert listed == {"bin": [his], ADA.uid: [hers]}
+        assert client.get(f"/jobs?since_us={time.time_ns() // 1000 + 60_000_000}").ok() == []
+        assert len(client.get(f"/jobs?since_us={time.time_ns() // 1000 - 60_000_000}").ok()) == 2
+        client.get("/jobs?user=nobody-is-called-so").refused(404, "account_not_found")
         # What is last is the asking user's own.
         assert client.post("/jobs/last/cancel").ok()["job_id"] == his
     with peers.as_(ADA):

@@ -1,8 +1,8 @@
-"""``--time``: how it is typed, and what it asks for."""
+"""``--time`` and ``--devices``: how they are typed, and what they ask for."""
 
 import pytest
 
-from btmctl import words
+from btmctl import training, words
 from btmctl.commands import train
 from btmctl.errors import UsageError
 from btmctl.parser import Single
@@ -26,3 +26,14 @@ def test_train_takes_it() -> None:
     single = train.command()
     assert isinstance(single, Single)
     assert single.parser.parse_args(["m", "d", "--time", "3m"]).time == "3m"
+
+
+@pytest.mark.parametrize(("typed", "device"), [("cpu", "cpu"), ("1", "cuda"), ("cuda:1", "cuda:1")])
+def test_one_device_is_asked_for(typed: str, device: str) -> None:
+    assert training._device(typed) == device
+
+
+@pytest.mark.parametrize("typed", ["all", "2", "0,1", "cuda", "cuda:", "GPU"])
+def test_several_devices_are_refused(typed: str) -> None:
+    with pytest.raises(UsageError, match="cannot be trained on"):
+        training._device(typed)

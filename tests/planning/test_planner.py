@@ -243,6 +243,7 @@ def test_an_unknown_key_names_the_nearest() -> None:
         ("lora_dropout", 1),
         ("gradient_checkpointing", "perhaps"),
         ("device", "cuda:0"),
+        ("device", "cuda"),
         ("target_modules", "../x"),
         ("target_modules", "nonsense"),
         ("target_modules", "q_proj,nonsense"),
@@ -463,6 +464,14 @@ def test_a_newer_gpu_is_used_before_an_older_one_with_more_memory() -> None:
     old, new = gpu(40, capability=(6, 1)), gpu(20, index=1, capability=(8, 9))
     assert value(plan(hardware=gpu_machine(old, new)), "device")[0] == "cuda:1"
     assert value(plan(hardware=gpu_machine(old, gpu(0.1, index=1, capability=(8, 9)))), "device")[0] == "cuda:0"
+
+
+def test_a_gpu_that_was_asked_for_is_the_best_one_and_never_the_processor() -> None:
+    old, new = gpu(40, capability=(6, 1)), gpu(20, index=1, capability=(8, 9))
+    assert value(plan(hardware=gpu_machine(old, new), device="cuda"), "device") == ("cuda:1", "user")
+    with pytest.raises(NotEnoughMemory) as refused:
+        plan(hardware=gpu_machine(gpu(0.1)), device="cuda", allow="cpu")
+    assert "cpu" not in refused.value.allow
 
 
 def test_nobody_waits_for_weeks_where_an_adapter_on_the_gpu_was_permitted_too() -> None:
