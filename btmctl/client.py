@@ -265,8 +265,8 @@ def _unreachable(socket_path: str, error: OSError) -> Unreachable:
         return Unreachable(
             "The daemon does not answer.",
             f"The one at {socket_path} runs, but nothing came back in time.",
-            "Try again; if that does not help, look into its log: journalctl --user -u btmd.",
+            "Try again; if that does not help: btmctl doctor. Where its log is says btmctl help unreachable.",
         )
     else:
         why = f"Nothing answers at {socket_path} ({error.strerror or error})."
-    return Unreachable("The daemon cannot be reached.", why, "btmctl daemon run starts one.")
+    return Unreachable("The daemon cannot be reached.", why, "btmctl daemon start starts one.")

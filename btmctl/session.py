@@ -12,6 +12,7 @@ from btmctl.output import Output
 from btmctl.unix_http import probe
 
 RECONNECT_S = 120.0
+STAND_IN = "Your own daemon does not run: this is the quickstart's. `btmctl daemon start` starts yours."
 AWAY = "The daemon is away; waiting for it. A training goes on meanwhile."
 
 
@@ -53,6 +54,7 @@ class Session:
         for path in tried:
             problem = probe(path)
             if problem is None:
+                self._tell_whose(path)
                 return Client(path, self.output.waiting)
             problems.append(f"{path} ({problem})")
         named = places.named_socket(self.socket_option, self.environment)
@@ -62,12 +64,21 @@ class Session:
             if private_daemon.has_state(self.environment):
                 client = private_daemon.start(self.environment, self.output.progress_text)
                 self.output.end_progress()
+                self._tell_whose(client.socket_path)
                 return client
         raise Unreachable(
             "The daemon cannot be reached.",
             f"Nothing answers at {', '.join(problems)}.",
-            "btmctl daemon run starts one in this terminal; btmctl quickstart brings its own.",
+            "btmctl daemon start starts one in the background; btmctl quickstart brings its own.",
         )
+
+    def _tell_whose(self, socket_path: str) -> None:
+        """Say so where the quickstart's daemon stands in for one that has been used here and does not run now."""
+        if places.named_socket(self.socket_option, self.environment):
+            return
+        used = os.path.exists(os.path.join(places.own_state(self.environment), "btmd.db"))
+        if used and socket_path == places.quickstart_socket(self.environment):
+            self.output.say(STAND_IN, "yellow")
 
     def reconnect(self, announce: Callable[[str], None], patience_s: float = RECONNECT_S) -> None:
         """Wait until the daemon answers again after it went away; the quickstart's own is started again.
@@ -90,7 +101,7 @@ class Session:
                 raise Unreachable(
                     "The daemon went away and did not come back.",
                     f"Nothing answers at {path} ({problem}). A training goes on without it.",
-                    "btmctl daemon run starts it again; it finds its jobs.",
+                    "btmctl daemon start starts it again; it finds its jobs.",
                 )
             announce(AWAY)
             time.sleep(pause_s)

@@ -1,6 +1,7 @@
 """A model or a dataset named on the command line: an id, a name, or a path that is added first."""
 
 import os
+import re
 import shlex
 import stat
 
@@ -10,6 +11,7 @@ from btmctl.errors import CommandError, NoSuchFile, ServerRefused
 from btmctl.session import Session
 from btmctl.upload import content_of, given_file, upload
 
+_UPDATED = re.compile(r"btmctl datasets update ([^ `]+)")
 DATA_ENDINGS = (
     *(".jsonl", ".json", ".csv", ".tsv", ".txt", ".md", ".ndjson", ".parquet", ".docx", ".odt", ".html", ".htm"),
     *(".pdf", ".markdown", ".xhtml"),
@@ -26,8 +28,8 @@ def model(given: str, session: Session) -> Document:
     except ServerRefused as error:
         if error.status == 404 and os.path.exists(given):
             return add_model(given, session, name=None)
-        if error.status == 404 and (cached := in_hub_cache(given, session)) is not None:
-            return add_model(cached, session, name=given)
+        if error.status == 404 and (known := _known_here(given, session)) is not None:
+            return add_model(known, session, name=given)
         raise
 
 
@@ -57,16 +59,16 @@ def add_model(path: str, session: Session, *, name: str | None, convert: bool = 
 
     Whether pickled weights are converted is asked for at a terminal unless ``convert`` says so.
     """
-    cached = None if os.path.exists(path) else in_hub_cache(path, session)
-    if cached is not None:
-        path, name = cached, name or path
+    given, known = path, None if os.path.exists(path) else _known_here(path, session)
+    if known is not None:
+        path, name = known, name or path
     path = os.path.abspath(os.path.expanduser(path))
     if not os.path.exists(path):
-        raise NoSuchFile(
-            f"There is no model at {path}.",
-            "The path leads nowhere.",
-            "btmctl models list shows those that were added.",
-        )
+        from btmctl import demo_model
+
+        others = "btmctl models discover finds those on this machine, btmctl models list shows those that were added."
+        hint = "btmctl quickstart fetches it." if given == demo_model.NAME else others
+        raise NoSuchFile(f"There is no model at {path}.", "The path leads nowhere.", hint)
     body: Document = {"path": path}
     if name:
         body["name"] = name
@@ -205,7 +207,11 @@ def _added(path: str, session: Session, *, consent: bool, purpose: str) -> Docum
     except ServerRefused as error:
         if error.code == "conflict":
             # Here --name would name the training, so the daemon's hint leads astray.
-            error.hint = f"btmctl datasets update D {path} makes its next version; or add it with --name OTHER"
+            file, taken = shlex.quote(path), _UPDATED.search(error.hint)
+            error.hint = (
+                f"btmctl datasets update {taken[1] if taken else 'D'} {file} makes its next version; "
+                f"btmctl datasets add {file} --name OTHER adds another one"
+            )
             error.problem["hint"] = error.hint
         else:
             from btmctl.commands.dataset_mapping import end_in_command
@@ -232,6 +238,16 @@ def ask_consent(file_name: str, session: Session, purpose: str) -> tuple[bool, s
     if not purpose and session.can_ask and not session.yes:
         purpose = session.ask("What for? (Enter to leave it open) ")
     return True, purpose
+
+
+def _known_here(given: str, session: Session) -> str | None:
+    """Where a model lies that is known by its name: one of the Hugging Face cache, or the quickstart's."""
+    cached = in_hub_cache(given, session)
+    if cached is not None:
+        return cached
+    from btmctl import demo_model
+
+    return demo_model.find(session.environment) if given == demo_model.NAME else None
 
 
 def in_hub_cache(given: str, session: Session) -> str | None:

@@ -136,6 +136,9 @@ def uninstall(arguments: argparse.Namespace, session: Session) -> int:
     if told["state_deleted"]:
         _list(session, "deleted", told["state"])
         return DONE
+    if told["still_answers"]:
+        text = f"A daemon that was started by hand goes on and answers at {told['still_answers']}"
+        output.say(f"{text}: btmctl daemon stop ends it.", "yellow")
     _list(session, "would delete" if arguments.delete_state else "state, stays", told["state"])
     if told["state"] and not arguments.delete_state:
         scope = "--user" if wish.user else "--system"

@@ -132,7 +132,7 @@ def test_a_daemon_that_takes_the_question_but_says_nothing_is_not_waited_for(tmp
         with pytest.raises(Unreachable) as caught:
             Client(str(tmp_path / "silent")).get("/status", timeout_s=0.2)
     assert caught.value.what == "The daemon does not answer."
-    assert "daemon run" not in caught.value.hint
+    assert "daemon start" not in caught.value.hint
 
 
 @pytest.mark.parametrize("ask", [lambda client: client.get("/status"), lambda client: client.patch("/settings", {})])

@@ -175,7 +175,7 @@ def test_a_user_is_told_of_lingering_and_has_it_on_a_word(
 
 
 def test_uninstalling_leaves_the_state_and_says_where_unless_told(
-    run: Run, tmp_path: Path, asked: Callable[[], list[str]]
+    run: Run, tmp_path: Path, asked: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "xdg_state_home/btmd"
     (state / "models").mkdir(parents=True)
@@ -187,6 +187,10 @@ def test_uninstalling_leaves_the_state_and_says_where_unless_told(
     assert asked() == ["systemctl --user disable --now btmd.socket btmd.service", "systemctl --user daemon-reload"]
     assert f"state, stays  {state}" in out
     assert "btmctl daemon uninstall --user --delete-state" in err
+    assert "by hand" not in err
+    with monkeypatch.context() as somebody_answers:
+        somebody_answers.setattr(daemon_install, "probe", lambda path: None)
+        assert "btmctl daemon stop ends it" in run("uninstall", "--user")[2]
     assert state.is_dir()
     assert run("uninstall", "--user", "--delete-state")[0] == 6, "without a terminal it needs --yes"
     assert state.is_dir()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from btmctl import demo_model
 from btmctl.discovery import discover
 from tests.btmctl.conftest import Btmctl
 from tests.btmctl.small_server import Request, SmallServer, reply
@@ -82,6 +83,20 @@ def test_an_id_of_the_cache_is_added_where_no_model_is_called_so(
     (body,) = bodies
     assert body["name"] == "org/hub-model"
     assert body["path"].endswith("snapshots/" + "a" * 40)
+
+
+def test_the_model_of_the_quickstart_is_found_and_known_by_its_name(
+    home: Path, btmctl: Btmctl, server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home / ".lmstudio" / "models" / "someone" / "small-gguf" / "small.Q8_0.gguf"
+    monkeypatch.setattr("btmctl.demo_model.find", lambda environment: str(path))
+    found, _ = discover({"HOME": str(home / "nowhere")})
+    assert [(one.name, one.place) for one in found if one.path == str(path)] == [(demo_model.NAME, "quickstart")]
+    server.does("POST", "/models", lambda request: reply(request, {**request.json(), "model_id": "it", "facts": {}}))
+    code, out, _ = btmctl("models", "add", demo_model.NAME, "--json")
+    assert (code, json.loads(out)["path"], json.loads(out)["name"]) == (0, str(path), demo_model.NAME)
+    code, _, err = btmctl("models", "add", "Another-Model")
+    assert (code, "btmctl models discover" in err) == (5, True)
 
 
 def test_found_models_are_judged_with_their_facts(

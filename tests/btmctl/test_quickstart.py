@@ -80,7 +80,15 @@ def test_a_later_command_starts_the_private_daemon_again_and_only_once(
     end_private_daemon()
     assert main(["daemon", "status"]) == 3
     assert main(["status"]) == 0
-    assert places.quickstart_socket(os.environ) in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert places.quickstart_socket(os.environ) in shown.out
+    assert "Your own daemon" not in shown.err
+    # Whoever has used a daemon of their own asks that one, and is told that it is another one that answers.
+    own = Path(places.own_state(os.environ))
+    own.mkdir(parents=True)
+    (own / "btmd.db").touch()
+    assert main(["status"]) == 0
+    assert "`btmctl daemon start` starts yours" in capsys.readouterr().err
 
 
 def test_a_private_daemon_that_cannot_start_says_why(own_folders: Path) -> None:
