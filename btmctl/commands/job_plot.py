@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from btmctl.client import Document
+from btmctl.client import WORK_S, Document
 from btmctl.errors import DONE, FAILED, UsageError
 from btmctl.output import Output
 from btmctl.parser import Noun
@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace, session: Session) -> int:
     width = terminal.width_of(output)
     points = PICTURE_POINTS if kind else terminal.points_wanted(width)
     job = session.client.get(f"/jobs/{arguments.job}")
-    found = session.client.get(f"/jobs/{job['job_id']}/curves", points=points)
+    # A training of weeks has millions of reports to read, the first time.
+    found = session.client.get(f"/jobs/{job['job_id']}/curves", timeout_s=WORK_S, points=points)
     if output.as_json and not kind:
         output.document(found)
         return DONE
