@@ -32,7 +32,13 @@ def build_wheel(to: Path, *, source: Path = ROOT) -> Path:
 
 
 def main() -> int:
-    print(build_wheel(Path(sys.argv[1] if len(sys.argv) > 1 else "dist")))
+    made = build_wheel(Path(sys.argv[1] if len(sys.argv) > 1 else "dist"))
+    print(made)
+    if len(sys.argv) == 1:
+        # `pipx install dist/btmd-*.whl` is typed with one wheel in mind; two are refused.
+        for older in made.parent.glob("btmd-*.whl"):
+            if older != made:
+                older.unlink()
     return 0
 
 

@@ -29,6 +29,14 @@ UNDERSTOOD = {
     },
     "backups.md": {"With adapters and data", "The key on paper", "Is it whole, and does it work", "Going back"},
     "privacy.md": {"With no network at all", *([] if shutil.which("ss") else ["See that nothing is sent"])},
+    "audit.md": {"Report on a training"},
+    "when-it-goes-wrong.md": {
+        "It is slow",
+        "The memory is not enough",
+        "It does not start",
+        "It asks me something",
+        "Nothing works, or something is odd",
+    },
     "api.md": {"When it is refused", "What takes its time", "As it happens"},
 }
 
@@ -57,6 +65,11 @@ def model_and_questions(place: Place) -> None:
         place.btmctl("models", "add", str(place.home / "models" / "SmolLM2-135M-Instruct"))
     if "questions" not in place.names("/datasets"):
         place.btmctl("datasets", "add", str(place.home / "questions.csv"), "--consent")
+
+
+def a_key_for_the_seal(place: Place) -> None:
+    if not place.client.get("/backups").ok():
+        place.btmctl("backup", "create")
 
 
 def it_is_planned(said: dict[str, str], place: Place) -> None:
@@ -91,11 +104,28 @@ def programs_are_answered(said: dict[str, str], place: Place) -> None:
     assert '"type":"ConsentGranted"' in said["Following what happens"]
 
 
+def a_stranger_verifies_it(said: dict[str, str], place: Place) -> None:
+    assert "to keep" in said["Keep a head"]
+    assert (place.home / "verify_audit.py").exists()
+    beginning = (place.home / "beginning.jsonl").read_text().splitlines()
+    assert ('"line":"begin"' in beginning[0], '"line":"end"' in beginning[-1]) == (True, True)
+    assert len(beginning) <= 5 + 2
+    assert said["Verify it, without btmd"].count("ACCEPTED: ") == 2
+    assert "sealed with the key that you gave" in said["Verify it, without btmd"]
+
+
+def steps_are_shown(said: dict[str, str], place: Place) -> None:
+    assert "operational" in said["Something was killed, or the machine went down"]
+    assert "btmctl train MODEL DATASET --allow" in said["A command refuses, and I do not know why"]
+
+
 Check = Callable[[dict[str, str], Place], None]
 PAGES: dict[str, tuple[Callable[[Place], None], Check]] = {
     "first-training.md": (nothing, it_is_planned),
     "backups.md": (model_and_questions, they_are_backed_up),
     "privacy.md": (model_and_questions, nothing_is_sent),
+    "audit.md": (a_key_for_the_seal, a_stranger_verifies_it),
+    "when-it-goes-wrong.md": (nothing, steps_are_shown),
     "api.md": (model_and_questions, programs_are_answered),
 }
 
@@ -137,6 +167,17 @@ def test_every_link_leads_somewhere() -> None:
         if not link.startswith("https://") and not (path.parent / link).exists()
     ]
     assert broken == []
+
+
+def test_a_file_of_the_source_that_a_page_names_is_there() -> None:
+    named = r"`((?:btmd|btmctl|benchmarks|presets|systemd|tests|docs)/[^`\s]*)`"
+    missing = [
+        f"{page.name}: {path}"
+        for page in [DOCS.parent / "README.md", *DOCS.glob("*.md")]
+        for path in re.findall(named, page.read_text())
+        if not list(DOCS.parent.glob(path)) and path not in ("presets/KEY.toml", "btmctl/commands/thing.py")
+    ]
+    assert missing == []
 
 
 def test_what_is_only_understood_is_there() -> None:
