@@ -71,7 +71,7 @@ class MachineSampled(Event):
 
 @event("WarningRaised")
 class WarningRaised(Event):
-    """``kind`` is one of ``btmd.monitoring.watch.KINDS``."""
+    """``kind`` is one of ``btmd.monitoring.watch.KINDS``, or of those of ``btmd.jobs.long_waits``."""
 
     job_id: str
     attempt: int

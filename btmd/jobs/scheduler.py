@@ -35,6 +35,7 @@ from btmd.domain.settings import SettingChanged, SettingsState
 from btmd.domain.units import GIB
 from btmd.errors import BtmdError
 from btmd.jobs.device_locks import CPU, DeviceLocks, lock_name
+from btmd.jobs.long_waits import LongWaits
 from btmd.jobs.needs import Needs
 from btmd.jobs.sight import Seen, look
 from btmd.jobs.turns import (
@@ -123,6 +124,7 @@ class Scheduler:
         self._state_dir, self._locks, self._clock, self._look = state_dir, locks, clock, look
         self._start, self._busy = start, busy
         self._needs = Needs(jobs_dir)
+        self._long_waits = LongWaits(handler, actor)
         self._turn = anyio.Event()
         self._placed: dict[str, str] = {}
         """By job that this daemon has started, its device."""
@@ -188,7 +190,7 @@ class Scheduler:
             bool(state.get("queue.pause_in_quiet_hours")) and bool(state.get("queue.quiet_hours"))
         )
         if not line and not (running and watched):
-            self._tell({})
+            await self._tell({})
             return None
         seen = await anyio.to_thread.run_sync(self._look, self._state_dir, any(one.device != CPU for one in line))
         sight = self._sight(seen, str(state.get("queue.quiet_hours")))
@@ -199,7 +201,7 @@ class Scheduler:
             await self._limited({one.owner_uid for one in line}),
         )
         waits = self._start_all(line, running, sight, limits, float(state.get("queue.pass_after_minutes")) * 60)
-        self._tell(waits)
+        await self._tell(waits)
         return self._again_s(waits, watched=bool(running) and watched)
 
     async def _line(self) -> list[Candidate]:
@@ -306,7 +308,7 @@ class Scheduler:
             unclaimable[start.device] = Wait("other_btmd", text("wait_other_btmd", device=device))
         return lock
 
-    def _tell(self, waits: Mapping[str, Wait]) -> None:
+    async def _tell(self, waits: Mapping[str, Wait]) -> None:
         for job_id, wait in waits.items():
             before = self.waits.get(job_id)
             if (before is None or before.kind != wait.kind) and wait.kind not in ("turn", "training"):
@@ -318,6 +320,7 @@ class Scheduler:
         self._started_at = {job_id: at for job_id, at in self._started_at.items() if now_s - at < AGAIN_S}
         self.waits.clear()
         self.waits.update(waits)
+        await self._long_waits.look(waits, now_s)
 
     def _again_s(self, waits: Mapping[str, Wait], *, watched: bool) -> float | None:
         kinds = {wait.kind for wait in waits.values()}

@@ -76,6 +76,8 @@ def _warning_text(kind: str, seen: Evidence) -> str:
             return text("warn_data_starved", of=text(f"of_{seen.get('of', 'cpu')}"), percent=100 * share)
         case "suspended":
             return text("warn_suspended", slept=_span(seen, "slept_s"))
+        case "waits_for_gpu" | "waits_for_room":
+            return text(f"warn_{kind}", waited=_span(seen, "waited_s"))
         case "clock_jumped":
             jump_s = seen.get("jump_s", 0.0)
             return text(f"warn_clock_{'forward' if jump_s > 0 else 'back'}", jump=format_duration(abs(jump_s)))

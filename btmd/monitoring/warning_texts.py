@@ -71,6 +71,11 @@ WARNING_TEXTS: dict[str, str] = {
     "remedy_data_starved": "See whether memory is swapped out or the disk is slow: `btmctl hardware`",
     "warn_suspended": "The machine slept, or nothing could run on it, for {slept}; the training goes on where it was.",
     "remedy_suspended": "See that it goes on: `btmctl jobs watch {job}`",
+    "warn_waits_for_gpu": "It has waited for {waited} for a GPU that is not there.",
+    "remedy_waits_for_gpu": "See what is there: `btmctl hardware`. It goes on by itself once the GPU is back.",
+    "warn_waits_for_room": "It has waited for {waited} for room on the disk.",
+    "remedy_waits_for_room": "Make room, and it goes on by itself. What btmd itself can do without goes with: `btmctl "
+    "disk clean`",
     "warn_clock_forward": "The clock was set forward by {jump}; times before and after do not fit together.",
     "warn_clock_back": "The clock was set back by {jump}; times before and after do not fit together.",
     "remedy_clock_jumped": "The training itself is not touched. See that it goes on: `btmctl jobs watch {job}`",
