@@ -106,7 +106,8 @@ class Chats:
             if found is not None:
                 await self._end(model)
             while len(self._children) >= MOST_CHILDREN:
-                await self._end(min(self._children, key=lambda one: self._children[one].used_s))
+                # One that answers somebody just now goes only where all do.
+                await self._end(min(self._children, key=self._needed))
             process = await anyio.open_process(
                 model.command(),
                 stdin=PIPE,
@@ -130,6 +131,10 @@ class Chats:
                 raise
             child.used_s, child.idle_s = anyio.current_time(), 60.0
             return child
+
+    def _needed(self, model: ChatModel) -> tuple[bool, float]:
+        child = self._children[model]
+        return child.turn.locked(), child.used_s
 
     async def _line(self, child: _Child) -> dict[str, Any]:
         assert child.process.stdout is not None

@@ -54,6 +54,8 @@ class CommandHandler:
         self._state_versions = {decider.noun: state_version(decider) for decider in self._by_noun.values()}
         self._states: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self.on_appended: Callable[[Actor, list[Recorded]], None] = lambda actor, rows: None
+        """Told whose command made which rows."""
 
     async def handle(
         self,
@@ -128,6 +130,7 @@ class CommandHandler:
             after, reached = await self._refresh(stream, decider)
         else:
             self._keep(stream, after, reached)
+            self.on_appended(actor, appended.events)
         return Handled(appended.events, after, reached, appended.response, appended.repeated)
 
     async def _decide(self, decider: Decider, stream: str, command: Any) -> tuple[list[Event], Any, int]:

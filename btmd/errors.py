@@ -50,6 +50,8 @@ class RequestTimeout(BtmdError):
 
 class TooMany(BtmdError):
     code, status, exit_code, title = "too_many", 429, 6, "Too much at once"
+    wait_s = 1
+    """When to ask again."""
 
 
 class IdempotencyMismatch(BtmdError):

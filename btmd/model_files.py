@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from btmd.model_fingerprint import SLOW_TOKENIZERS
+from btmd.model_fingerprint import LARGEST_INDEX_BYTES, SLOW_TOKENIZERS
 
 INDEX: Final = "model.safetensors.index.json"
 PICKLED_INDEX: Final = "pytorch_model.bin.index.json"
@@ -66,6 +66,13 @@ def is_taken(name: str, *, convert: bool) -> bool:
         or is_gguf(name)
         or (convert and (name == PICKLED_INDEX or is_pickled(name)))
     )
+
+
+def is_too_large(name: str, size_bytes: int) -> bool:
+    """Whether a file of this name, that is not weights, is larger than such a file ever is."""
+    if name in (INDEX, PICKLED_INDEX):
+        return size_bytes > LARGEST_INDEX_BYTES
+    return is_beside(name) and size_bytes > LARGEST_BESIDE_BYTES
 
 
 def has_weights(names: Collection[str]) -> bool:

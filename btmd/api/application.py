@@ -60,6 +60,10 @@ from btmd.api.parts import Parts
 from btmd.api.refusals import BURST, EVERY_S
 
 ROOT = "/api/basic-training"
+CHANGES_BURST, CHANGES_PER_S = 500, 1.0
+"""What one user who is no admin may ask for at once and a second that may be recorded."""
+WRITTEN_BURST_BYTES, WRITTEN_BYTES_PER_S = 32 * 1024 * 1024, 1024.0
+"""How much of the log that may fill."""
 ROUTERS = (
     training.router,
     health.router,
@@ -141,4 +145,7 @@ def build_application(parts: Parts) -> Starlette:
     app.router.redirect_slashes = False
     app.state.parts = parts
     app.state.refusals = Budgets(BURST, 1 / EVERY_S)
+    app.state.changes = Budgets(CHANGES_BURST, CHANGES_PER_S)
+    app.state.written = written = Budgets(WRITTEN_BURST_BYTES, WRITTEN_BYTES_PER_S)
+    parts.handler.on_appended = lambda actor, rows: written.spend(actor.uid, sum(len(one.data_json) for one in rows))
     return app

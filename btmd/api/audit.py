@@ -66,7 +66,8 @@ async def audited(parts: Parts, heads: Sequence[AuditHead] = ()) -> AuditAnswer:
         folders=folders,
         known=known,
     )
-    return await child.ask(request, AuditAnswer)
+    async with parts.backups.looks.turn():
+        return await child.ask(request, AuditAnswer)
 
 
 def _parsed(heads: str) -> list[AuditHead]:

@@ -73,7 +73,8 @@ async def _sealed(parts: Parts, digest: str) -> Seal | None:
     child = BackupChild(parts.config, parts.store.store_id, parts.clock)
     request = SealRequest(**child.place(str(parts.config.backups_dir)), digest=digest)
     try:
-        answer = await child.ask(request, SealAnswer)
+        async with parts.backups.looks.turn():
+            answer = await child.ask(request, SealAnswer)
     except BtmdError:
         return None
     return Seal(answer.public_key, answer.signature)

@@ -129,7 +129,7 @@ def _position(request: Request, after: int | None, head: int) -> int:
     last = request.headers.get("last-event-id")
     if last is None:
         return head if after is None else after
-    if not last.isdigit() or len(last) > 18:
+    if not (last.isascii() and last.isdigit()) or len(last) > 18:
         raise InvalidValue("Last-Event-ID is the number of an event.")
     return int(last)
 

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 from msgspec import Meta
@@ -198,7 +199,11 @@ async def judge_models(body: VerdictRequest, parts: Parts) -> Response:
     asked: list[tuple[str, str | None, str, ModelFacts]]
     asked = [(row.name, row.model_id, row.source, row.facts) for row in rows]
     asked += [(one.name, None, one.path, domain_facts(one.facts)) for one in body.models if one.path not in known]
-    judged = [(judge(one[3], hardware, parts.presets.built_in, tokens), *one) for one in asked]
+    judged = []
+    for one in asked:
+        judged.append((judge(one[3], hardware, parts.presets.built_in, tokens), *one))
+        # Hundreds take seconds together: others are answered meanwhile.
+        await anyio.lowlevel.checkpoint()
     judged.sort(key=lambda one: (one[0].rank, one[1]))
     return json_answer(
         [

@@ -6,6 +6,7 @@ the type (``Annotated[int, Meta(ge=1)]``) and is what the OpenAPI document says.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,11 +18,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from btmd.api.budgets import Budgets
 from btmd.api.parts import Parts
 from btmd.api.permission import Named, Permission, require, require_thing
 from btmd.domain.access import ADMIN
 from btmd.domain.event import Actor
-from btmd.errors import BadRequest, BtmdError, InvalidValue
+from btmd.errors import BadRequest, BtmdError, InvalidValue, TooMany
+from btmd.fair_turns import asking_uid
 
 Handler = Callable[..., Awaitable[Response]]
 HINT = "/openapi.json describes every request."
@@ -142,8 +145,11 @@ class Operation:
     async def __call__(self, request: Request) -> Response:
         parts: Parts = request.app.state.parts
         actor: Actor = request.state.peer
+        asking_uid.set(actor.uid)
         # Before anything of the request is read: who may not ask learns nothing.
         role = await require(self.permission, actor, parts)
+        if role != ADMIN and request.method not in ONLY_READING and not self.arguments.takes_bytes:
+            _require_moderate(request.app.state.changes, request.app.state.written, actor)
         bound = await self.arguments.bind(request, parts, actor)
         if role != ADMIN:
             for named in self.things:
@@ -165,6 +171,16 @@ class Operation:
         else:
             assert isinstance(holder, msgspec.Struct)
             bound[self.arguments.body_name] = msgspec.structs.replace(holder, **{named.field: thing_id})
+
+
+def _require_moderate(changes: Budgets, written: Budgets, actor: Actor) -> None:
+    """Nobody fills the log, which forgets nothing. Raises TooMany."""
+    spent = written if written.is_spent(actor.uid) else changes if changes.take(actor.uid) is None else None
+    if spent is not None:
+        wait_s = max(1, math.ceil(spent.wait_s(actor.uid)))
+        refused = TooMany("You change more than this daemon records of one user.", hint=f"Wait {wait_s} s.")
+        refused.wait_s = wait_s
+        raise refused
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from btmd.api.budgets import Budgets
 from btmd.domain.event import Actor
 from btmd.errors import BadRequest, TooMany
 
@@ -97,11 +98,15 @@ class PeerProtocol(HttpToolsProtocol):
 
     _open: ClassVar[Counter[int]] = Counter()
     """Connections by user id; there is one server in a process."""
+    _told: ClassVar[Budgets] = Budgets(5, 0.1)
+    """How often it is logged that a user has too many."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._peer_uid: int | None = None
         self._head_bytes = 0
+        self._beside_bytes = 0
+        """Received since the last of a body: what stands around its pieces, and behind them."""
         self._head_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -117,7 +122,10 @@ class PeerProtocol(HttpToolsProtocol):
         self._peer_uid = actor.uid
         self._open[actor.uid] += 1
         if not self._has_room(actor.uid):
-            log.warning("the user %s has too many connections, or all have; another one was closed", actor.name)
+            more = self._told.take(actor.uid)
+            if more is not None:
+                said = "the user %s has too many connections, or all have; another one was closed (%d more before it)"
+                log.warning(said, actor.name, more)
             transport.write(_TOO_MANY)
             transport.close()
             return
@@ -145,12 +153,16 @@ class PeerProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        self._beside_bytes += len(data)
         super().data_received(data)
         if self._head_due is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self._have_head()
                 self.send_400_response("The request's head is too large.")
+        elif self._beside_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+            # Fields may come behind a body that is sent in pieces, and are kept as those of the head are.
+            self.send_400_response("What stands behind the request's body is too large.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -158,7 +170,12 @@ class PeerProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._have_head()
+        self._beside_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._beside_bytes = 0
+        super().on_body(body)
 
     def _await_head(self) -> None:
         if self._head_due is None:

@@ -82,7 +82,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     await record_refusal(request, error)
     if error.status >= 500:
         log.warning("%s %s: %s", request.method, request.url.path, error.detail)
-    return problem_response(problem(error))
+    waited = {"Retry-After": str(error.wait_s)} if isinstance(error, TooMany) else None
+    return problem_response(problem(error), waited)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -116,7 +116,8 @@ class HttpServer(uvicorn.Server):
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="warning",
+            # Its warnings are of requests that are no HTTP, which anybody can send without end.
+            log_level="error",
             access_log=False,
             server_header=False,
             date_header=False,

@@ -61,11 +61,15 @@ from btmd.errors import (
     Tampered,
     WrongKey,
 )
+from btmd.fair_turns import FairTurns
 from btmd.projections.backup import BackupRow, backups
 from btmd.registry.content import ContentStore
 from btmd.store.event_log import IdempotencyKey, Store
 
 log = logging.getLogger("btmd.backups")
+
+LOOKS_AT_ONCE = 2
+"""Children that only look into a backup or walk the log, which every viewer may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class Backups:
         self._config, self._store, self._handler, self._contents = config, store, handler, contents
         self.known = known
         self._child, self._daemon, self._troubles = child, daemon, troubles
+        self.looks = FairTurns(LOOKS_AT_ONCE)
 
     # --- making --------------------------------------------------------------------------------
 
@@ -232,7 +237,9 @@ class Backups:
     async def show(self, row: BackupRow) -> ShowAnswer:
         """What is in a backup, and what is not. Raises PartMissing, Damaged, Tampered, WrongKey."""
         require_reach(row)
-        return await self._child.ask(ShowRequest(**self._child.place(row.folder), name=row.name), ShowAnswer)
+        request = ShowRequest(**self._child.place(row.folder), name=row.name)
+        async with self.looks.turn():
+            return await self._child.ask(request, ShowAnswer)
 
     async def states(
         self, row: BackupRow, prefixes: Sequence[str], on_progress: OnProgress = ignore_progress

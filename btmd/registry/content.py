@@ -21,6 +21,8 @@ from btmd.files.durable import sync_folder
 log = logging.getLogger("btmd.contents")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 1024 * 1024
+MOST_UPLOADS = 25_000
+"""Of one user that nothing came of yet, whole and not; a folder has 10,000 files at the most."""
 UPLOAD_KEPT_S = 24 * 3600
 """How long an upload, whole or interrupted, may wait until something comes of it."""
 
@@ -71,6 +73,11 @@ class ContentStore:
         whole = sum(_size(self.path(sha256)) for sha256, uids in list(self._senders.items()) if uid in uids)
         return whole + sum(_size(one) for one in self._partial.glob(f"*.{uid}"))
 
+    def _uploads(self, uid: int) -> int:
+        """How many contents this user sent since the start, and has begun to send, that are still here."""
+        whole = sum(uid in uids for uids in list(self._senders.values()))
+        return whole + sum(name.endswith(f".{uid}") for name in os.listdir(self._partial))
+
     def keep(self, sha256: str) -> None:
         """Have an upload wait for as long again."""
         with suppress(FileNotFoundError):
@@ -106,6 +113,8 @@ class ContentStore:
             if self.sent_by(sha256, by_uid):
                 self.keep(sha256)
                 return target.stat().st_size
+            if offset == 0 and await anyio.to_thread.run_sync(self._uploads, by_uid) >= MOST_UPLOADS:
+                raise Conflict("So many uploads of yours wait to be used.", hint="Add them, or wait until they go.")
             size = await self._receive(sha256, partial, chunks, offset, limit_bytes, reserve_bytes)
             # Also where others sent it before: the bytes are the same ones.
             _place(partial, target)

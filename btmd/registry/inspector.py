@@ -9,6 +9,7 @@ import anyio.to_thread
 from btmd.child.caller import OnProgress, Result, ask_child, ignore_progress
 from btmd.data.row_chunks import chunks_folder
 from btmd.errors import ChildFailed
+from btmd.fair_turns import FairTurns
 from btmd.inspection.anonymising_facts import AnonymisedRows
 from btmd.inspection.facts import (
     ArrangementFacts,
@@ -47,13 +48,14 @@ from btmd.inspection.shown import AnonymisingPreview, AnswersText, Preview
 
 
 class Inspector:
-    """Runs inspections, at most ``at_once`` children at a time; each is killed ``deadline_s`` after its start.
+    """Runs inspections, at most ``at_once`` children at a time, of another user than the daemon's own one.
 
+    Each is killed ``deadline_s`` after its start.
     A request that is refused, cancelled or past its deadline leaves none of its outputs behind.
     """
 
     def __init__(self, *, at_once: int = 2, deadline_s: float = 3600.0) -> None:
-        self._limiter = anyio.CapacityLimiter(at_once)
+        self._turns = FairTurns(at_once)
         self._deadline_s = deadline_s
 
     async def dataset(self, request: DatasetRequest, on_progress: OnProgress = ignore_progress) -> DatasetFacts:
@@ -136,7 +138,7 @@ class Inspector:
         return await self._run(request, FileHashes, on_progress)
 
     async def _run(self, request: AnyRequest, kind: type[Result], on_progress: OnProgress) -> Result:
-        async with self._limiter:
+        async with self._turns.turn():
             succeeded = False
             try:
                 facts = await ask_child("btmd.inspection", request, kind, on_progress, deadline_s=self._deadline_s)

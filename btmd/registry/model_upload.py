@@ -12,7 +12,7 @@ from pathlib import Path
 
 from btmd.domain.units import format_bytes
 from btmd.errors import FileMissing, InvalidValue, NotAModel, NotEnoughDisk, PickledWeights
-from btmd.model_files import LARGEST_BESIDE_BYTES, MOST_FILES, has_weights, is_beside, is_gguf, is_pickled, is_taken
+from btmd.model_files import MOST_FILES, has_weights, is_gguf, is_pickled, is_taken, is_too_large
 from btmd.registry.content import UPLOAD_KEPT_S, ContentStore
 
 ARRIVING = ".arriving"
@@ -60,7 +60,7 @@ def require_model_files(sizes: Mapping[str, int], *, convert: bool) -> None:
             f"{other[0][:80]!r} is no file that a model needs.",
             hint="Configuration, tokenizer and weights in safetensors are taken, or one GGUF file.",
         )
-    large = [name for name in names if is_beside(name) and sizes[name] > LARGEST_BESIDE_BYTES]
+    large = [name for name in names if is_too_large(name, sizes[name])]
     if large:
         raise InvalidValue(f"{large[0]} is larger than such a file ever is ({format_bytes(sizes[large[0]])}).")
     if not has_weights(names):
@@ -135,11 +135,7 @@ class ModelUploads:
                 f"{len(missing)} of the model's files were not sent; the first is {missing[0]}.",
                 hint="Send each with PUT /model-files/{sha256} first.",
             )
-        large = [
-            name
-            for name, sha256 in sent.files.items()
-            if is_beside(name) and _size(store.path(sha256)) > LARGEST_BESIDE_BYTES
-        ]
+        large = [name for name, sha256 in sent.files.items() if is_too_large(name, _size(store.path(sha256)))]
         if large:
             raise InvalidValue(f"{large[0]} is larger than such a file ever is.")
         # Messages and facts are told with the name that the person knows.

@@ -9,7 +9,7 @@ import msgspec
 
 from btmd.data.row_chunks import clear_rows
 from btmd.domain.event import Actor
-from btmd.errors import FileMissing
+from btmd.errors import DatasetRefused, FileMissing
 from btmd.inspection.facts import DatasetFacts, MappedRows
 from btmd.inspection.requests import DatasetRequest, MappedRowsRequest
 from btmd.projections.dataset import versions_of_source
@@ -21,6 +21,8 @@ from btmd.registry.inspector import Inspector
 from btmd.store.event_log import Store
 
 OnProgress = Callable[[float, str], None]
+MOST_FACTS_BYTES = 4 * 1024 * 1024
+"""What is recorded of a source for good, and read whenever datasets are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class SourceReading:
                 skipped=self._list(source).skipped if source.folder else (),
             )
             facts = await self._inspector.dataset(request, on_progress)
+            _require_brief(facts)
             await self._in_use.adopt_rows(rows, facts.rows_sha256, held)
         finally:
             clear_rows(rows)
@@ -123,3 +126,12 @@ class SourceReading:
             if mine and version.mapping == dict(source.mapping) and self._contents.whole(version.rows_sha256):
                 return msgspec.convert(version.facts, DatasetFacts)
         return None
+
+
+def _require_brief(facts: DatasetFacts) -> None:
+    size_bytes = len(msgspec.json.encode(facts))
+    if size_bytes > MOST_FACTS_BYTES:
+        raise DatasetRefused(
+            f"What there is to record of this data, names of columns and files above all, takes {size_bytes:,} bytes.",
+            hint="Give columns and files shorter names, or add fewer of them together.",
+        )

@@ -78,7 +78,7 @@ def newest_of(
     given: list[str | int] = [*values]
     if user is None:
         where += " AND json_extract(actor, '$.name') <> 'daemon'"
-    elif user.isdigit():
+    elif user.isascii() and user.isdigit():
         where += " AND json_extract(actor, '$.uid') = ?"
         given.append(int(user[:18]))
     else:

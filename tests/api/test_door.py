@@ -81,6 +81,18 @@ def test_a_head_without_end_takes_no_memory_without_end(connection: socket.socke
     assert taken < 2000
 
 
+@pytest.mark.parametrize("piece", [b"x-more: " + b"y" * 1000 + b"\r\n", b"y" * 1000])
+def test_what_stands_behind_a_body_takes_no_memory_without_end(connection: socket.socket, piece: bytes) -> None:
+    head = f"POST {ROOT}/start HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    connection.sendall(head.encode() + b"2\r\n{}\r\n0\r\nx: ")
+    taken = 0
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while taken < 10_000:
+            connection.sendall(piece)
+            taken += 1
+    assert taken < 2000
+
+
 def test_others_have_so_many_connections_and_those_that_end_make_room(
     daemon: ThreadedDaemon, client: Client, peers: Peers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +134,11 @@ def test_what_is_no_http_is_refused_as_everything_is(connection: socket.socket) 
     head, _, body = rest(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n")
     assert json.loads(body)["code"] == "bad_request"
+
+
+def test_digits_that_are_no_numbers_are_refused_as_words_are(client: Client) -> None:
+    client.get("/events?follow=true", last_event_id="\xb2").refused(422, "invalid_value")
+    assert client.get("/audit?user=%C2%B2").ok() == []
 
 
 def test_a_follower_that_reads_nothing_holds_a_piece_and_nobody_else(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from btmd.data.encoding import Encoder
 from btmd.errors import (
     BadTemplate,
     FileMissing,
+    InvalidValue,
     ModelDamaged,
     ModelRefused,
     NotAModel,
@@ -23,6 +25,8 @@ from btmd.errors import (
 from btmd.inspection.facts import ModelFacts
 from btmd.inspection.model import inspect_model
 from btmd.inspection.tokenizer_conversion import convert_tokenizer
+from btmd.model_fingerprint import fingerprint_now
+from btmd.registry.model_upload import require_model_files
 from tests.fixtures.seven_billion import make_seven_billion
 from tests.fixtures.tiny_model import make_tiny_llama
 
@@ -305,3 +309,24 @@ def test_an_old_tokenizer_cannot_have_another_file_read_as_its_vocabulary(
     made = "".join(path.read_text() for path in (tmp_path / "state" / "tokenizer").iterdir())
     assert "bees" in made
     assert "nobody-elses-business" not in made
+
+
+def test_a_model_is_recognised_without_having_its_headers_in_memory(tiny: Path) -> None:
+    path = tiny / "model.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    padded = whole[8 : 8 + length] + b" " * 16_000_000
+    path.write_bytes(len(padded).to_bytes(8, "little") + padded + whole[8 + length :])
+    known = inspected(tiny).fingerprint
+    tracemalloc.start()
+    assert fingerprint_now(tiny) == known
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    index = tiny / "model.safetensors.index.json"
+    with index.open("wb") as file:
+        file.truncate(100_000_000)
+    with pytest.raises(ValueError, match="larger"):
+        fingerprint_now(tiny)
+    sizes = {"config.json": 100, path.name: 100, index.name: 100_000_000}
+    with pytest.raises(InvalidValue, match="larger"):
+        require_model_files(sizes, convert=False)

@@ -1,0 +1,43 @@
+"""A few have their turn at once, and nobody takes all of them."""
+
+import os
+
+import anyio
+import pytest
+
+from btmd.fair_turns import FairTurns, asking_uid
+
+
+async def test_one_user_leaves_a_turn_to_the_others() -> None:
+    turns, began, go_on = FairTurns(2), [], anyio.Event()
+
+    async def work(uid: int | None) -> None:
+        asking_uid.set(uid)
+        async with turns.turn():
+            began.append(uid)
+            await go_on.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for uid in (4711, 4711, 4711, 4712, 4713):
+            tasks.start_soon(work, uid)
+        await anyio.wait_all_tasks_blocked()
+        assert began == [4711, 4712]
+        go_on.set()
+    assert sorted(began) == [4711, 4711, 4711, 4712, 4713]
+
+
+@pytest.mark.parametrize("uid", [None, os.getuid()])
+async def test_the_daemons_own_user_may_have_all(uid: int | None) -> None:
+    turns = FairTurns(2)
+    asking_uid.set(uid)
+    ended = []
+
+    async def second() -> None:
+        async with turns.turn():
+            ended.append(uid)
+
+    async with turns.turn():
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(second)
+    assert ended == [uid]
