@@ -1,6 +1,5 @@
 """Uploads: a file's bytes under their own hash, so that nothing is sent twice and an interrupted upload goes on."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from msgspec import Meta
@@ -11,7 +10,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
-from btmd.api.user_room import require_room_for_body
+from btmd.api.user_room import arriving
 from btmd.domain import settings
 from btmd.domain.event import Actor
 from btmd.domain.settings import SettingsState
@@ -48,18 +47,13 @@ async def put_content(
     """The bytes from `offset` to the end; the hash is checked when they are all here."""
     state, _ = await parts.handler.state(settings.STREAM)
     state = state or SettingsState()
-    await require_room_for_body(request, actor, parts)
-    size_bytes = await parts.contents.receive(
-        sha256,
-        _chunks(request),
-        by_uid=actor.uid,
-        offset=offset,
-        limit_bytes=int(float(state.get("uploads.max_gb")) * GIB),
-        reserve_bytes=int(float(state.get("disk.reserve_gb")) * GIB),
-    )
+    async with arriving(request, actor, parts) as pieces:
+        size_bytes = await parts.contents.receive(
+            sha256,
+            pieces,
+            by_uid=actor.uid,
+            offset=offset,
+            limit_bytes=int(float(state.get("uploads.max_gb")) * GIB),
+            reserve_bytes=int(float(state.get("disk.reserve_gb")) * GIB),
+        )
     return json_answer({"sha256": sha256, "size_bytes": size_bytes})
-
-
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    async for chunk in request.stream():
-        yield chunk

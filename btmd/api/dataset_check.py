@@ -12,7 +12,7 @@ from btmd.api.dataset_documents import EXAMPLE, dataset_json, found_dataset, nam
 from btmd.api.next_version import Changes, Recording, next_version
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import DATASET, Permission
+from btmd.api.permission import DATASET, MODEL, Permission, require_use
 from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow
@@ -53,6 +53,7 @@ class DatasetCleaning(msgspec.Struct):
     "/{dataset_id}/check",
     Permission.SEE,
     DATASET,
+    MODEL,
     **described(CHECK_EXAMPLE, errors=(404, 409), progress=True),
 )
 async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, parts: Parts) -> Response:
@@ -88,6 +89,8 @@ async def clean_dataset(
     dataset_id: str, body: DatasetCleaning, request: Request, parts: Parts, actor: Actor
 ) -> Response:
     """A version without the rows of some kinds, and what was left out; `cleaned` is false where there are none."""
+    if body.model_id:
+        await require_use(MODEL, body.model_id, actor, parts)
 
     async def make(row: DatasetRow, newest: DatasetVersionRow, recording: Recording) -> tuple[bool, Changes]:
         model = await named_model(parts, body.model_id)

@@ -11,7 +11,7 @@ from btmd.api.answers import Progress, described, working_answer
 from btmd.api.dataset_documents import found_dataset, named_model
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import DATASET, Permission
+from btmd.api.permission import DATASET, MODEL, Permission
 from btmd.api.work import heard
 from btmd.errors import BtmdError, InvalidValue, ModelRefused, NotFound, Stopping
 from btmd.inspection.facts import ArrangementFacts, DatasetFacts
@@ -51,6 +51,7 @@ class DatasetPreview(msgspec.Struct):
     "/{dataset_id}/preview",
     Permission.SEE,
     DATASET,
+    MODEL,
     **described(EXAMPLE, errors=(404, 409), progress=True),
 )
 async def preview_dataset(dataset_id: str, body: DatasetPreview, request: Request, parts: Parts) -> Response:

@@ -15,6 +15,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission
 from btmd.api.times import rfc3339
+from btmd.api.user_room import require_room
 from btmd.api.work import heard
 from btmd.domain import settings
 from btmd.domain.event import Actor
@@ -84,7 +85,15 @@ async def make_export(body: ExportWish, request: Request, parts: Parts, actor: A
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
-            return _as_json(await exporting.make(row, wanted, export_id, actor, on_progress))
+            made = await exporting.make(
+                row,
+                wanted,
+                export_id,
+                actor,
+                on_progress,
+                lambda needed_bytes: require_room(needed_bytes, actor, parts),
+            )
+        return _as_json(made)
 
     return await working_answer(request, work, parts.stopping)
 

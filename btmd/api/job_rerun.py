@@ -13,9 +13,11 @@ from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, JOB, Permission, require_priority, require_use
+from btmd.api.user_room import require_few, require_room
 from btmd.domain.event import Actor
 from btmd.domain.job import JobState
 from btmd.jobs.rerunning import Rerunning
+from btmd.jobs.uses import require_use_allowed
 from btmd.monitoring.texts import STATUS
 
 router = Router(prefix="/jobs", tags=("jobs",))
@@ -53,6 +55,7 @@ async def rerun(
     asked = body or RerunRequest()
     row = await found_job(parts, job_id)
     await require_use(DATASET, row.dataset_id, actor, parts)
+    await require_use_allowed(parts.store, row)
     await require_priority(asked.priority, actor, parts)
     rerunning = Rerunning(
         store=parts.store,
@@ -62,6 +65,9 @@ async def rerun(
         state_dir=parts.config.state_dir,
     )
     repetition = await rerunning.prepare(row, actor=actor, name=asked.name, priority=asked.priority)
+    await require_few(actor, parts)
+    if repetition.forecast is not None:
+        await require_room(int(repetition.forecast.disk_bytes.middle), actor, parts)
     remarks = list(repetition.remarks)
     if asked.dry_run:
         said = f"The training {row.job_id} can be repeated as it was; nothing was started."

@@ -1,6 +1,5 @@
 """Files of models that the daemon may not open: announced, sent under their hashes, gone on with when cut off."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 import anyio.to_thread
@@ -13,7 +12,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
-from btmd.api.user_room import require_room, require_room_for_body
+from btmd.api.user_room import arriving, require_room
 from btmd.domain import settings
 from btmd.domain.event import Actor
 from btmd.domain.settings import SettingsState
@@ -91,11 +90,6 @@ async def put_model_file(
     """The bytes from `offset` to the end; the hash is checked when they are all here."""
     uploads = parts.sent_models.uploads
     reserve_bytes = await _reserve_bytes(parts)
-    await require_room_for_body(request, actor, parts)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        async for chunk in request.stream():
-            yield chunk
-
-    size_bytes = await uploads.receive(sha256, chunks(), by_uid=actor.uid, offset=offset, reserve_bytes=reserve_bytes)
+    async with arriving(request, actor, parts) as pieces:
+        size_bytes = await uploads.receive(sha256, pieces, by_uid=actor.uid, offset=offset, reserve_bytes=reserve_bytes)
     return json_answer({"sha256": sha256, "size_bytes": size_bytes})

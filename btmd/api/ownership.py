@@ -8,14 +8,17 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from btmd.accounts import find_account
+from btmd.accounts import find_account, groups_of
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.peer import user_name
-from btmd.api.permission import Named, Permission, require_own, thing_called
+from btmd.api.permission import Named, Permission, limits_of, require_own, role_of, thing_called
+from btmd.api.user_room import require_room, thing_bytes
+from btmd.domain.access import ADMIN, TRAINER, rank
 from btmd.domain.event import Actor
+from btmd.domain.job import ENDED
 from btmd.domain.ownership import (
     STREAM,
     OwnershipCommand,
@@ -25,7 +28,8 @@ from btmd.domain.ownership import (
     TransferThing,
     UnshareThing,
 )
-from btmd.errors import InvalidValue
+from btmd.errors import InvalidValue, NotPermitted
+from btmd.naming import find_job
 
 router = Router(prefix="/owners", tags=("access",))
 
@@ -89,6 +93,8 @@ async def transfer(kind: Kind, body: Transfer, request: Request, parts: Parts, a
     if body.to.strip().startswith("@"):
         raise InvalidValue("A group owns nothing.", hint="Name a user; sharing is possible with a group too.")
     name, uid = await anyio.to_thread.run_sync(find_account, body.to)
+    if uid != thing.owner_uid and await role_of(actor, parts) != ADMIN:
+        await _require_takeable(thing, name, uid, actor, parts)
     command = TransferThing(thing, uid, body.why)
     return await _changed(request, parts, actor, command, f"The {kind} {thing.thing_id} belongs to {name} now.")
 
@@ -97,6 +103,32 @@ async def _own(kind: Kind, text: str, parts: Parts, actor: Actor) -> Thing:
     thing = await _thing(kind, text, parts, actor)
     await require_own(Named(kind, "thing_id"), thing.thing_id, actor, parts)
     return thing
+
+
+async def _require_takeable(thing: Thing, name: str, uid: int, actor: Actor, parts: Parts) -> None:
+    """Nobody gets out of a limit by giving things away, nor has others bear it. Raises NotPermitted, OverLimit."""
+    groups = await anyio.to_thread.run_sync(groups_of, uid)
+    to = Actor(uid=uid, gid=min(groups, default=uid), pid=0, groups=tuple(sorted(groups)), name=name)
+    if rank(await role_of(to, parts)) < rank(TRAINER):
+        raise NotPermitted(
+            f"The user {name} may not train here, and could do nothing with it.",
+            hint=f"An admin can let them: `btmctl access grant {name} {TRAINER}`.",
+        )
+    if thing.kind == "job":
+        async with parts.store.session() as session:
+            row = await find_job(session, thing.thing_id)
+        if row.state not in ENDED:
+            raise NotPermitted(
+                f"The training {thing.thing_id} has not ended: until then it counts for who asked for it.",
+                hint="Give it when it has ended; an admin can do it now.",
+            )
+    if "disk_gb" in await limits_of(to, parts):
+        await require_room(await thing_bytes(thing, parts), to, parts)
+    elif thing.kind != "preset" and "disk_gb" in await limits_of(actor, parts):
+        raise NotPermitted(
+            f"The room that it takes would count for nobody: {name} has no limit of the disk, and you have one.",
+            hint="An admin can give it.",
+        )
 
 
 async def _thing(kind: Kind, text: str, parts: Parts, actor: Actor) -> Thing:

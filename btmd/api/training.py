@@ -12,9 +12,9 @@ from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.jobs import cancel, found_job, waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import DATASET, JOB, MODEL, Named, Permission, require_own, require_priority
+from btmd.api.permission import DATASET, JOB, MODEL, Named, Permission, require_own, require_priority, require_use
 from btmd.api.times import rfc3339
-from btmd.api.user_room import require_room
+from btmd.api.user_room import require_few, require_room
 from btmd.domain.event import Actor
 from btmd.domain.forecast import texts
 from btmd.domain.job import JobState
@@ -97,9 +97,12 @@ async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor
     await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     await require_priority(body.priority, actor, parts)
     prepared = await submission.prepare(body.wish(), _unheard)
+    # Somebody may have added a model of that name since it was looked whether they may use it.
+    await require_use(MODEL, prepared.model.model_id, actor, parts)
     if prepared.grants_consent:
         # Whose data it is, they allow its use.
         await require_own(DATASET, prepared.dataset.dataset_id, actor, parts)
+    await require_few(actor, parts)
     await require_room(int(prepared.foretold.forecast.disk_bytes.middle), actor, parts)
     if body.dry_run:
         values = await _told(parts, prepared)
@@ -146,6 +149,7 @@ async def plan(body: StartRequest, parts: Parts, actor: Actor) -> Response:
     """
     await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     prepared = await parts.submission.prepare(body.wish(), _unheard)
+    await require_use(MODEL, prepared.model.model_id, actor, parts)
     return json_answer(await _told(parts, prepared))
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,7 @@ from btmd.projections.job import JobRow
 from btmd.store.event_log import Store
 
 OnProgress = Callable[[float, str], None]
+RequireRoom = Callable[[int], Awaitable[None]]
 DEADLINE_S = 6 * 3600.0
 KEPT_S = 24 * 3600.0
 """How long an export waits to be fetched."""
@@ -85,8 +86,16 @@ class Exporting:
     reserve_bytes: int
     turn: anyio.Lock
 
-    async def make(self, row: JobRow, wanted: Wanted, export_id: str, actor: Actor, on_progress: OnProgress) -> Export:
-        """Write and check an export, and record it.
+    async def make(
+        self,
+        row: JobRow,
+        wanted: Wanted,
+        export_id: str,
+        actor: Actor,
+        on_progress: OnProgress,
+        require_room: RequireRoom,
+    ) -> Export:
+        """Write and check an export, and record it. ``require_room`` raises where the user may not take so much more.
 
         Raises NotExportable, ConsentMissing, NotEnoughDisk, NotEnoughMemory, WrongArchitecture, Damaged, ChildFailed.
         """
@@ -96,6 +105,7 @@ class Exporting:
             # Whatever was waiting: consent may be gone by now, and the room taken.
             await require_use_allowed(self.store, row, scope="export")
             await anyio.to_thread.run_sync(self._require_room, request, facts)
+            await require_room(_written_bytes(request, _parameters(request, facts)))
             written = await self._run(request, on_progress)
             try:
                 await self._record(row, wanted, export_id, actor, written)

@@ -45,6 +45,12 @@ class ForecastRow(SQLModel, table=True):
         return values
 
     @property
+    def disk_bytes(self) -> int:
+        """What the job's folder will hold at the end, by the newest forecast."""
+        newest = msgspec.json.decode(self.trial_json or self.formula_json, type=Forecast)
+        return int(newest.disk_bytes.middle)
+
+    @property
     def trial_facts(self) -> dict[str, Any]:
         return msgspec.json.decode(self.trial_facts_json) if self.trial_facts_json else {}
 
