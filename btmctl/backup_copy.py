@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from btmctl.client import Document
 from btmctl.errors import Refused, UsageError
 from btmctl.session import Session
+from btmctl.told_paths import require_inside
 
 _DIGEST_BYTES = 32
 _RING_MAGIC = b"btmdKR\x00\x01"
@@ -22,6 +23,7 @@ _SPARE_BYTES = 1024 * 1024
 def copy_backup(backup_id: str, folder: str, session: Session) -> Document:
     """Bring what the folder lacks of a backup; tells how many files and bytes were new. Raises Refused, UsageError."""
     listed = session.client.get(f"/backups/{backup_id}/files")
+    require_inside(str(one["path"]) for one in listed["files"])
     try:
         with _changing(folder):
             lacking = [one for one in listed["files"] if not _is_here(folder, one)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from btmctl.client import Document
 from btmctl.errors import Refused, UsageError
 from btmctl.session import Session
+from btmctl.told_paths import require_inside
 
 _SPARE_BYTES = 16 * 1024 * 1024
 
@@ -74,6 +75,7 @@ def target_of(name: str, out: str | None, *, is_folder: bool) -> Target:
 
 def fetch(made: Document, target: Target, session: Session) -> list[str]:
     """Bring all files, compare their hashes, put them in place; returns their paths. Raises Refused, UsageError."""
+    require_inside(str(one["path"]) for one in made["files"])
     aside = target.aside
     try:
         try:

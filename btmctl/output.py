@@ -57,11 +57,17 @@ class Output:
 
     def document(self, value: Any) -> None:
         """One JSON document."""
-        self._write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self._write(self._harmless(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
     def json_line(self, value: Any) -> None:
         """One JSON object of a stream, at once."""
-        self._write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+        self._write(self._harmless(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) + "\n")
+
+    def _harmless(self, document: str) -> str:
+        """The same document; at a terminal, what could steer it stands escaped."""
+        if not self.is_terminal or document.isprintable():
+            return document
+        return "".join(one if one == "\n" or one.isprintable() else json.dumps(one)[1:-1] for one in document)
 
     def line(self, text: str = "", style: str = "") -> None:
         self._write(self.styled(clean(text), style) + "\n")

@@ -93,3 +93,11 @@ def test_weights_of_an_earlier_export_do_not_stay_beside_the_new(tmp_path: Path)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     Daemon({"model.safetensors": b"new one", "config.json": b"{1}"}).fetch(target)
     assert set(os.listdir(tmp_path / "out")) == {"model.safetensors", "config.json", "notes.txt"}
+
+
+@pytest.mark.parametrize("path", ["../taken", "/proc/taken", "a/../../taken", "", "a//taken"])
+def test_a_daemon_does_not_choose_where_in_our_folders_is_written(path: str, tmp_path: Path) -> None:
+    for is_folder in (True, False):
+        with pytest.raises(CommandError, match="outside"):
+            Daemon({"model.gguf": b"weights", path: b"x"}).fetch(Target(str(tmp_path / "out" / "new"), is_folder))
+    assert os.listdir(tmp_path) == []

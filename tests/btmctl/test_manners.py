@@ -267,3 +267,15 @@ def test_nobody_is_asked_about_a_dataset_that_is_not_there(btmctl: Btmctl, serve
 def test_what_a_job_took_is_told_in_the_units_of_its_forecast() -> None:
     for size_bytes in (2048, 900 * 1024**2, 1.4 * 1024**3, 12.6 * 1024**3):
         assert amount(size_bytes) == format_bytes(size_bytes)
+
+
+def test_json_at_a_terminal_steers_it_no_more_than_text_does() -> None:
+    named = {"name": "an\x9b2Jescape\u202e \U0001f41d"}
+    seen, piped = Terminal(), io.StringIO()
+    for out in (seen, piped):
+        output = Output(environment={}, stdout=out, stderr=io.StringIO())
+        output.document(named)
+        output.json_line(named)
+    assert all(letter == "\n" or letter.isprintable() for letter in seen.getvalue())
+    assert json.loads(seen.getvalue().splitlines()[-1]) == named
+    assert "\x9b2J" in piped.getvalue()
