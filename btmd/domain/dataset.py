@@ -115,6 +115,8 @@ class AddDataset:
     consent: bool
     purpose: str = ""
     scopes: tuple[str, ...] = ("train",)
+    by_owner: bool = True
+    """Whether one of this name, if there is one, is the asking user's: having the same file gives no say in it."""
 
     @property
     def dataset_id(self) -> str:
@@ -266,6 +268,8 @@ def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
         )
     added = command.added
     if state is not None and not state.removed:
+        if not command.by_owner:
+            raise taken(added.name)
         if command.version.version_id == state.versions[-1]:
             return _grant(state, command.purpose, command.scopes, added.owner_uid) if command.consent else []
         raise Conflict(
@@ -276,6 +280,14 @@ def _add(command: AddDataset, state: DatasetState | None) -> list[Event]:
     if command.consent:
         events.append(_granted(added.dataset_id, command.purpose, command.scopes, added.owner_uid))
     return events
+
+
+def taken(name: str) -> Conflict:
+    """What somebody is told whose dataset would have the name of somebody else's."""
+    return Conflict(
+        f"Somebody else's dataset is called {name} already.",
+        hint="Choose another name with --name; theirs can be used once they share it.",
+    )
 
 
 def _derive(version: DatasetVersionAdded, state: DatasetState) -> list[Event]:

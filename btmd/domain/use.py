@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from btmd.domain.dataset import ConsentGranted, ConsentRevoked, DatasetAdded, DatasetErased
+from btmd.domain.dataset import ConsentGranted, ConsentRevoked, DatasetAdded, DatasetErased, DatasetRemoved
 from btmd.domain.event import Event, event
 
 
@@ -116,17 +116,27 @@ class Allowed:
     erased: bool = False
 
 
-def allowed_with_results(happened: Sequence[Event]) -> Allowed:
-    """From a dataset's own history: removing it takes no consent back, revoking and erasing do."""
-    found = Allowed()
-    for one in happened:
-        match one:
-            case DatasetAdded():
-                found = Allowed()
-            case ConsentGranted():
-                found = Allowed(tuple(one.scopes))
-            case ConsentRevoked():
-                found = Allowed((), revoked=True)
-            case DatasetErased():
-                found = Allowed((), revoked=True, erased=True)
+def allowed_with_results(happened: Sequence[tuple[int, int, Event]], made_seq: int) -> Allowed:
+    """From a dataset's own history, events with their numbers and who did them; ``made_seq`` is the training's number.
+
+    Removing it takes no consent back, revoking and erasing do. What is added under its name later on has a say in it
+    where it is the same person's, or was put back: not what somebody else calls so, nor anything after an erasure.
+    """
+    found, owner_uid, gone_by, is_it = Allowed(), -1, -1, True
+    for seq, by_uid, one in happened:
+        if isinstance(one, DatasetAdded):
+            put_back = one.owner_uid == owner_uid and by_uid != owner_uid
+            is_it = seq < made_seq or (is_it and not found.erased and (one.owner_uid == gone_by or put_back))
+            if is_it:
+                found, owner_uid = Allowed(), one.owner_uid
+        elif is_it:
+            match one:
+                case ConsentGranted():
+                    found = Allowed(tuple(one.scopes))
+                case ConsentRevoked():
+                    found = Allowed((), revoked=True)
+                case DatasetErased():
+                    found = Allowed((), revoked=True, erased=True)
+                case DatasetRemoved():
+                    gone_by = by_uid
     return found

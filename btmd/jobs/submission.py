@@ -27,6 +27,7 @@ from btmd.jobs.continuing import Start, begun_with, find_start, told_as_adapter,
 from btmd.jobs.forecasting import Foretold, foretell
 from btmd.jobs.plan_request import to_token_facts
 from btmd.jobs.trainer_plan import to_trainer_plan
+from btmd.jobs.uses import require_use_allowed
 from btmd.naming import LONGEST_NAME, find_dataset, find_job, find_model
 from btmd.planning import SIMPLEST_PRESET, Plan, PlanRequest, choose_preset, make_plan
 from btmd.presets.catalogue import PresetCatalogue
@@ -192,6 +193,7 @@ class Submission:
         async with self._store.session() as session:
             row = await find_job(session, job)
             frozen = await job_plan(session, row.job_id)
+        await require_use_allowed(self._store, row)
         assert frozen is not None
         return await find_start(row, msgspec.json.decode(frozen.trainer_plan_json), model, self._jobs_dir)
 

@@ -1,10 +1,10 @@
 """Whether what was made from a dataset may be used: consent holds for results as well, and for those built on them."""
 
 from btmd.domain.dataset import stream_name
+from btmd.domain.job import stream_name as job_stream
+from btmd.domain.job_events import JobSubmitted
 from btmd.domain.use import Allowed, allowed_with_results
 from btmd.errors import ConsentMissing
-from btmd.jobs.report import read_report
-from btmd.projections import job as view
 from btmd.projections.job import JobRow
 from btmd.store.event_log import Store
 
@@ -24,27 +24,31 @@ async def require_use_allowed(store: Store, row: JobRow, *, scope: str = "") -> 
 async def lacking(store: Store, row: JobRow, scope: str) -> list[str]:
     """The datasets with which nobody allowed ``scope`` yet. Raises ConsentMissing where consent was taken back."""
     found = []
-    for dataset_id in await datasets_of(store, row):
+    for dataset_id, made_seq in await _made_from(store, row):
         recorded = await store.read_stream(stream_name(dataset_id))
-        allowed = allowed_with_results([one.event for one in recorded])
+        allowed = allowed_with_results([(one.seq, one.actor.uid, one.event) for one in recorded], made_seq)
         _require_not_taken_back(dataset_id, row, allowed, scope)
         if scope and scope not in allowed.scopes:
             found.append(dataset_id)
-    return found
+    return list(dict.fromkeys(found))
 
 
-async def datasets_of(store: Store, row: JobRow) -> list[str]:
-    """The datasets that a result was made from, the job's own first."""
-    found: dict[str, None] = {}
+async def _made_from(store: Store, row: JobRow) -> list[tuple[str, int]]:
+    """The datasets that a result was made from, the job's own first, each with the number of the job's first event.
+
+    Of jobs that it was built on the log tells, whether they are still there or not.
+    """
+    found: list[tuple[str, int]] = []
     seen: set[str] = set()
-    next_one: JobRow | None = row
-    while next_one is not None and next_one.job_id not in seen:
-        seen.add(next_one.job_id)
-        found[next_one.dataset_id] = None
-        before = str((await read_report(store, next_one)).plan.get("from_job") or "")
-        async with store.session() as session:
-            next_one = await view.job(session, before) if before else None
-    return list(found)
+    job_id = row.job_id
+    while job_id and job_id not in seen:
+        seen.add(job_id)
+        job_id, before = "", job_id
+        for one in await store.read(streams=(job_stream(before),), limit=1):
+            if isinstance(submitted := one.event, JobSubmitted):
+                found.append((submitted.dataset_id, one.seq))
+                job_id = str(submitted.plan.get("from_job") or "")
+    return found
 
 
 def _require_not_taken_back(dataset_id: str, row: JobRow, allowed: Allowed, scope: str) -> None:

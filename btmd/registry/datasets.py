@@ -7,14 +7,14 @@ import msgspec
 
 from btmd.command_handler import CommandHandler, Handled
 from btmd.data.row_chunks import RowsFile
-from btmd.domain.dataset import AddDataset, DatasetAdded, DatasetState, DatasetVersionAdded, RemoveDataset
+from btmd.domain.dataset import AddDataset, DatasetAdded, DatasetState, DatasetVersionAdded, RemoveDataset, taken
 from btmd.domain.event import Actor
 from btmd.errors import Conflict, FileMissing, InvalidValue
 from btmd.files.durable import write_atomically
 from btmd.inspection.facts import MappedRows, TokenFacts
 from btmd.inspection.requests import TokensRequest
 from btmd.naming import slug
-from btmd.projections.dataset import DatasetRow, DatasetVersionRow, versions
+from btmd.projections.dataset import DatasetRow, DatasetVersionRow, datasets, versions
 from btmd.projections.job import unfinished_jobs
 from btmd.projections.model import ModelRow
 from btmd.registry.content import ContentStore
@@ -68,6 +68,7 @@ class DatasetAdding:
             dataset_id = slug(name)
             if len(purpose) > LONGEST_PURPOSE:
                 raise InvalidValue(f"The purpose has more than {LONGEST_PURPOSE:,} characters.", hint="Say it shorter.")
+            by_owner = await self._is_own(dataset_id, name, actor)
             facts = await self._sources.rows(source, actor, held, on_progress)
             added = DatasetAdded(dataset_id, name, actor.uid, file_name)
             version = DatasetVersionAdded(
@@ -83,8 +84,16 @@ class DatasetAdding:
                 source_path=source.path,
                 source_changed_us=source.changed_us,
             )
-            command = AddDataset(added, version, consent, purpose, scopes)
+            command = AddDataset(added, version, consent, purpose, scopes, by_owner)
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
+
+    async def _is_own(self, dataset_id: str, name: str, actor: Actor) -> bool:
+        """Whether the dataset is there and the user's. Raises Conflict where it is somebody else's."""
+        async with self._store.session() as session:
+            there = next((one for one in await datasets(session) if one.dataset_id == dataset_id), None)
+        if there is not None and there.owner_uid != actor.uid:
+            raise taken(name)
+        return there is not None
 
     async def _version_there(self, dataset_id: str, source: Source) -> str:
         """The newest version of the dataset if it came from this very source, perhaps by way of others; else empty."""
