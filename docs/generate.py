@@ -34,6 +34,30 @@ PARTS = {
     "settings_file": settings,
 }
 TICKS = {TrainingProgressed: "ticks-<job_id>", warning.MachineSampled: warning.samples_stream("<job_id>")}
+EXIT_CODES = {
+    0: "done",
+    1: "it failed; with `--watch`: the training failed or was cancelled",
+    2: "wrong usage, or a value that cannot be",
+    3: "the daemon cannot be reached",
+    4: "not permitted",
+    5: "there is no such thing",
+    6: "not possible as things are, or refused: no consent, too little memory or disk, an answer of no",
+    7: "damaged data was found",
+    8: "the wrong key",
+    9: "data was found that somebody changed",
+    10: "a part is missing",
+    130: "interrupted; a training that was watched goes on",
+}
+FOR_SCRIPTS = (
+    "Results go to standard output, and everything else to standard error: an error in three lines, what, why, and the "
+    "command that helps; with `--json` also as a document on standard output, with the `code` that `btmctl help CODE` "
+    "explains. Without a terminal a command that would ask refuses instead, unless `--yes` or an option of its own "
+    "answers. A pipe or `NO_COLOR` switches colours and bars off."
+)
+WHICH_DAEMON = (
+    "The first of these that answers is asked, and `btmctl status` names it: your own daemon, the machine's, the "
+    "quickstart's. With `--socket` or `BTMD_SOCKET` only that one is."
+)
 WORDS: dict[object, str] = {
     str: "text", int: "whole number", float: "number", bool: "yes/no", NoneType: "null", typing.Any: "any value",
 }  # fmt: skip
@@ -51,6 +75,8 @@ def cli() -> str:
     lines = ["# The command line", "", MADE, ""]
     lines += ["`btmctl COMMAND --help` shows the same. Everywhere:", ""]
     lines += [_option(action) for action in add_common(Parser(prog="btmctl"))._actions if action.dest != "help"]
+    lines += ["", _wrapped(FOR_SCRIPTS), "", _wrapped(WHICH_DAEMON), "", "| exit code | |", "|---|---|"]
+    lines += [f"| {number} | {text} |" for number, text in EXIT_CODES.items()]
     lines += ["", "| command | |", "|---|---|"]
     lines += [f"| [{name}](#btmctl-{name}) | {text} |" for name, text in COMMANDS.items()]
     for name in COMMANDS:

@@ -10,6 +10,7 @@ from btmctl.session import Session
 
 ROLES = ("viewer", "trainer", "admin")
 LIMITS = ("running_jobs", "disk_gb", "priority")
+WHO = "a user of this machine, or a group with an @ before it"
 
 
 def command() -> Noun:
@@ -21,7 +22,7 @@ def command() -> Noun:
         "Give a user or a group a role, in the place of the one they had.",
         ["btmctl access grant ada trainer", "btmctl access grant @staff viewer --why 'they want to watch'"],
     )
-    grant.add_argument("subject", metavar="USER|@GROUP")
+    grant.add_argument("subject", metavar="USER|@GROUP", help=WHO)
     grant.add_argument("role", metavar="ROLE", help=", ".join(ROLES))
     grant.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     limit = noun.verb(
@@ -30,11 +31,11 @@ def command() -> Noun:
         "Limit what a user, or each user of a group, may have; access list shows the limits there are.",
         ["btmctl access limit ada running_jobs=1 disk_gb=200", "btmctl access limit ada disk_gb=none"],
     )
-    limit.add_argument("subject", metavar="USER|@GROUP")
+    limit.add_argument("subject", metavar="USER|@GROUP", help=WHO)
     limit.add_argument("values", nargs="+", metavar="K=V", help=f"{', '.join(LIMITS)}; none takes a limit away")
     limit.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     revoke = noun.verb("revoke", revoke_one, "Take the role away.", ["btmctl access revoke ada"])
-    revoke.add_argument("subject", metavar="USER|@GROUP")
+    revoke.add_argument("subject", metavar="USER|@GROUP", help=WHO)
     revoke.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     return noun
 

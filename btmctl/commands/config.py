@@ -9,6 +9,8 @@ from btmctl.errors import DONE
 from btmctl.parser import Noun
 from btmctl.session import Session
 
+WHICH = "a setting, as config list names it"
+
 
 def command() -> Noun:
     noun = Noun("config", "Every setting has a type, a range and a default; every change is recorded.")
@@ -19,7 +21,9 @@ def command() -> Noun:
         ["btmctl config list", "btmctl config list --at 'yesterday 18:00'", "btmctl config list --json"],
     )
     listing.add_argument("--at", metavar="T", type=words.at, help="as they were at this time, or after this event")
-    noun.verb("get", show, "Show one setting.", ["btmctl config get training.seed"]).add_argument("key", metavar="KEY")
+    noun.verb("get", show, "Show one setting.", ["btmctl config get training.seed"]).add_argument(
+        "key", metavar="KEY", help=WHICH
+    )
     change = noun.verb(
         "set",
         change_some,
@@ -30,13 +34,13 @@ def command() -> Noun:
             "btmctl config set training.threads=2 --confirm 10m",
         ],
     )
-    change.add_argument("changes", nargs="+", metavar="KEY=VALUE")
+    change.add_argument("changes", nargs="+", metavar="KEY=VALUE", help="a setting and what it is to be")
     change.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     change.add_argument(
         "--confirm", metavar="TIME", type=words.duration_s, help="taken back after this (10m, 90s, 2h) unless confirmed"
     )
     unset = noun.verb("unset", unset_some, "Take defaults again.", ["btmctl config unset training.seed"])
-    unset.add_argument("keys", nargs="+", metavar="KEY")
+    unset.add_argument("keys", nargs="+", metavar="KEY", help=WHICH)
     unset.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     editing = noun.verb(
         "edit", settings_edit.edit, "Change settings in $EDITOR, as one change.", ["EDITOR=nano btmctl config edit"]

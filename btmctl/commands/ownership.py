@@ -9,6 +9,12 @@ from btmctl.parser import Noun
 from btmctl.session import Session
 
 METAVARS = {"job": "J", "dataset": "D", "model": "M", "preset": "KEY"}
+WHICH = {
+    "job": "id, beginning of an id, name, or last",
+    "dataset": "id, beginning of an id, or name",
+    "model": "id, beginning of an id, or name",
+    "preset": "its key",
+}
 
 
 def add_verbs(noun: Noun, kind: str) -> None:
@@ -19,8 +25,8 @@ def add_verbs(noun: Noun, kind: str) -> None:
         "Let another user, or a group, see and use what is inside; without one, show whose it is and who sees it.",
         [f"{line} share NAME ada", f"{line} share NAME @lab", f"{line} share NAME ada --stop"],
     )
-    sharing.add_argument("thing", metavar=METAVARS[kind])
-    sharing.add_argument("subject", metavar="USER|@GROUP", nargs="?")
+    sharing.add_argument("thing", metavar=METAVARS[kind], help=WHICH[kind])
+    sharing.add_argument("subject", metavar="USER|@GROUP", nargs="?", help="a user, or a group with an @ before it")
     sharing.add_argument("--stop", action="store_true", help="end the sharing with them")
     sharing.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
     giving = noun.verb(
@@ -29,8 +35,8 @@ def add_verbs(noun: Noun, kind: str) -> None:
         "Make it another user's: theirs to change, share and end from then on.",
         [f"{line} give NAME ada"],
     )
-    giving.add_argument("thing", metavar=METAVARS[kind])
-    giving.add_argument("user", metavar="USER")
+    giving.add_argument("thing", metavar=METAVARS[kind], help=WHICH[kind])
+    giving.add_argument("user", metavar="USER", help="whose it is from then on")
     giving.add_argument("--why", metavar="TEXT", default="", help="the reason, kept with the change")
 
 

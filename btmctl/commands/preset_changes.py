@@ -36,7 +36,7 @@ def add_verbs(noun: Noun) -> None:
     edit = noun.verb(
         "edit", edit_one, "Change a preset of your own in $EDITOR.", ["EDITOR=nano btmctl presets edit letters"]
     )
-    edit.add_argument("key", metavar="KEY")
+    edit.add_argument("key", metavar="KEY", help="its key")
     _why(edit)
     delete = noun.verb(
         "delete",
@@ -44,7 +44,7 @@ def add_verbs(noun: Noun) -> None:
         "Delete a preset of your own; undo brings it back.",
         ["btmctl presets delete letters"],
     )
-    delete.add_argument("key", metavar="KEY")
+    delete.add_argument("key", metavar="KEY", help="its key")
     _why(delete)
     export = noun.verb(
         "export",
@@ -60,7 +60,7 @@ def add_verbs(noun: Noun) -> None:
         "Take a preset from a file; its key stands in the file.",
         ["btmctl presets import letters.toml", "btmctl presets import letters.toml --yes"],
     )
-    taking.add_argument("file", metavar="FILE")
+    taking.add_argument("file", metavar="FILE", help="as presets export writes it")
     _why(taking)
     history = noun.verb(
         "history",
@@ -68,14 +68,14 @@ def add_verbs(noun: Noun) -> None:
         "Show who changed a preset of your own, when, how and why, newest first.",
         ["btmctl presets history letters"],
     )
-    history.add_argument("key", metavar="KEY")
+    history.add_argument("key", metavar="KEY", help="its key")
     undo = noun.verb(
         "undo",
         undo_one,
         "Take back the newest change of a preset, or change N; a deletion and an undo too.",
         ["btmctl presets undo letters", "btmctl presets undo letters 41"],
     )
-    undo.add_argument("key", metavar="KEY")
+    undo.add_argument("key", metavar="KEY", help="its key")
     undo.add_argument("number", nargs="?", type=int, metavar="N", help="its number in the history")
     undo.add_argument("--force", action="store_true", help="also when a value was changed again since")
     _why(undo)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from btmctl import errors
 from btmctl.completion import whole_parser
 from btmctl.parser import Parser
+from btmd.errors import all_errors
 from docs import generate
 from tests.docs import typed
 from tests.docs.place import DOCS
@@ -40,6 +42,16 @@ def test_every_command_has_examples_that_can_be_typed(verbs: list[Parser]) -> No
         assert any(["btmctl", *one][: len(verb.prog.split())] == verb.prog.split() for one in found), verb.prog
         for one in found:
             typed.parse(one)
+
+
+def test_every_exit_code_is_explained() -> None:
+    ours = {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, int)}
+    assert {*ours, *(one.exit_code for one in all_errors().values())} == set(generate.EXIT_CODES)
+
+
+def test_every_argument_says_what_it_is(verbs: list[Parser]) -> None:
+    shown = [(verb.prog, action) for verb in verbs for action in verb._actions]
+    assert [(prog, action.dest) for prog, action in shown if not action.help] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
