@@ -335,9 +335,9 @@ async def ticks(
 ) -> Response:
     """Progress ticks for plots, oldest first; `after` is the number (`tick`) of the last one already seen."""
     row = await found_job(parts, job_id)
-    found = await parts.store.read_stream(f"ticks-{row.job_id}", after)
+    found = await parts.store.read_stream(f"ticks-{row.job_id}", after, limit=limit)
     listed = []
-    for recorded in found[:limit]:
+    for recorded in found:
         happened = recorded.event
         if isinstance(happened, TrainingProgressed):
             values = msgspec.to_builtins(happened)

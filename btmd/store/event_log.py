@@ -200,9 +200,9 @@ class Store:
             )
         )
 
-    async def read_stream(self, stream: str, after_version: int = 0) -> list[Recorded]:
-        """All rows of a stream above a version, oldest first."""
-        return await self._read(lambda connection: read_stream(connection, stream, after_version))
+    async def read_stream(self, stream: str, after_version: int = 0, *, limit: int | None = None) -> list[Recorded]:
+        """All rows of a stream above a version, oldest first, or the first ``limit`` of them."""
+        return await self._read(lambda connection: read_stream(connection, stream, after_version, limit=limit))
 
     async def load(self, stream: str, state_version: int) -> tuple[tuple[int, str] | None, list[Recorded]]:
         """The newest snapshot (version, JSON) of ``stream`` made by this version of the code, and the rows after it."""

@@ -58,18 +58,21 @@ def read_log(
     return rows
 
 
-def read_stream(connection: sqlite3.Connection, stream: str, after_version: int = 0) -> list[Recorded]:
-    """All rows of one stream with a version above ``after_version``, oldest first."""
+def read_stream(
+    connection: sqlite3.Connection, stream: str, after_version: int = 0, *, limit: int | None = None
+) -> list[Recorded]:
+    """All rows of one stream with a version above ``after_version``, oldest first, or the first ``limit`` of them."""
     table = "ticks" if is_tick_stream(stream) else "events"
     found = connection.execute(
-        f"SELECT {COLUMNS} FROM {table} WHERE stream = ? AND version > ? ORDER BY version", (stream, after_version)
+        f"SELECT {COLUMNS} FROM {table} WHERE stream = ? AND version > ? ORDER BY version LIMIT ?",
+        (stream, after_version, -1 if limit is None else limit),
     )
     rows = [Recorded(*row) for row in found]
     if is_tick_stream(stream) and (not rows or rows[0].version > after_version + 1):
         # The oldest go first, so what is condensed lies before what the table holds.
         before_version = rows[0].version if rows else None
-        rows = _condensed_stream(connection, stream, after_version, before_version) + rows
-    return rows
+        rows = _condensed_stream(connection, stream, after_version, before_version, limit) + rows
+    return rows[:limit]
 
 
 def last_version(connection: sqlite3.Connection, stream: str) -> int:
@@ -177,11 +180,13 @@ def _condensed(
 
 
 def _condensed_stream(
-    connection: sqlite3.Connection, stream: str, after_version: int, before_version: int | None
+    connection: sqlite3.Connection, stream: str, after_version: int, before_version: int | None, limit: int | None
 ) -> list[Recorded]:
-    """The stream's condensed rows above the one version and below the other."""
+    """The stream's condensed rows above the one version and below the other; the first ``limit`` or a few more."""
     rows: list[Recorded] = []
     for segment in condensed_ranges(connection):
+        if limit is not None and len(rows) >= limit:
+            break
         versions = segment.versions_of(stream)
         if not segment.may_hold((stream,), None) or (versions is not None and versions[1] <= after_version):
             continue

@@ -66,6 +66,8 @@ async def test_condensing_goes_slice_by_slice_and_every_read_gives_the_same_rows
         assert raw(after)[: len(before)] == before
         assert [row.type for row in after[len(before) :]] == [TicksCondensed.TYPE] * 3
         assert raw(await store.read_stream("ticks-a", 3)) == stream
+        for limit in (1, 7, 100):
+            assert raw(await store.read_stream("ticks-a", 3, limit=limit)) == stream[:limit]
         assert (await store.verify()).ok
         assert await store.query(lambda connection: audit_log(connection, store.head).verdict) == "ok"
         assert (await store.rebuild_projections()) == {"spool_positions": None}
