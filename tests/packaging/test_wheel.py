@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bundle import wheel as bundle_wheel
 from bundle.wheel import build_wheel
 from tests.fixtures.tiny_model import make_tiny_llama
 from tests.packaging.environment import INSTALL_TIMEOUT_S, linked_environment, run
@@ -45,6 +47,23 @@ def test_the_wheel_carries_migrations_presets_and_demo_data(wheel: Path) -> None
         assert shipped
         assert shipped <= names
     assert not any(name.startswith("tests/") for name in names)
+
+
+def test_an_older_wheel_in_dist_gives_way_and_one_elsewhere_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(to: Path) -> Path:
+        (to / "btmd-2-py3-none-any.whl").touch()
+        return to / "btmd-2-py3-none-any.whl"
+
+    monkeypatch.setattr(bundle_wheel, "build_wheel", built)
+    monkeypatch.chdir(tmp_path)
+    for folder, arguments, left in (("dist", [], 1), ("elsewhere", ["elsewhere"], 2)):
+        Path(folder).mkdir()
+        (Path(folder) / "btmd-1-py3-none-any.whl").touch()
+        monkeypatch.setattr(sys, "argv", ["bundle.wheel", *arguments])
+        assert bundle_wheel.main() == 0
+        assert len(list(Path(folder).iterdir())) == left
 
 
 class Installed:
