@@ -1,7 +1,10 @@
 """All operations under one root."""
 
+import zlib
 from collections.abc import Mapping
+from functools import cache
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -51,7 +54,6 @@ from btmd.api import (
     settings,
     training,
 )
-from btmd.api.answers import json_answer
 from btmd.api.budgets import Budgets
 from btmd.api.guard import Guard
 from btmd.api.openapi import document
@@ -124,7 +126,13 @@ class _Methods:
 
 
 async def _openapi(request: Request) -> Response:
-    return json_answer(document(ROOT, OPERATIONS))
+    return Response(zlib.decompress(_packed_document()), media_type="application/json")
+
+
+@cache
+def _packed_document() -> bytes:
+    """Made once: whoever may connect may ask, and making it holds up everybody else. Packed, it takes no room."""
+    return zlib.compress(msgspec.json.encode(document(ROOT, OPERATIONS)))
 
 
 def build_application(parts: Parts) -> Starlette:

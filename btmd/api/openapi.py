@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the operations when somebody asks for it and not kept."""
+"""The OpenAPI document, made from the operations when somebody asks for it."""
 
 import inspect
 import re

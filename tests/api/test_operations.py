@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from btmd.api import application
 from btmd.api.application import OPERATIONS
 from btmd.api.permission import Permission
 from tests.fixtures.daemon import ROOT, Client, ThreadedDaemon
@@ -37,6 +38,12 @@ def test_what_every_operation_takes_can_be_read() -> None:
         for struct in (one.arguments.path, one.arguments.query, one.arguments.body):
             # A limit that does not fit its type is found here and not by the first request.
             assert struct is None or msgspec.json.Decoder(struct)
+
+
+def test_the_openapi_document_is_not_made_for_each_who_asks(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = client.get("/openapi.json").ok()
+    monkeypatch.setattr(application, "document", None)
+    assert client.get("/openapi.json").ok() == first
 
 
 def test_the_openapi_document_describes_every_operation(client: Client) -> None:
