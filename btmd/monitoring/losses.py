@@ -15,6 +15,8 @@ SMOOTHED = 3
 RECENT_STEPS = 60
 FEWEST_COMPARED, MOST_COMPARED = 7, 24
 WITHIN_WEIGHT = 30
+STEEP_BLOCKS = 2
+"""In the first ones a loss falls so steeply that it bends even over four of them, which is no chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class LossCourse:
         A few blocks tell little of how blocks differ: their own steps count for as much as WITHIN_WEIGHT of them.
         """
         within = MEDIAN_ERROR * self.step_scale / math.sqrt(self.block_steps)
-        sound = self.blocks[:-SMOOTHED][-MOST_COMPARED:]
+        sound = self.blocks[STEEP_BLOCKS:-SMOOTHED][-MOST_COMPARED:]
         among, count = between(sound), len(sound)
         if among <= within:
             return within
