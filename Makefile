@@ -171,7 +171,7 @@ proof-fuzz-api: dev
 	$(BIN)/python -m benchmarks.api_fuzz $(ARGS)
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
-	BTMD_PROOF=1 $(BIN)/python -m pytest tests/faults tests/backup
+	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 tests/faults tests/backup
 
 # Fifty queued jobs through twenty kills of the daemon: about ten minutes. SEED=n makes a run again.
 proof-queue: dev
