@@ -12,9 +12,11 @@ from starlette.responses import Response
 from btmd.api.answers import StreamAnswer, Write, wants
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.permission import Permission
+from btmd.api.permission import Permission, role_of
 from btmd.api.problems import MEDIA_TYPE, SCHEMA
 from btmd.api.times import rfc3339
+from btmd.domain.access import AccessRevoked
+from btmd.domain.event import Actor
 from btmd.errors import InvalidValue
 from btmd.store.recorded import Recorded
 from btmd.subscriptions import subscribe
@@ -101,6 +103,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def events(
     request: Request,
     parts: Parts,
+    actor: Actor,
     after: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000,
     follow: bool = False,
@@ -117,7 +120,7 @@ async def events(
     if wants(request, "text/event-stream") or (follow and not wants(request, "application/json")):
         position = _position(request, after, parts.store.head.seq)
         return StreamAnswer(
-            lambda write: _server_sent(parts, position, wanted, write), "text/event-stream", parts.stopping
+            lambda write: _server_sent(parts, actor, position, wanted, write), "text/event-stream", parts.stopping
         )
     found = await parts.store.read(
         after or 0, limit=limit, types=wanted.types, streams=wanted.streams, since_us=wanted.since_us
@@ -134,12 +137,14 @@ def _position(request: Request, after: int | None, head: int) -> int:
     return int(last)
 
 
-async def _server_sent(parts: Parts, after: int, wanted: _Wanted, write: Write) -> None:
-    """Events as they are recorded, and a comment now and then, until the store is closed."""
+async def _server_sent(parts: Parts, actor: Actor, after: int, wanted: _Wanted, write: Write) -> None:
+    """Events as they are recorded, and a comment now and then, until the store is closed or the user's role is gone."""
     await write(b": btmd\nretry: 1000\n\n")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_keep_alive, write)
         async for batch in subscribe(parts.store, after, limit=FOLLOWED_ROWS):
+            if any(one.type == AccessRevoked.TYPE for one in batch) and await role_of(actor, parts) is None:
+                break
             for piece in _pieces(filter(wanted, batch)):
                 await write(piece)
         tasks.cancel_scope.cancel()

@@ -107,6 +107,29 @@ def test_only_whose_data_it_is_allows_its_use(client: Client, peers: Peers) -> N
         client.post("/start", asked).ok()
 
 
+def test_who_has_no_role_any_more_follows_nothing_any_more(client: Client, peers: Peers) -> None:
+    with peers.as_(BOB):
+        stream = client.stream("/events?follow=true")
+        followed = stream.__enter__()
+        assert followed.status == 200
+    client.send("DELETE", f"/access/{BOB.name}").ok()
+    client.patch("/settings", {"changes": {"training.seed": 7}}).ok()
+    assert b"SettingChanged" not in followed.read()
+    stream.__exit__(None, None, None)
+
+
+def test_having_the_same_file_gives_no_say_in_anothers_dataset(client: Client, peers: Peers) -> None:
+    with peers.as_(ADA):
+        client.add_dataset(rows(), scopes=("train",))
+    with peers.as_(BOB):
+        body = {"content": client.upload(rows()), "file_name": "facts.jsonl", "consent": True, "scopes": ["export"]}
+        client.post("/datasets", body).refused(409, "conflict")
+    assert client.get("/datasets/facts").ok()["scopes"] == ["train"]
+    with peers.as_(ADA):
+        client.upload(rows())
+        assert client.post("/datasets", body).ok()["scopes"] == ["train", "export"]
+
+
 def test_what_was_given_is_the_others_and_a_namesake_is_not_shared(client: Client, peers: Peers) -> None:
     with peers.as_(ADA):
         client.add_dataset(rows())
