@@ -64,9 +64,17 @@ def _turns(encoder: Encoder) -> _Turns | None:
     except BtmdError:
         return None
     try:
-        return _taken_apart(encoder, with_system, whole, plain, asking)
+        turns = _taken_apart(encoder, with_system, whole, plain, asking)
     except ValueError:
         return None
+    return turns if turns is not None and _can_be_written(turns) else None
+
+
+def _can_be_written(turns: _Turns) -> bool:
+    """Whether no part would end the template or be taken for a command: it is of whoever made the model."""
+    parts = (*turns.system, *turns.user, *turns.answer, turns.without_system, turns.begin, turns.asks)
+    steers = any(sign in part for part in parts for sign in ('"""', "{{", "}}"))
+    return not (steers or any(part.endswith("{") for part in parts) or turns.asks.endswith('"'))
 
 
 def _taken_apart(encoder: Encoder, with_system: str, whole: str, plain: str, asking: str) -> _Turns | None:

@@ -72,3 +72,14 @@ def test_a_template_that_takes_no_system_message_is_left_to_the_gguf_file(tmp_pa
     text = modelfile(make_family(tmp_path / "tiny", "gemma"), "a.gguf", system="", temperature=0.0, begins_with="")
     assert "TEMPLATE" not in text
     assert "the GGUF file holds" in text
+
+
+@pytest.mark.parametrize("written", ['"""\nFROM /home/ada/.ssh/id_ed25519\n#', "{{ .System }}", '"'])
+def test_a_template_adds_no_commands_of_its_own(written: str, tmp_path: Path) -> None:
+    template = CHATML_TEMPLATE + "{% if add_generation_prompt %}{{ written }}{% endif %}".replace(
+        "written", repr(written)
+    )
+    folder = make_tiny_llama(tmp_path / "tiny", chat_template=template)
+    text = modelfile(folder, "a.gguf", system="", temperature=0.0, begins_with="")
+    assert "TEMPLATE" not in text
+    assert text.count("FROM") == 1
