@@ -79,9 +79,10 @@ async def disk(parts: Parts) -> Response:
         "caches": config.cache_dir,
         "rows of datasets": config.content_dir,
     }
-    found = await anyio.to_thread.run_sync(_sizes, places)
-    found["event log"] = await anyio.to_thread.run_sync(_log_bytes, config.database_path)
-    sizes = await anyio.to_thread.run_sync(dataset_sizes, parts.contents, named)
+    async with parts.housekeeping.walks.turn():
+        found = await anyio.to_thread.run_sync(_sizes, places)
+        found["event log"] = await anyio.to_thread.run_sync(_log_bytes, config.database_path)
+        sizes = await anyio.to_thread.run_sync(dataset_sizes, parts.contents, named)
     return json_answer(
         {
             "total_bytes": space.total,

@@ -11,6 +11,7 @@ from btmd.api.answers import Progress, working_answer
 from btmd.api.dataset_documents import dataset_json, found_dataset
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.parts import Parts
+from btmd.api.user_room import require_room
 from btmd.api.work import heard
 from btmd.command_handler import Handled, Respond
 from btmd.domain.event import Actor
@@ -56,6 +57,8 @@ async def next_version(
         if kept is not None:
             made, changes = kept["made"], kept["changes"]
         else:
+            # How much it takes shows when it is made: nobody makes more who is beyond their limit already.
+            await require_room(1, actor, parts)
             async with heard(progress) as on_progress:
                 recording = Recording(actor=actor, on_progress=on_progress, idempotency=key, respond=_kept)
                 made, changes = await make(row, newest, recording)

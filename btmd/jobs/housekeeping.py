@@ -22,6 +22,7 @@ from btmd.domain.job_housekeeping import DeleteJob, NoteRemoved
 from btmd.domain.settings import SettingChanged, SettingsState
 from btmd.domain.units import GIB
 from btmd.errors import BtmdError, Conflict
+from btmd.fair_turns import FairTurns
 from btmd.job_folder import JobFolder
 from btmd.jobs import disk_use
 from btmd.jobs.disk_use import CACHES, DOOMED, KINDS, LEFT_OVERS, JobUse, Removable
@@ -37,6 +38,7 @@ SETTLE_S = 2.0
 """After something was written, before the budget is looked at."""
 EVERY_S = 1800.0
 MOST_JOBS = 1_000_000
+WALKS_AT_ONCE = 2
 ABOUT = "disk.budget_gb"
 _GROWS = frozenset((CheckpointSaved.TYPE, JobCompleted.TYPE, JobFailed.TYPE, JobCancelled.TYPE))
 
@@ -72,6 +74,8 @@ class Housekeeping:
         self._backup_turn, self._busy, self._actor, self._asides = backup_turn, busy, actor, asides
         self._grown = anyio.Event()
         self._turn = anyio.Lock()
+        self.walks = FairTurns(WALKS_AT_ONCE)
+        """For whoever looks how much all folders take: of many files that is seconds of a processor."""
 
     # --- at the start ---------------------------------------------------------------------------
 
@@ -114,7 +118,8 @@ class Housekeeping:
 
     async def uses(self) -> dict[str, JobUse]:
         """What each job's folder takes."""
-        return await anyio.to_thread.run_sync(disk_use.jobs_use, self._jobs_dir)
+        async with self.walks.turn():
+            return await anyio.to_thread.run_sync(disk_use.jobs_use, self._jobs_dir)
 
     async def removable(self, kinds: Collection[str] = KINDS, *, keep_newest: bool = False) -> list[Removable]:
         """What can go, in the order of KINDS, and of jobs those that ended first.

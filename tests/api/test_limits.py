@@ -36,6 +36,17 @@ def test_what_is_to_come_takes_room_already(daemon: ThreadedDaemon, client: Clie
         client.send("PUT", f"/contents/{'0' * 64}", b"x").refused(409, "over_limit")
 
 
+def test_who_is_beyond_their_limit_makes_no_more_versions(client: Client, peers: Peers) -> None:
+    with peers.as_(ADA):
+        client.add_dataset(rows())
+        body = {"content": client.upload(rows(61)), "file_name": "more.jsonl"}
+    put(client, f"/access/{ADA.name}/limits", {"limits": {"disk_gb": 0.000_000_1}}).ok()
+    with peers.as_(ADA):
+        client.post("/datasets", body).refused(409, "over_limit")
+        client.post("/datasets/facts/versions", body).refused(409, "over_limit")
+        client.post("/datasets/facts/clean", {"drop": ["duplicates"]}).refused(409, "over_limit")
+
+
 def announced(daemon: ThreadedDaemon, size_bytes: int) -> socket.socket:
     """An upload that was begun."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
