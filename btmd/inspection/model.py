@@ -161,6 +161,12 @@ def _refuse_unusable(config: Mapping[str, Any]) -> None:
             f"The installed transformers does not know the architecture {family[:60]!r}.",
             hint="A newer transformers may: `btmctl help wrong_architecture` shows the command.",
         )
+    if config.get("transformers_weights") is not None:
+        # Of older releases of transformers it may lead to any file; and what was looked at is not what would be loaded.
+        raise ModelRefused(
+            "The config.json names another file as the model's weights (transformers_weights).",
+            hint="Take that entry out; model.safetensors, or the files that its index names, are read.",
+        )
     quantisation = config.get("quantization_config")
     if isinstance(quantisation, dict) and quantisation:
         method = str(quantisation.get("quant_method", "an unnamed method"))[:40]

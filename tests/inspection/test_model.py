@@ -330,3 +330,9 @@ def test_a_model_is_recognised_without_having_its_headers_in_memory(tiny: Path) 
     sizes = {"config.json": 100, path.name: 100, index.name: 100_000_000}
     with pytest.raises(InvalidValue, match="larger"):
         require_model_files(sizes, convert=False)
+
+
+def test_a_configuration_does_not_choose_other_weights(tiny: Path) -> None:
+    change(tiny / "config.json", transformers_weights="../other/model.safetensors")
+    with pytest.raises(ModelRefused, match="transformers_weights"):
+        inspected(tiny)
