@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,13 @@ import msgspec
 from anyio.abc import Process
 
 from btmd.errors import BtmdError, ChildFailed, all_errors
+from btmd.fair_turns import FairTurns
 from btmd.own_program import own_command, own_environment
 
 log = logging.getLogger("btmd.chat")
 
 LOAD_LIMIT_S = 300.0
-MOST_CHILDREN = 2
+MOST_CHILDREN, MOST_QUESTIONS = 2, 1000
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Chats:
     def __init__(self) -> None:
         self._children: dict[ChatModel, _Child] = {}
         self._opening = anyio.Lock()
+        self.users = FairTurns(MOST_QUESTIONS)
+        """One question of a user after the other: loading model after model would keep all others waiting."""
         self._used = anyio.Event()
 
     async def run(self) -> None:
@@ -71,10 +74,12 @@ class Chats:
                 for model in list(self._children):
                     await self._end(model)
 
-    async def ask(self, model: ChatModel, question: dict[str, Any], idle_s: float) -> AsyncIterator[dict[str, Any]]:
+    async def ask(
+        self, model: ChatModel, question: dict[str, Any], idle_s: float
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The child's answers to one question, the last one with ``done``. Raises the child's errors, ChildFailed.
 
-        Giving up in the middle ends the child, since its answer cannot be taken back.
+        Giving up in the middle ends the child, since its answer cannot be taken back. To be closed by who asks.
         """
         child = await self._child(model)
         async with child.turn:

@@ -1,5 +1,6 @@
 """Asking a job's base and tuned model, the answer as it comes."""
 
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,10 +95,12 @@ async def chat(job_id: str, body: ChatQuestion, parts: Parts, actor: Actor) -> R
         }
         tokens, done = 0, False
         try:
-            async for told in parts.chats.ask(model, question, float(state.get("chat.idle_s"))):
-                done = bool(told.get("done"))
-                tokens = int(told["tokens"]) if done else tokens + 1
-                await write(line({**told, "which": one}))
+            # Closed here and now: whoever waits for the same child would wait for ever for one that nobody reads.
+            async with aclosing(parts.chats.ask(model, question, float(state.get("chat.idle_s")))) as answered:
+                async for told in answered:
+                    done = bool(told.get("done"))
+                    tokens = int(told["tokens"]) if done else tokens + 1
+                    await write(line({**told, "which": one}))
         finally:
             # Whoever hangs up in the middle has been answered up to there.
             with anyio.CancelScope(shield=True):
@@ -106,8 +109,9 @@ async def chat(job_id: str, body: ChatQuestion, parts: Parts, actor: Actor) -> R
 
     async def produce(write: Write) -> None:
         try:
-            for one in which:
-                await answer(one, write)
+            async with parts.chats.users.turn():
+                for one in which:
+                    await answer(one, write)
         except BtmdError as error:
             await write(line({"error": problem(error)}))
 

@@ -9,6 +9,7 @@ import anyio
 from btmd.activity import Activity
 from btmd.config import Config
 from btmd.domain.event import Actor
+from btmd.fair_turns import FairTurns
 from btmd.jobs.curves import CurveReading
 
 if TYPE_CHECKING:
@@ -80,5 +81,5 @@ class Parts:
     """What a person may want to know while everything works, in words, by what it is about."""
     activity: Activity = field(default_factory=Activity)
     curve_reading: CurveReading = field(default_factory=CurveReading)
-    exporting: anyio.Lock = field(default_factory=anyio.Lock)
-    """One export at a time: each may take the memory of a whole model."""
+    exporting: FairTurns = field(default_factory=lambda: FairTurns(1))
+    """One export at a time: each may take the memory of a whole model; and users take turns."""

@@ -20,6 +20,7 @@ from btmd.domain.model import ModelFacts
 from btmd.domain.use import RecordExport
 from btmd.errors import Conflict, FileMissing, InvalidValue, ModelNotFound, NotEnoughDisk, NotEnoughMemory
 from btmd.exporting.requests import ExportFacts, ExportRequest, Format, Quant
+from btmd.fair_turns import FairTurns
 from btmd.hardware.memory import read_memory
 from btmd.inspection.requests import aside
 from btmd.job_folder import TrainerPlan
@@ -84,7 +85,7 @@ class Exporting:
     jobs_dir: Path
     folder: Path
     reserve_bytes: int
-    turn: anyio.Lock
+    turn: FairTurns
 
     async def make(
         self,
@@ -101,7 +102,7 @@ class Exporting:
         """
         await require_use_allowed(self.store, row, scope="export")
         request, facts = await self._request(row, wanted, export_id)
-        async with self.turn:
+        async with self.turn.turn():
             # Whatever was waiting: consent may be gone by now, and the room taken.
             await require_use_allowed(self.store, row, scope="export")
             await anyio.to_thread.run_sync(self._require_room, request, facts)

@@ -1,0 +1,45 @@
+"""Answering with warm children: whoever hangs up keeps nobody else from being answered."""
+
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from btmd.chat import ChatModel, Chats
+
+ANSWERING = """
+echo '{"ready": true}'
+while read question; do
+  echo '{"token": "bees"}'
+  echo '{"done": true, "tokens": 1}'
+done
+"""
+MODEL = ChatModel(base=Path("/base"), adapter=None, full=None, precision="bf16", threads=1)
+
+
+async def test_who_hangs_up_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChatModel, "command", lambda self: ["/bin/sh", "-c", ANSWERING])
+    chats = Chats()
+
+    async def hang_up() -> None:
+        async with chats.users.turn(), aclosing(chats.ask(MODEL, {}, 60.0)) as answer:
+            async for told in answer:
+                assert told == {"token": "bees"}
+                return
+
+    async def listen() -> None:
+        async with chats.users.turn(), aclosing(chats.ask(MODEL, {}, 60.0)) as answer:
+            assert [told async for told in answer][-1] == {"done": True, "tokens": 1}
+
+    with anyio.fail_after(60):
+        for _ in range(2):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hang_up)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listen)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(chats.run)
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert not chats._children
