@@ -64,8 +64,7 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
         output.document(found)
         return DONE
     if not found:
-        any_at_all = all(value is None for value in query.values())
-        output.say("No trainings yet. btmctl train MODEL DATASET starts one." if any_at_all else "No training fits.")
+        _say_that_there_are_none(session, all(value is None for value in query.values()))
         return DONE
     output.table(
         ("job", "state", "done", "loss", "model", "dataset", "started", "name"),
@@ -84,6 +83,18 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
         ],
     )
     return DONE
+
+
+def _say_that_there_are_none(session: Session, any_at_all: bool) -> None:
+    if not any_at_all:
+        session.output.say("No training fits.")
+        return
+    from btmctl import places, private_daemon
+
+    session.output.say("No trainings yet. btmctl train MODEL DATASET starts one.")
+    elsewhere = session.client.socket_path != places.quickstart_socket(session.environment)
+    if elsewhere and private_daemon.has_state(session.environment):
+        session.output.say("Those of the quickstart are with a daemon of its own, which answers while no other runs.")
 
 
 def show(arguments: argparse.Namespace, session: Session) -> int:

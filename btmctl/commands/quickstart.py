@@ -1,6 +1,9 @@
 """btmctl quickstart: train a small real model on demo data and show what that changed."""
 
 import argparse
+import os
+import shlex
+import sys
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -165,11 +168,23 @@ def _show(report: Document, output: Output) -> None:
     output.line("Next", "bold")
     output.fields(
         [
+            ("first", _activation(os.environ.get("PATH", ""))),
             ("talk to it", f"btmctl chat {job} --both"),
             ("your own data", f"btmctl train {model} FILE.jsonl --watch"),
             ("see why it did what", f"btmctl jobs show {job}"),
         ]
     )
+
+
+def _activation(path: str) -> str:
+    """What has the shell find btmctl, where it would not: `make quickstart` runs it from its environment."""
+    import shutil
+
+    activate = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "activate")
+    if shutil.which("btmctl", path=path) is not None or not os.path.exists(activate):
+        return ""
+    inside = os.path.relpath(activate)
+    return f". {shlex.quote(activate if inside.startswith('..') else inside)}"
 
 
 def _say(output: Output, text: str) -> None:

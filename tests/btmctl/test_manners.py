@@ -76,6 +76,16 @@ def test_every_command_has_a_help_with_examples(btmctl: Btmctl, name: str) -> No
     assert "examples:" in out or verbs
 
 
+def test_an_empty_list_says_where_the_quickstarts_trainings_are(
+    btmctl: Btmctl, server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers("GET", "/jobs", [])
+    assert "quickstart" not in btmctl("jobs", "list")[2]
+    monkeypatch.setattr("btmctl.private_daemon.has_state", lambda environment: True)
+    assert "daemon of its own" in btmctl("jobs", "list")[2]
+    assert "fits" in btmctl("jobs", "list", "--state", "failed", "--since", "yesterday")[2]
+
+
 def test_common_options_stand_before_or_after_the_command(btmctl: Btmctl, server: SmallServer) -> None:
     server.answers("GET", "/jobs", [])
     for line in (["--json", "jobs", "list"], ["jobs", "--json", "list"], ["jobs", "list", "--json"]):

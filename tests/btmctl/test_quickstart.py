@@ -15,6 +15,7 @@ import pytest
 
 from btmctl import demo_model, places, private_daemon
 from btmctl.__main__ import main
+from btmctl.commands import quickstart
 from btmctl.errors import CommandError
 from btmctl.output import Output
 from btmctl.unix_http import probe
@@ -89,6 +90,21 @@ def test_a_later_command_starts_the_private_daemon_again_and_only_once(
     (own / "btmd.db").touch()
     assert main(["status"]) == 0
     assert "`btmctl daemon start` starts yours" in capsys.readouterr().err
+
+
+def test_a_shell_that_does_not_find_btmctl_is_told_what_to_type_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "the environment" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("btmctl", "activate"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["the environment/bin/btmctl", "quickstart"])
+    assert quickstart._activation(str(tmp_path)) == ". 'the environment/bin/activate'"
+    assert quickstart._activation(f"{tmp_path}:{programs}") == ""
+    (programs / "activate").unlink()
+    assert quickstart._activation(str(tmp_path)) == ""
 
 
 def test_a_private_daemon_that_cannot_start_says_why(own_folders: Path) -> None:
