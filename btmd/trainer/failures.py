@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
-from btmd.errors import BtmdError, DatasetRefused
+from btmd.errors import BtmdError, DatasetRefused, TemplateMismatch
 
 Reason = Literal["out_of_memory", "not_a_number", "data", "model", "model_changed", "disk_full", "device", "crash"]
 
@@ -42,11 +42,18 @@ def blamed_on(reason: Reason, what: str) -> Iterator[None]:
     except TrainingFailed:
         raise
     except BtmdError as error:
-        raise TrainingFailed(reason, error.detail) from error
+        raise TrainingFailed(reason, _told(error)) from error
     except Exception as error:
         if classify(error).reason != "crash":
             raise
         raise TrainingFailed(reason, f"{what} ({type(error).__name__}). The job's log has the details.") from error
+
+
+def _told(error: BtmdError) -> str:
+    """The sentence. What a chat template says of a row is left out: whoever made the model has it say anything."""
+    if isinstance(error, TemplateMismatch):
+        return "The model's chat template does not accept a conversation of the data. The job's log has the details."
+    return error.detail
 
 
 def classify(error: BaseException) -> Failure:
@@ -66,7 +73,7 @@ def _classify_one(error: BaseException) -> Failure | None:
     if isinstance(error, TrainingFailed):
         return Failure(error.reason, error.text, error.step, error.rows)
     if isinstance(error, DatasetRefused):
-        return Failure("data", error.detail)
+        return Failure("data", _told(error))
     if isinstance(error, BtmdError):
         return Failure("model", error.detail)
     message = str(error).lower()

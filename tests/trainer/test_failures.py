@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from btmd.errors import DatasetRefused, ModelRefused
+from btmd.errors import DatasetRefused, ModelRefused, TemplateMismatch
 from btmd.trainer.failures import TrainingFailed, blamed_on, classify
 
 
@@ -21,6 +21,7 @@ from btmd.trainer.failures import TrainingFailed, blamed_on, classify
         (TrainingFailed("not_a_number", "diverged"), "not_a_number"),
         (DatasetRefused("bad rows"), "data"),
         (ModelRefused("bad model"), "model"),
+        (TemplateMismatch("The template says: a secret, letter by letter"), "data"),
         (ZeroDivisionError("secret text of a row"), "crash"),
     ],
 )
@@ -49,3 +50,9 @@ def test_an_unknown_error_gets_the_reason_of_where_it_happened() -> None:
 def test_memory_and_disk_keep_their_own_reason_wherever_they_happen() -> None:
     with pytest.raises(MemoryError), blamed_on("model", "The model cannot be loaded"):
         raise MemoryError
+
+
+def test_what_a_template_says_of_a_row_is_told_nobody_wherever_it_says_it() -> None:
+    with pytest.raises(TrainingFailed) as failed, blamed_on("model", "The model cannot be asked"):
+        raise TemplateMismatch("The template says: a secret, letter by letter")
+    assert "secret" not in failed.value.text
