@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sqlmodel.ext.asyncio.session import AsyncSession
+
 from btmd.api.parts import Parts
 from btmd.domain import access, ownership
 from btmd.domain.access import ADMIN, TRAINER, VIEWER
@@ -12,7 +14,7 @@ from btmd.domain.event import Actor
 from btmd.domain.ownership import OwnershipState, Thing
 from btmd.errors import ModelNotFound, NotPermitted
 from btmd.naming import find_dataset, find_job, find_model
-from btmd.projections.job import newest_job
+from btmd.projections.job import JobRow, job, jobs_named, newest_job
 from btmd.projections.preset import own_preset
 
 
@@ -147,9 +149,8 @@ async def thing_called(kind: str, text: str, parts: Parts, *, asked_by: int) -> 
     async with parts.store.session() as session:
         match kind:
             case "job":
-                own = await newest_job(session, owner_uid=asked_by) if text == "last" else None
-                job = own or await find_job(session, text)
-                return Thing(kind, job.job_id, job.submitted_us, job.owner_uid)
+                found = await _own_job(session, text, asked_by) or await find_job(session, text)
+                return Thing(kind, found.job_id, found.submitted_us, found.owner_uid)
             case "dataset":
                 dataset = await find_dataset(session, text, removed=True)
                 return Thing(kind, dataset.dataset_id, dataset.added_us, dataset.owner_uid)
@@ -160,6 +161,16 @@ async def thing_called(kind: str, text: str, parts: Parts, *, asked_by: int) -> 
                 preset = await own_preset(session, text)
                 return None if preset is None else Thing(kind, preset.key, preset.created_us, preset.owner_uid)
     raise AssertionError(kind)
+
+
+async def _own_job(session: AsyncSession, text: str, asked_by: int) -> JobRow | None:
+    """The user's own newest job of that name, or of all: somebody else may give theirs the same name later."""
+    if text == "last":
+        return await newest_job(session, owner_uid=asked_by)
+    if await job(session, text) is not None:
+        return None
+    named = [row for row in await jobs_named(session, text) if row.name == text and row.owner_uid == asked_by]
+    return named[0] if named else None
 
 
 async def limits_of(actor: Actor, parts: Parts) -> Mapping[str, float]:

@@ -107,6 +107,18 @@ def test_only_whose_data_it_is_allows_its_use(client: Client, peers: Peers) -> N
         client.post("/start", asked).ok()
 
 
+def test_a_name_means_ones_own_training_first(client: Client, peers: Peers) -> None:
+    with peers.as_(ADA):
+        client.add_dataset(rows())
+        hers = client.start(name="nightly")
+        client.post("/owners/dataset/shares", {"thing_id": "facts", "subject": "bin"}).ok()
+    with peers.as_(BOB):
+        his = client.start(name="nightly")
+    with peers.as_(ADA):
+        assert client.post("/queue/nightly/hold").ok()["job_id"] == hers
+        client.post(f"/queue/{his}/hold").refused(403, "not_permitted")
+
+
 def test_who_has_no_role_any_more_follows_nothing_any_more(client: Client, peers: Peers) -> None:
     with peers.as_(BOB):
         stream = client.stream("/events?follow=true")
