@@ -14,7 +14,7 @@ import pytest
 from btmd.config import Config
 from btmd.domain.dataset import DatasetRemoved
 from btmd.domain.units import GIB
-from btmd.jobs import scheduler
+from btmd.jobs import long_waits, scheduler
 from btmd.jobs.sight import Seen
 from btmd.store.batch import StreamAppend
 from tests.fixtures.daemon import QUICK, Client, ThreadedDaemon, config_of, end_trainers, rows
@@ -71,14 +71,21 @@ def told(client: Client, job_id: str, words: str) -> dict[str, Any]:
     return client.wait_for(job_id, lambda job: words in job["waits_for"])
 
 
-def test_memory_is_waited_for_and_taken_as_soon_as_it_is_there(client: Client, machine: Machine) -> None:
+def test_memory_and_room_are_waited_for_and_taken_as_soon_as_they_are_there(
+    client: Client, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_waits, "LONG_S", 0.0)
     machine.seen = replace(PLENTY, memory_free_bytes=GIB // 100)
     job_id = client.start(overrides=LONG)
     waits = told(client, job_id, "Waits for memory: it needs about")
     assert "10 MB are free" in waits["waits_for"]
     assert client.get("/queue").ok()["waiting"][0]["wait"] == "memory"
+    machine.seen = replace(PLENTY, disk_free_bytes=GIB // 100)
+    (warned,) = client.wait_for(job_id, lambda job: job["warnings"])["warnings"]
+    assert (warned["kind"], warned["severity"], warned["withdrawn_at"]) == ("waits_for_room", "critical", None)
     machine.seen = PLENTY
     client.wait_until(job_id, "preparing", "training")
+    client.wait_for(job_id, lambda job: job["warnings"][0]["withdrawn_at"] is not None)
 
 
 def test_on_battery_nothing_starts_and_what_runs_gives_way_if_asked(client: Client, machine: Machine) -> None:
