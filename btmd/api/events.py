@@ -89,6 +89,12 @@ class _Wanted:
             and (self.since_us is None or recorded.recorded_at_us >= self.since_us)
         )
 
+    async def read(self, parts: Parts, after: int, limit: int) -> list[Recorded]:
+        """The first ``limit`` of them beyond a position."""
+        return await parts.store.read(
+            after, limit=limit, types=self.types, streams=self.streams, since_us=self.since_us
+        )
+
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -122,10 +128,10 @@ async def events(
         return StreamAnswer(
             lambda write: _server_sent(parts, actor, position, wanted, write), "text/event-stream", parts.stopping
         )
-    found = await parts.store.read(
-        after or 0, limit=limit, types=wanted.types, streams=wanted.streams, since_us=wanted.since_us
-    )
-    return Response(b"[" + b",".join(map(event_json, found)) + b"]", media_type="application/json")
+    first = await wanted.read(parts, after or 0, min(limit, FOLLOWED_ROWS))
+    if len(first) < FOLLOWED_ROWS or limit == FOLLOWED_ROWS:
+        return Response(b"[" + b",".join(map(event_json, first)) + b"]", media_type="application/json")
+    return StreamAnswer(lambda write: _page(parts, wanted, first, limit, write), "application/json", parts.stopping)
 
 
 def _position(request: Request, after: int | None, head: int) -> int:
@@ -135,6 +141,17 @@ def _position(request: Request, after: int | None, head: int) -> int:
     if not (last.isascii() and last.isdigit()) or len(last) > 18:
         raise InvalidValue("Last-Event-ID is the number of an event.")
     return int(last)
+
+
+async def _page(parts: Parts, wanted: _Wanted, found: list[Recorded], limit: int, write: Write) -> None:
+    """A list of ``limit`` events or fewer, of which few at a time are in memory, however slowly they are read."""
+    begin = b"["
+    while found:
+        await write(begin + b",".join(map(event_json, found)))
+        begin = b","
+        limit -= len(found)
+        found = await wanted.read(parts, found[-1].seq, min(limit, FOLLOWED_ROWS)) if limit else []
+    await write(b"]")
 
 
 async def _server_sent(parts: Parts, actor: Actor, after: int, wanted: _Wanted, write: Write) -> None:

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from btmd.data.encoding import Encoder
 from btmd.errors import (
     FileMissing,
@@ -33,6 +35,9 @@ _ENCODERS: Final = frozenset({
     "yoso",
 })
 # fmt: on
+_FAMILY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}")
+_MOST_FACTS_BYTES: Final = 64 * 1024
+"""They are recorded for good, and read whenever models are listed."""
 _CODE_FAMILIES: Final = frozenset({"codegen", "gpt_bigcode", "starcoder2"})
 CONVERSION_NOTE: Final = "conversion.json"
 """Written beside weights that btmd itself made from a GGUF file."""
@@ -60,7 +65,7 @@ def inspect_model(folder: Path, *, tokenizer_folder: Path | None, progress: Prog
     check_embedding(tensors, shape.vocab_size, {shape.hidden_size, _number(config, "word_embed_proj_dim")} - {0})
     has_template = encoder is not None and encoder.template_kind == "model"
     template_problem = encoder.mask_problem() if encoder is not None else ""
-    return ModelFacts(
+    facts = ModelFacts(
         architecture=architecture,
         family=str(config["model_type"]),
         parameters=sum(tensor.elements for tensor in tensors.values()),
@@ -91,6 +96,12 @@ def inspect_model(folder: Path, *, tokenizer_folder: Path | None, progress: Prog
         ),
         template_problem=template_problem,
     )
+    if len(msgspec.json.encode(facts)) > _MOST_FACTS_BYTES:
+        raise ModelRefused(
+            "Names and notes in the model's files are longer than those of any model.",
+            hint="Use the model as it was published.",
+        )
+    return facts
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -311,6 +322,8 @@ def _warnings(config: Mapping[str, Any], shape: _Shape, encoder: Encoder | None)
 
 def _is_known(family: str) -> bool:
     """Whether transformers has this ``model_type``; without transformers nobody can say that it has not."""
+    if _FAMILY.fullmatch(family) is None:
+        return False
     spec = find_spec("transformers")
     places = (spec.submodule_search_locations if spec is not None else None) or ()
     if any((Path(place) / "models" / family.replace("-", "_")).is_dir() for place in places) or not places:

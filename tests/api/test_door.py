@@ -160,6 +160,17 @@ def test_a_follower_that_reads_nothing_holds_a_piece_and_nobody_else(
             pass
 
 
+def test_a_page_of_many_events_comes_piece_by_piece(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(100, 112):
+        client.patch("/settings", {"changes": {"training.seed": seed}}).ok()
+    whole, changes = client.events(), client.events(type="SettingChanged")
+    monkeypatch.setattr(events, "FOLLOWED_ROWS", 3)
+    for limit in (2, 3, 6, 7, 10_000):
+        asked = f"/events?after=0&limit={limit}"
+        assert client.get(asked, accept="application/json").ok() == whole[:limit]
+        assert client.get(f"{asked}&type=SettingChanged", accept="application/json").ok() == changes[:limit]
+
+
 def test_others_ask_so_much_a_second(client: Client, peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
     with peers.as_(Peers.MEMBER):
         found = {client.get("/settings").status for _ in range(guard.BURST + 100)}

@@ -336,3 +336,15 @@ def test_a_configuration_does_not_choose_other_weights(tiny: Path) -> None:
     change(tiny / "config.json", transformers_weights="../other/model.safetensors")
     with pytest.raises(ModelRefused, match="transformers_weights"):
         inspected(tiny)
+
+
+def test_what_is_recorded_of_a_model_has_bounds(tiny: Path) -> None:
+    (tiny / "conversion.json").write_text(json.dumps({"warnings": ["a long story, " * 10_000]}))
+    with pytest.raises(ModelRefused, match="longer than those of any model"):
+        inspected(tiny)
+
+
+def test_a_family_is_a_name_and_no_path(tiny: Path) -> None:
+    change(tiny / "config.json", model_type="llama/../llama")
+    with pytest.raises(WrongArchitecture):
+        inspected(tiny)
