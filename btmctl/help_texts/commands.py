@@ -47,7 +47,7 @@ HELP = {
     ),
     "too_many": Help(
         "Too much at once",
-        "The daemon was asked more often, or by more connections at once, than it takes from one user.",
+        "The daemon was asked more often, changed more, or by more connections at once, than it takes from one user.",
         "A program asks again and again without a pause, or many windows follow the events at the same time.",
         (
             "Wait a minute and try again.",

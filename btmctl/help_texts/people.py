@@ -55,8 +55,8 @@ HELP = {
     ),
     "over_limit": Help(
         "More than this user may have",
-        "An admin set a limit for you (disk room, trainings at once, or priority), and this would go beyond it.",
-        "Finished trainings and old datasets count too, as long as they are on the disk.",
+        "It would go beyond a limit that an admin set for you (disk room, priority), or 200 trainings of yours wait.",
+        "Finished trainings and old datasets count as long as they are on the disk; trainings that wait count already.",
         (
             "See what takes room: `btmctl disk`.",
             "Delete trainings that you no longer need: `btmctl jobs delete J`.",
