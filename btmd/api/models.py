@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 from msgspec import Meta
@@ -141,7 +140,9 @@ async def list_models(parts: Parts) -> Response:
     async with parts.store.session() as session:
         rows = await models(session)
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir) if rows else None
-    return json_answer([_with_compatibility(row, hardware, parts) for row in rows])
+    async with parts.computing.turn():
+        told = await anyio.to_thread.run_sync(lambda: [_with_compatibility(row, hardware, parts) for row in rows])
+    return json_answer(told)
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409), progress=True))
@@ -199,11 +200,11 @@ async def judge_models(body: VerdictRequest, parts: Parts) -> Response:
     asked: list[tuple[str, str | None, str, ModelFacts]]
     asked = [(row.name, row.model_id, row.source, row.facts) for row in rows]
     asked += [(one.name, None, one.path, domain_facts(one.facts)) for one in body.models if one.path not in known]
-    judged = []
-    for one in asked:
-        judged.append((judge(one[3], hardware, parts.presets.built_in, tokens), *one))
-        # Hundreds take seconds together: others are answered meanwhile.
-        await anyio.lowlevel.checkpoint()
+    # Hundreds take seconds together: others are answered meanwhile.
+    async with parts.computing.turn():
+        judged = await anyio.to_thread.run_sync(
+            lambda: [(judge(one[3], hardware, parts.presets.built_in, tokens), *one) for one in asked]
+        )
     judged.sort(key=lambda one: (one[0].rank, one[1]))
     return json_answer(
         [

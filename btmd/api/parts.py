@@ -81,5 +81,7 @@ class Parts:
     """What a person may want to know while everything works, in words, by what it is about."""
     activity: Activity = field(default_factory=Activity)
     curve_reading: CurveReading = field(default_factory=CurveReading)
+    computing: FairTurns = field(default_factory=lambda: FairTurns(2))
+    """Plans for many models or presets at once, which take a processor for seconds and change nothing."""
     exporting: FairTurns = field(default_factory=lambda: FairTurns(1))
     """One export at a time: each may take the memory of a whole model; and users take turns."""

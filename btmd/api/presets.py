@@ -62,7 +62,9 @@ async def recommended_presets(
         async with parts.store.session() as session:
             facts = (await find_model(session, model_id)).facts
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir)
-    judged = recommend((await parts.presets.all()).values(), hardware, facts)
+    found = (await parts.presets.all()).values()
+    async with parts.computing.turn():
+        judged = await anyio.to_thread.run_sync(recommend, found, hardware, facts)
     return json_answer([preset_json(parts, preset, verdict) for preset, verdict in judged])
 
 

@@ -4,11 +4,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import anyio
 import anyio.to_thread
 
 from btmd.domain.job import stream_name
 from btmd.domain.job_events import HeldOutLossMeasured, TrainingProgressed, TrainingShapeKnown
+from btmd.fair_turns import FairTurns
 from btmd.monitoring.curves import CurveFold, Curves, TickValues
 from btmd.monitoring.verdict import Measurement
 from btmd.projections.job import JobRow
@@ -52,12 +52,12 @@ class CurveReading:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, int], _Course] = OrderedDict()
-        self._turn = anyio.Lock()
+        self._turn = FairTurns(1)
 
     async def curves(self, store: Store, row: JobRow, points: int) -> Curves:
         """All curves of a job in at most about ``points`` points each."""
         resumed_from, held_out = await _told(store, row.job_id)
-        async with self._turn:
+        async with self._turn.turn():
             course = self._course(row, points, resumed_from)
             streams = [f"ticks-{row.job_id}"]
             while page := await store.read(course.after, limit=PAGE_ROWS, streams=streams):
