@@ -24,6 +24,7 @@ BY_METAVAR = {
     "MODEL": "models_or_files",
     "P": "presets",
     "PATH": "files",
+    "U": "users",
     "USER": "users",
     "USER|@GROUP": "users",
     "config K": "settings",
@@ -52,7 +53,7 @@ TOPICS = "COMMAND|CODE"
 # Numbers, times, and words of a person's own: nothing can be offered.
 FREE = {
     "C=KIND", "CODE", "EPOCH:EVENT:HASH", "FLAG", "K", "K=V", "KIND=REGEX", "KINDS", "LIST", "N", "NAME",
-    "NAME=ROLE", "ORG/NAME", "PARTS", "ROLE=COLUMN", "SEQ", "STREAM", "T", "TEXT", "TIME", "TYPE", "U",
+    "NAME=ROLE", "ORG/NAME", "PARTS", "ROLE=COLUMN", "SEQ", "STREAM", "T", "TEXT", "TIME", "TYPE",
     "WHAT", "[KIND=]FILE",
 }  # fmt: skip
 

@@ -30,6 +30,8 @@ UNDERSTOOD = {
     "backups.md": {"With adapters and data", "The key on paper", "Is it whole, and does it work", "Going back"},
     "privacy.md": {"With no network at all", *([] if shutil.which("ss") else ["See that nothing is sent"])},
     "audit.md": {"Report on a training"},
+    "disk.md": {"Deleting a training"},
+    "notifications.md": {"On the desktop, spoken"},
     "when-it-goes-wrong.md": {
         "It is slow",
         "The memory is not enough",
@@ -119,6 +121,15 @@ def steps_are_shown(said: dict[str, str], place: Place) -> None:
     assert "btmctl train MODEL DATASET --allow" in said["A command refuses, and I do not know why"]
 
 
+def there_is_room(said: dict[str, str], place: Place) -> None:
+    assert place.setting("disk.budget_gb") == 50
+    assert "none (disk.budget_gb)" in said[""]
+
+
+def somebody_is_told(said: dict[str, str], place: Place) -> None:
+    assert place.setting("notify.command") == 'printf "%s\\n" "$BTMD_TEXT" | mail -s "$BTMD_TITLE" me'
+
+
 Check = Callable[[dict[str, str], Place], None]
 PAGES: dict[str, tuple[Callable[[Place], None], Check]] = {
     "first-training.md": (nothing, it_is_planned),
@@ -126,6 +137,8 @@ PAGES: dict[str, tuple[Callable[[Place], None], Check]] = {
     "privacy.md": (model_and_questions, nothing_is_sent),
     "audit.md": (a_key_for_the_seal, a_stranger_verifies_it),
     "when-it-goes-wrong.md": (nothing, steps_are_shown),
+    "disk.md": (nothing, there_is_room),
+    "notifications.md": (nothing, somebody_is_told),
     "api.md": (model_and_questions, programs_are_answered),
 }
 
