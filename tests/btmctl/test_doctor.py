@@ -29,6 +29,7 @@ from btmctl.doctor.folders import check_folder, check_room
 from btmctl.doctor.known import Known
 from btmctl.doctor.redaction import HIDDEN, Redactor, own_words
 from btmctl.output import Output
+from btmctl.own_installation import own_installation
 from btmctl.session import Session
 from btmd import __version__
 from btmd.domain.hardware import GpuRefusal, TorchBuild
@@ -290,7 +291,7 @@ def test_problems_warnings_and_reminders_of_the_daemon_are_told_with_a_command(
     assert about(found, "training k3q7")[0]["remedy"] == "btmctl jobs show k3q7"
     assert about(found, "reminder")[0]["remedy"] == "btmctl backup key show-recovery"
     assert about(found, "event log")[0]["why"] == "Event 7: Its hash is another."
-    assert "upgrade" in about(found, "versions")[0]["remedy"]
+    assert own_installation().upgrade == about(found, "versions")[0]["remedy"]
     assert about(found, "proved restore")[0]["state"] == "attention"
     remedies_can_be_typed(found["findings"])
     server.answers("GET", "/audit/verification", {"verdict": "ok", "checked": 10})
