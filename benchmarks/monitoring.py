@@ -13,10 +13,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from benchmarks.results import Figure, Topic, record
 from btmd.domain.event import Event

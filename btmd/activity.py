@@ -1,11 +1,11 @@
 """Whether anybody needs the daemon just now, and what they were answered."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass
-class Activity:
+class Activity(Struct):
     """When somebody last asked for something, so that a daemon nobody needs can end."""
 
     under_way: int = 0

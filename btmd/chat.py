@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import anyio
 import msgspec
 from anyio.abc import Process
+from msgspec import Struct, field
 
 from btmd.errors import BtmdError, ChildFailed, all_errors
 from btmd.fair_turns import FairTurns
@@ -24,8 +24,7 @@ LOAD_LIMIT_S = 300.0
 MOST_CHILDREN, MOST_QUESTIONS = 2, 1000
 
 
-@dataclass(frozen=True)
-class ChatModel:
+class ChatModel(Struct, frozen=True):
     """What a child loads: a base folder, and an adapter or a whole tuned model."""
 
     base: Path
@@ -43,8 +42,7 @@ class ChatModel:
         return [*words, "--precision", self.precision, "--threads", str(self.threads)]
 
 
-@dataclass
-class _Child:
+class _Child(Struct):
     process: Process
     turn: anyio.Lock = field(default_factory=anyio.Lock)
     pending: bytes = b""

@@ -3,8 +3,9 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from btmd import __version__
 from btmd.errors import InvalidValue
@@ -15,8 +16,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 BACKUP_CREDENTIAL = "btmd-backup-key"
 
 
-@dataclass(frozen=True, slots=True)
-class SystemdContext:
+class SystemdContext(Struct, frozen=True):
     """What the service manager said when it started us; empty without one."""
 
     notify_socket: str = ""
@@ -29,8 +29,7 @@ class SystemdContext:
     """How many listening sockets it has handed over (btmd.socket); with any, none is bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """Folders, socket and flags. Paths are absolute."""
 
     state_dir: Path

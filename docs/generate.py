@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -12,6 +11,8 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
+
+import msgspec
 
 import btmd.domain
 from btmctl.__main__ import COMMANDS
@@ -198,13 +199,12 @@ def stream_of(happened: type[Event]) -> str:
 
 def _fields(described: type, parts: dict[str, type]) -> Iterator[str]:
     said = inspect.cleandoc(described.__doc__ or "")
-    # A dataclass without a docstring is given its signature.
-    if said and not said.startswith(f"{described.__name__}("):
+    if said:
         yield ""
         yield "\n\n".join(_wrapped(_marked(part)) for part in said.split("\n\n"))
     hints = typing.get_type_hints(described)
     texts = _field_texts(described)
-    fields = dataclasses.fields(described)
+    fields = msgspec.structs.fields(described)
     if fields:
         yield ""
     for field in fields:
@@ -239,7 +239,7 @@ def _type(hint: object, parts: dict[str, type]) -> str:
     if origin is dict:
         return f"object: {_type(arguments[1], parts)}"
     assert isinstance(hint, type), hint
-    assert dataclasses.is_dataclass(hint), hint
+    assert issubclass(hint, msgspec.Struct), hint
     parts[hint.__name__] = hint
     return f"[{hint.__name__}](#{hint.__name__.lower()})"
 

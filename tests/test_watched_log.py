@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.condensing import row_bytes
 from btmd.backup.components import COMPONENTS

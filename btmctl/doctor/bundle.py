@@ -132,11 +132,9 @@ def _hardware(known: Known, redactor: Redactor) -> Document:
     """Without the programs on the GPUs, and without the numbers by which a GPU is known everywhere."""
     found = known.hardware
     if not found:
-        from dataclasses import asdict
+        from btmd.hardware import probed_values
 
-        from btmd.hardware import probe
-
-        found = asdict(probe(known.state_dir))
+        found = probed_values(known.state_dir)
     found = json.loads(json.dumps(found))
     for gpu in found["gpus"]:
         gpu["processes"] = len(gpu["processes"])

@@ -1,11 +1,11 @@
 """Is everything well, and what is this machine."""
 
 import os
-from dataclasses import asdict
 from typing import Any
 
 import anyio
 import msgspec
+from msgspec.structs import asdict
 from starlette.responses import Response
 
 from btmd import __version__

@@ -9,12 +9,12 @@ import inspect
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import Struct, field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -39,8 +39,7 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """The body of an operation that takes none: a field there was meant to do something, and would not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(Struct, frozen=True):
     """Where a handler's parameters come from. ``path``, ``query`` and ``body`` are msgspec structs or None."""
 
     given: Mapping[str, type]
@@ -128,8 +127,7 @@ class Arguments:
             raise BadRequest("The body is not JSON.", hint=HINT) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One thing that can be asked. ``path`` is Starlette's form; ``described`` goes into the OpenAPI document."""
 
     method: str
@@ -183,8 +181,7 @@ def _require_moderate(changes: Budgets, written: Budgets, actor: Actor) -> None:
         raise refused
 
 
-@dataclass
-class Router:
+class Router(Struct):
     """The operations of one noun."""
 
     prefix: str = ""

@@ -1,10 +1,10 @@
 """What the operations work with; made by the daemon, handed to every request."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec import Struct, field
 
 from btmd.activity import Activity
 from btmd.config import Config
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from btmd.store.event_log import Store
 
 
-@dataclass
-class Parts:
+class Parts(Struct):
     """The daemon's parts as the API may use them. Times in microseconds UTC."""
 
     config: Config

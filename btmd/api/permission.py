@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from btmd.api.parts import Parts
@@ -42,8 +42,7 @@ ROLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """A thing that a request names: its kind, and the parameter or the body's field that holds id or name."""
 
     kind: str

@@ -1,10 +1,10 @@
 """Presets: those recommended for this machine, and the best one for a model."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import anyio.to_thread
 from msgspec import Meta
+from msgspec.structs import asdict
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer

@@ -1,10 +1,10 @@
 """Factory resets: previewed, never without a proved backup, and undone again."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 from starlette.requests import Request
 from starlette.responses import Response
 

@@ -4,10 +4,10 @@ Everything is read from the events themselves, so that each statement can be loo
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from btmd.domain.dataset import (
     ConsentGranted,
@@ -50,8 +50,7 @@ TOLD = ("loss", "held_out", "general", "overlap", "exact", "margin", "accuracy")
 """What figures of an outcome begin with that are about how good it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Streams:
+class Streams(Struct, frozen=True):
     """The rows that a report stands on, each stream in the order of its versions. ``ticks``: how many, first, last."""
 
     job: Sequence[Recorded]

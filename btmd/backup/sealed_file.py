@@ -24,13 +24,13 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import Struct
 
 from btmd.errors import Damaged, Tampered, WrongKey
 
@@ -45,16 +45,14 @@ _LENGTH = struct.Struct(">I")
 _SMALLEST = len(MAGIC) + 2 * _LENGTH.size + SALT_BYTES + TAG_BYTES + DIGEST_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Struct, frozen=True):
     """What was written: ``id`` is the file's name (64 hex digits)."""
 
     id: str
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Prologue:
+class Prologue(Struct, frozen=True):
     """What stands before the content: header, named ids (hex), and what is needed to open the rest."""
 
     header: dict[str, Any]

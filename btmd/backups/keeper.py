@@ -3,11 +3,11 @@
 import logging
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 from btmd.backup.requests import (
     BringBackRequest,
@@ -72,8 +72,7 @@ LOOKS_AT_ONCE = 2
 """Children that only look into a backup or walk the log, which every viewer may ask for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """A backup to make; ``to`` names a folder other than the state folder's own."""
 
     kind: Literal["config", "full", "selective"] = "full"
@@ -84,8 +83,7 @@ class Wish:
     to: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """A backup that was made. ``freed_bytes``: by deleting it now."""
 
     folder: str

@@ -1,8 +1,9 @@
 """The keys of the backups: what opens them besides this machine's key file, and changing that."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from btmd.backup.requests import (
     ConfirmRecoveryRequest,
@@ -24,8 +25,7 @@ from btmd.errors import InvalidValue
 from btmd.store.event_log import IdempotencyKey, Store
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True):
     """Who asks, and how the answer is kept for the same request again."""
 
     actor: Actor

@@ -6,11 +6,11 @@ Stands on ``tokenizers`` and ``jinja2`` only, so that it is imported in a tenth 
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
+from msgspec import Struct
 from tokenizers import AddedToken, Encoding, Tokenizer
 from tokenizers.decoders import DecodeStream
 
@@ -27,32 +27,28 @@ _NAMED_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad
 _PROBE: Final = (Message(role="user", content="Question"), Message(role="assistant", content="Answer"))
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Struct, frozen=True):
     """One row as tokens. ``learned[t]`` says that the loss covers predicting ``input_ids[t]``; never at position 0."""
 
     input_ids: list[int]
     learned: list[bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(Struct, frozen=True):
     """How many tokens a row has, and how many of them are learned."""
 
     tokens: int
     learned: int
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedPair:
+class EncodedPair(Struct, frozen=True):
     """The conversations with the chosen and with the rejected answer; learned is what stands in only one of them."""
 
     chosen: Encoded
     rejected: Encoded
 
 
-@dataclass(frozen=True, slots=True)
-class _Rendered:
+class _Rendered(Struct, frozen=True):
     """A row as the model's text, and where in it the answers stand; None for a plain text."""
 
     text: str

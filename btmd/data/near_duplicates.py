@@ -14,11 +14,11 @@ in files without a name, which are gone with the process; in memory are one band
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from btmd.data.rows import Row, content_key
@@ -74,8 +74,7 @@ class SignatureFile:
         self.file.flush()
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """Rows that repeat an earlier one, ascending, with that one: the first of all that say the same.
 
     ``exact`` is set where the whole row is the same, letter for letter, as some earlier row.

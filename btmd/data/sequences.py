@@ -5,12 +5,13 @@ The trainer learns from what stands here, and the preview shows it. No torch her
 
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from btmd.data.encoding import Encoded, Encoder
@@ -31,8 +32,7 @@ Use = Literal["used", "over_long", "nothing_learned", "untemplated"]
 """Whether a row takes part, or why it is left out whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """Tokenised sequences end to end: sequence ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``, ``learned`` likewise.
 
     A row is one sequence, or several that are computed together, each seeing only itself: the chosen and the rejected
@@ -100,8 +100,7 @@ class Rows:
         return self.tokens[start:end], self.learned[start:end]
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(Struct, frozen=True):
     """What is trained on, what is held out, and how many rows were left out of both."""
 
     train: Rows

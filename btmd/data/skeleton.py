@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.data.rows import Message
 
@@ -15,8 +16,7 @@ def stand_in(index: int) -> str:
     return f"\ue000{index}\ue001"
 
 
-@dataclass(frozen=True, slots=True)
-class Skeleton:
+class Skeleton(Struct, frozen=True):
     """A rendered conversation of stand-ins, taken apart."""
 
     frames: tuple[str, ...]

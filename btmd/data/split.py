@@ -3,8 +3,9 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.data.rows import Row, Side, row_key
 
@@ -24,8 +25,7 @@ def _place(key: bytes, seed: int) -> float:
     return int.from_bytes(digest, "little") / 2**64
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(Struct, frozen=True):
     """Which rows are held out. ``leaked`` counts held-out rows whose prompt or whose like is also trained on."""
 
     held_out: list[bool]

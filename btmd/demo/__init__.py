@@ -6,13 +6,12 @@ learned, not the question. The accepted phrases are such that a model that never
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A question of the demo data and the answer it should get."""
 
     fact: str

@@ -1,7 +1,9 @@
 """Who may use the daemon, as what and how much of it: each with who gave it and why."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 from btmd.errors import InvalidValue, NotFound
@@ -24,7 +26,7 @@ class AccessNotFound(NotFound):
 
 
 @event("AccessGranted")
-class AccessGranted(Event):
+class AccessGranted(Event, frozen=True):
     """``subject`` is a user's name or, with ``@`` before it, a group's; ``kernel_id`` the kernel's number for it.
 
     ``before`` is the role that the subject had, None for none. ``by_restore``: it came with an earlier state.
@@ -39,7 +41,7 @@ class AccessGranted(Event):
 
 
 @event("AccessRevoked")
-class AccessRevoked(Event):
+class AccessRevoked(Event, frozen=True):
     """``role`` is the one that was taken away. ``by_restore``: an earlier state had none."""
 
     subject: str
@@ -50,7 +52,7 @@ class AccessRevoked(Event):
 
 
 @event("LimitChanged")
-class LimitChanged(Event):
+class LimitChanged(Event, frozen=True):
     """``limit`` is one of LIMITS, in its unit; None for no limit. ``subject``: as in AccessGranted."""
 
     subject: str
@@ -61,22 +63,19 @@ class LimitChanged(Event):
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class GrantAccess:
+class GrantAccess(Struct, frozen=True):
     subject: str
     kernel_id: int
     role: str
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RevokeAccess:
+class RevokeAccess(Struct, frozen=True):
     subject: str
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeLimits:
+class ChangeLimits(Struct, frozen=True):
     """Set limits, None taking one away. A part of them alone is refused like all."""
 
     subject: str
@@ -88,20 +87,17 @@ class ChangeLimits:
 AccessCommand = GrantAccess | RevokeAccess | ChangeLimits
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     kernel_id: int
     role: str
 
 
-@dataclass(frozen=True, slots=True)
-class Limited:
+class Limited(Struct, frozen=True):
     kernel_id: int
     limits: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class AccessState:
+class AccessState(Struct, frozen=True):
     """By subject, what was granted and not revoked, and what was limited."""
 
     grants: dict[str, Grant] = field(default_factory=dict)

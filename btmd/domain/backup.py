@@ -4,8 +4,10 @@ A backup is made, checked and deleted by a process of its own; a command here re
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 
@@ -13,8 +15,7 @@ STREAM = "backups"
 KeyAction = Literal["shown", "confirmed", "rotated", "passphrase_set", "key_file_renewed", "begun_anew"]
 
 
-@dataclass(frozen=True, slots=True)
-class BackupFacts:
+class BackupFacts(Struct, frozen=True):
     """What a manifest says of its backup. Sizes in bytes, shared parts included.
 
     ``name`` is the manifest's: the SHA-256 of its file, whose first 16 digits are the backup's id. ``cause`` is manual,
@@ -41,7 +42,7 @@ class BackupFacts:
 
 
 @event("BackupCreated")
-class BackupCreated(Event):
+class BackupCreated(Event, frozen=True):
     """``written_bytes`` is what it added to the folder; ``new_events`` how many events the one before did not hold."""
 
     folder: str
@@ -51,7 +52,7 @@ class BackupCreated(Event):
 
 
 @event("BackupFailed")
-class BackupFailed(Event):
+class BackupFailed(Event, frozen=True):
     """None was made; the ones before stand as they were."""
 
     folder: str
@@ -61,7 +62,7 @@ class BackupFailed(Event):
 
 
 @event("BackupFound")
-class BackupFound(Event):
+class BackupFound(Event, frozen=True):
     """The folder holds a backup of this store that the log did not know: put there, or made after what it restored."""
 
     folder: str
@@ -69,7 +70,7 @@ class BackupFound(Event):
 
 
 @event("BackupLost")
-class BackupLost(Event):
+class BackupLost(Event, frozen=True):
     """A backup is not in its folder any more, and it was not deleted through us."""
 
     folder: str
@@ -77,7 +78,7 @@ class BackupLost(Event):
 
 
 @event("BackupDeletionBegun")
-class BackupDeletionBegun(Event):
+class BackupDeletionBegun(Event, frozen=True):
     """These are about to be deleted. What of them is gone when the folder is looked at next was deleted by it, even if
     the daemon ended before it could say so. ``cause``: asked, or prune.
     """
@@ -88,7 +89,7 @@ class BackupDeletionBegun(Event):
 
 
 @event("BackupDeletionBroken")
-class BackupDeletionBroken(Event):
+class BackupDeletionBroken(Event, frozen=True):
     """A deletion ended before these were reached; they stay."""
 
     folder: str
@@ -96,7 +97,7 @@ class BackupDeletionBroken(Event):
 
 
 @event("BackupDeleted")
-class BackupDeleted(Event):
+class BackupDeleted(Event, frozen=True):
     """``cause``: asked, or prune."""
 
     folder: str
@@ -105,7 +106,7 @@ class BackupDeleted(Event):
 
 
 @event("BackupVerified")
-class BackupVerified(Event):
+class BackupVerified(Event, frozen=True):
     """Everything was read and fits. ``state``: matches, or other_code where another release cannot compare it."""
 
     folder: str
@@ -116,7 +117,7 @@ class BackupVerified(Event):
 
 
 @event("BackupFaulty")
-class BackupFaulty(Event):
+class BackupFaulty(Event, frozen=True):
     """A check found the backup damaged, tampered with, incomplete, or under another key."""
 
     folder: str
@@ -126,7 +127,7 @@ class BackupFaulty(Event):
 
 
 @event("LogRewritten")
-class LogRewritten(Event):
+class LogRewritten(Event, frozen=True):
     """Earlier backups of this epoch end in an event that the log does not hold: another log stands in its place."""
 
     folder: str
@@ -134,7 +135,7 @@ class LogRewritten(Event):
 
 
 @event("DrillPassed")
-class DrillPassed(Event):
+class DrillPassed(Event, frozen=True):
     """The backup was restored into a temporary place, replayed, and gave the state that was backed up."""
 
     folder: str
@@ -146,7 +147,7 @@ class DrillPassed(Event):
 
 
 @event("DrillFailed")
-class DrillFailed(Event):
+class DrillFailed(Event, frozen=True):
     folder: str
     name: str
     duration_us: int
@@ -155,41 +156,40 @@ class DrillFailed(Event):
 
 
 @event("RecoveryKeyShown")
-class RecoveryKeyShown(Event):
+class RecoveryKeyShown(Event, frozen=True):
     """A new recovery key was made and shown once; an earlier one opens nothing any more."""
 
 
 @event("RecoveryKeyConfirmed")
-class RecoveryKeyConfirmed(Event):
+class RecoveryKeyConfirmed(Event, frozen=True):
     """Somebody typed the recovery key back, so it was written down."""
 
 
 @event("KeyRotated")
-class KeyRotated(Event):
+class KeyRotated(Event, frozen=True):
     """New backups are sealed with a new key. ``unreached``: folders that get the new key ring with their next one."""
 
     unreached: tuple[str, ...]
 
 
 @event("PassphraseSet")
-class PassphraseSet(Event):
+class PassphraseSet(Event, frozen=True):
     unreached: tuple[str, ...]
 
 
 @event("KeyFileRenewed")
-class KeyFileRenewed(Event):
+class KeyFileRenewed(Event, frozen=True):
     """The key ring was opened without the key file, and this machine has a new one."""
 
     unreached: tuple[str, ...]
 
 
 @event("KeysBegunAnew")
-class KeysBegunAnew(Event):
+class KeysBegunAnew(Event, frozen=True):
     """Nothing opened the key ring any more: other keys seal what comes, and no earlier secret opens it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordBackup:
+class RecordBackup(Struct, frozen=True):
     folder: str
     backup: BackupFacts
     new_events: int
@@ -197,16 +197,14 @@ class RecordBackup:
     rewritten_log: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RecordBackupFailure:
+class RecordBackupFailure(Struct, frozen=True):
     folder: str
     cause: str
     code: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class CompareFolder:
+class CompareFolder(Struct, frozen=True):
     """``backups`` is all that can be read there of this store; ``unreadable``: names that stand there besides."""
 
     folder: str
@@ -214,15 +212,13 @@ class CompareFolder:
     unreadable: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BeginDeletion:
+class BeginDeletion(Struct, frozen=True):
     folder: str
     names: tuple[str, ...]
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class RecordDeletion:
+class RecordDeletion(Struct, frozen=True):
     folder: str
     names: tuple[str, ...]
     cause: str
@@ -230,8 +226,7 @@ class RecordDeletion:
     """The one that took the place of a deleted one, with the same contents in fewer parts."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedBackup:
+class CheckedBackup(Struct, frozen=True):
     """What a check of one backup gave; ``code`` is empty where all of it was right."""
 
     name: str
@@ -242,14 +237,12 @@ class CheckedBackup:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordChecks:
+class RecordChecks(Struct, frozen=True):
     folder: str
     checks: tuple[CheckedBackup, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RecordDrill:
+class RecordDrill(Struct, frozen=True):
     """``code`` is empty where the restore was proved."""
 
     folder: str
@@ -262,8 +255,7 @@ class RecordDrill:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordKeyAction:
+class RecordKeyAction(Struct, frozen=True):
     action: KeyAction
     unreached: tuple[str, ...] = ()
 
@@ -280,8 +272,7 @@ BackupCommand = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class BackupsState:
+class BackupsState(Struct, frozen=True):
     """What is decided on: the backups by folder and name, and whether somebody could open them without this machine."""
 
     created_at_us: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -1,7 +1,9 @@
 """Datasets: registered once, versioned by content, used only with somebody's consent."""
 
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 from btmd.errors import Conflict, DatasetNotFound, InvalidValue
@@ -13,7 +15,7 @@ Made = Literal["add", "update", "clean", "anonymise"]
 
 
 @event("DatasetAdded")
-class DatasetAdded(Event):
+class DatasetAdded(Event, frozen=True):
     """A person registered a file. ``source_name`` is the file's name without its folder."""
 
     dataset_id: str
@@ -23,7 +25,7 @@ class DatasetAdded(Event):
 
 
 @event("DatasetVersionAdded")
-class DatasetVersionAdded(Event):
+class DatasetVersionAdded(Event, frozen=True):
     """One immutable version. ``facts`` are counts, layouts and line numbers, never the text of rows.
 
     ``version_id`` is the first 16 hex digits of the SHA-256 over source hash, rows hash and, where there is one, the
@@ -48,7 +50,7 @@ class DatasetVersionAdded(Event):
 
 
 @event("ConsentGranted")
-class ConsentGranted(Event):
+class ConsentGranted(Event, frozen=True):
     """Somebody allowed the use of a dataset for a purpose."""
 
     dataset_id: str
@@ -58,13 +60,13 @@ class ConsentGranted(Event):
 
 
 @event("ConsentRevoked")
-class ConsentRevoked(Event):
+class ConsentRevoked(Event, frozen=True):
     dataset_id: str
     by_uid: int
 
 
 @event("PersonalDataAccepted")
-class PersonalDataAccepted(Event):
+class PersonalDataAccepted(Event, frozen=True):
     """Somebody was told of personal data in a version and trains on it as it is. ``kinds``: rows by kind."""
 
     dataset_id: str
@@ -75,7 +77,7 @@ class PersonalDataAccepted(Event):
 
 
 @event("DatasetRemoved")
-class DatasetRemoved(Event):
+class DatasetRemoved(Event, frozen=True):
     """The registration ended; the history stays. ``contents_kept``: by a restore, which can be undone."""
 
     dataset_id: str
@@ -83,7 +85,7 @@ class DatasetRemoved(Event):
 
 
 @event("DatasetErased")
-class DatasetErased(Event):
+class DatasetErased(Event, frozen=True):
     """Somebody had all of it destroyed: contents, what was written from them, and the keys of copies in backups.
 
     What this names leaves the disk from now on; `DatasetCopiesErased` says that it has. ``jobs`` were trained on it;
@@ -98,7 +100,7 @@ class DatasetErased(Event):
 
 
 @event("DatasetCopiesErased")
-class DatasetCopiesErased(Event):
+class DatasetCopiesErased(Event, frozen=True):
     """Its keys are gone from every backup folder but those that could not be reached, whose turn comes later."""
 
     dataset_id: str
@@ -106,8 +108,7 @@ class DatasetCopiesErased(Event):
     unreached: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AddDataset:
+class AddDataset(Struct, frozen=True):
     """Register a dataset with its first version, and with ``consent`` allow its use."""
 
     added: DatasetAdded
@@ -123,8 +124,7 @@ class AddDataset:
         return self.added.dataset_id
 
 
-@dataclass(frozen=True, slots=True)
-class AddVersion:
+class AddVersion(Struct, frozen=True):
     """Add a version made from another one (its ``parent``), which has to be the newest when this is decided."""
 
     version: DatasetVersionAdded
@@ -134,22 +134,19 @@ class AddVersion:
         return self.version.dataset_id
 
 
-@dataclass(frozen=True, slots=True)
-class GrantConsent:
+class GrantConsent(Struct, frozen=True):
     dataset_id: str
     by_uid: int
     purpose: str = ""
     scopes: tuple[str, ...] = ("train",)
 
 
-@dataclass(frozen=True, slots=True)
-class RevokeConsent:
+class RevokeConsent(Struct, frozen=True):
     dataset_id: str
     by_uid: int
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptPersonalData:
+class AcceptPersonalData(Struct, frozen=True):
     dataset_id: str
     version_id: str
     by_uid: int
@@ -157,13 +154,11 @@ class AcceptPersonalData:
     kinds: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveDataset:
+class RemoveDataset(Struct, frozen=True):
     dataset_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class EraseDataset:
+class EraseDataset(Struct, frozen=True):
     """``contents`` are the rows and sources of its ``versions``; also of a dataset that was removed before."""
 
     dataset_id: str
@@ -173,8 +168,7 @@ class EraseDataset:
     jobs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RecordErasure:
+class RecordErasure(Struct, frozen=True):
     """Contents and ``keys`` so many keys are destroyed; the backup folders ``unreached`` still have a copy."""
 
     dataset_id: str
@@ -194,8 +188,7 @@ DatasetCommand = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetState:
+class DatasetState(Struct, frozen=True):
     dataset_id: str
     name: str
     owner_uid: int

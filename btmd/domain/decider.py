@@ -1,19 +1,19 @@
 """The shape that every noun of the domain has: a stream, a state, decide and evolve."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from btmd.domain.event import Event
 
 
-@dataclass(frozen=True, slots=True)
-class Decider:
+class Decider(Struct, frozen=True):
     """How the commands of one noun are answered.
 
     ``decide`` returns the events that follow from a command, or raises a :class:`btmd.errors.BtmdError`; an empty
     list means that nothing changes. ``evolve`` folds one event into the state; the state before the first event is
-    None. ``state_type`` is a frozen dataclass of JSON values, so that it can be kept as a snapshot.
+    None. ``state_type`` is a frozen struct of JSON values, so that it can be kept as a snapshot.
     """
 
     noun: str

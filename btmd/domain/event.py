@@ -5,38 +5,38 @@ that were written years before.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, dataclass_transform
+from typing import ClassVar, TypeVar
+
+from msgspec import Struct
 
 EVENT_TYPES: dict[str, type["Event"]] = {}
 
 
-class Event:
-    """A fact. Subclasses are frozen dataclasses registered by :func:`event`."""
+class Event(Struct, frozen=True):
+    """A fact. Subclasses are frozen, and registered by :func:`event`."""
 
-    __slots__ = ()
     TYPE: ClassVar[str]
     SCHEMA_VERSION: ClassVar[int]
     IS_TICK: ClassVar[bool]
 
 
-@dataclass_transform(frozen_default=True)
-def event(type_name: str, *, version: int = 1, tick: bool = False) -> Callable[[type[Any]], type[Any]]:
-    """Register a frozen dataclass as the event ``type_name``; ``tick`` puts it into the tick table."""
+Fact = TypeVar("Fact", bound=type[Event])
 
-    def register(cls: type[Any]) -> type[Any]:
-        made: Any = dataclass(frozen=True)(cls)
+
+def event(type_name: str, *, version: int = 1, tick: bool = False) -> Callable[[Fact], Fact]:
+    """Register a class as the event ``type_name``; ``tick`` puts it into the tick table."""
+
+    def register(cls: Fact) -> Fact:
         if type_name in EVENT_TYPES:
             raise ValueError(f"the event type {type_name} is registered twice")
-        made.TYPE, made.SCHEMA_VERSION, made.IS_TICK = type_name, version, tick
-        EVENT_TYPES[type_name] = made
-        return made  # type: ignore[no-any-return]
+        cls.TYPE, cls.SCHEMA_VERSION, cls.IS_TICK = type_name, version, tick
+        EVENT_TYPES[type_name] = cls
+        return cls
 
     return register
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(Struct, frozen=True):
     """Who asked: the credentials of the peer on the socket, or of the daemon itself.
 
     ``uid``, ``gid`` and ``groups`` are the kernel's numbers; ``name`` is for people (user name, ``daemon``, ``file``).

@@ -6,7 +6,7 @@ STREAM = "log"
 
 
 @event("TicksCondensed")
-class TicksCondensed(Event):
+class TicksCondensed(Event, frozen=True):
     """All ticks from ``first_seq`` to ``last_seq`` were copied, compressed, into the segment with this hash (hex).
 
     ``streams`` are those in it, each with its first and its last version there; ``types`` are the events' types.

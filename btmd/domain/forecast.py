@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 from btmd.domain.units import format_bytes, format_duration
@@ -12,8 +14,7 @@ MEMORY, GPU_MEMORY, DISK, TIME = "memory", "gpu_memory", "disk", "time"
 FORMULA, TRIAL, GUESS = "formula", "trial", "guess"
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True):
     """Nine outcomes in ten should lie from ``low`` to ``high``."""
 
     low: float
@@ -24,8 +25,7 @@ class Range:
         return self.low <= outcome <= self.high
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(Struct, frozen=True):
     """``memory_bytes`` is the trainer's peak in main memory, the imported libraries (``process_bytes``) included.
 
     ``total_s`` is from the start of the trainer to its result; ``disk_bytes`` what the job's folder holds at the end.
@@ -43,8 +43,7 @@ class Forecast:
     """Whether the times rest on this machine's own rates, not on those usual for its kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(Struct, frozen=True):
     """One quantity of one forecast against its outcome, in bytes or seconds.
 
     ``basis`` is the forecast's, or ``guess`` for a time from usual rates. ``log_ratio`` is that of outcome to forecast;
@@ -63,7 +62,7 @@ class Score:
 
 
 @event("ForecastMade")
-class ForecastMade(Event):
+class ForecastMade(Event, frozen=True):
     """Foretold by formula when the job was submitted."""
 
     job_id: str
@@ -71,7 +70,7 @@ class ForecastMade(Event):
 
 
 @event("ForecastRevised")
-class ForecastRevised(Event):
+class ForecastRevised(Event, frozen=True):
     """Foretold anew after real steps. ``trial`` says what was tried, see frames.TrialDone."""
 
     job_id: str
@@ -82,7 +81,7 @@ class ForecastRevised(Event):
 
 
 @event("ForecastScored")
-class ForecastScored(Event):
+class ForecastScored(Event, frozen=True):
     """How the forecasts of a completed job turned out; ``device`` is ``cpu`` or ``cuda``."""
 
     job_id: str
@@ -91,7 +90,7 @@ class ForecastScored(Event):
 
 
 @event("MachineRateMeasured")
-class MachineRateMeasured(Event):
+class MachineRateMeasured(Event, frozen=True):
     """How fast this machine multiplies matrices and copies memory with so many threads."""
 
     job_id: str

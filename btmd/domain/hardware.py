@@ -1,12 +1,11 @@
 """What a machine can do, as plain values; ``btmd/hardware`` reads them from the machine."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 NETWORK_FILESYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre", "afs")
 
 
-@dataclass(frozen=True, slots=True)
-class Cpu:
+class Cpu(Struct, frozen=True):
     """The processor as this process may use it.
 
     ``usable_cores`` is what affinity and the control group's quota leave of the physical cores (never under 1);
@@ -26,8 +25,7 @@ class Cpu:
     numa_nodes: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """Main memory in bytes; ``total`` and ``available`` already respect the control group's limit."""
 
     total_bytes: int
@@ -38,8 +36,7 @@ class Memory:
     swap_total_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(Struct, frozen=True):
     """The file system that holds the state folder; ``free_bytes`` is what an ordinary user may still write."""
 
     total_bytes: int
@@ -60,16 +57,14 @@ class Disk:
         return self.filesystem in ("tmpfs", "ramfs")
 
 
-@dataclass(frozen=True, slots=True)
-class Power:
+class Power(Struct, frozen=True):
     """``source`` is ``mains``, ``battery``, or empty where that cannot be told; the charge is in percent."""
 
     source: str = ""
     battery_percent: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
+class GpuProcess(Struct, frozen=True):
     """A process that holds memory on a GPU; what the driver or the kernel does not tell is None."""
 
     pid: int
@@ -78,8 +73,7 @@ class GpuProcess:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuInstance:
+class GpuInstance(Struct, frozen=True):
     """A part of a GPU that is split by MIG. Memory in bytes."""
 
     uuid: str
@@ -87,8 +81,7 @@ class GpuInstance:
     free_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(Struct, frozen=True):
     """One NVIDIA GPU. Memory in bytes, ``utilization`` in percent; what the driver does not tell is None.
 
     A GPU that is split by MIG shows the memory of its first instance, the one that computations get.
@@ -119,24 +112,21 @@ class Gpu:
         return self.compute_capability >= (8, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class TorchBuild:
+class TorchBuild(Struct, frozen=True):
     """The installed torch, read without importing it; ``cuda_version`` is empty for a build without CUDA."""
 
     version: str
     cuda_version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuRefusal:
+class GpuRefusal(Struct, frozen=True):
     """Why GPUs that the driver sees cannot be trained on by the installed torch, and what mends it."""
 
     detail: str
     remedy: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hardware:
+class Hardware(Struct, frozen=True):
     """Everything a plan looks at. ``problems`` are sentences about what is there but cannot be used."""
 
     cpu: Cpu

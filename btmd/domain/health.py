@@ -1,7 +1,9 @@
 """The last good state, and going back to it: what was taken back by itself, why, and how to have it again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 from btmd.domain.settings import SettingChanged
@@ -17,7 +19,7 @@ EVENTS, VIEWS, SETTINGS, CONFIGURATION, MIGRATION = "events", "views", "settings
 
 
 @event("LastGoodNoted")
-class LastGoodNoted(Event):
+class LastGoodNoted(Event, frozen=True):
     """A daemon came up well with the configuration after event ``seq``."""
 
     seq: int
@@ -25,7 +27,7 @@ class LastGoodNoted(Event):
 
 
 @event("FellBack")
-class FellBack(Event):
+class FellBack(Event, frozen=True):
     """Something was taken back to let the daemon come up; ``target_seq`` is the last good configuration.
 
     ``cause`` is one of ``events``, ``views``, ``settings``, ``configuration``, ``migration``; ``reason`` says what
@@ -38,16 +40,14 @@ class FellBack(Event):
     target_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class NoteLastGood:
+class NoteLastGood(Struct, frozen=True):
     """The daemon came up well with the configuration after event ``seq``."""
 
     seq: int
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoteFallingBack:
+class NoteFallingBack(Struct, frozen=True):
     """With ``once``, nothing if the newest falling back was the same: it would be told at every start."""
 
     cause: str
@@ -59,8 +59,7 @@ class NoteFallingBack:
 HealthCommand = NoteLastGood | NoteFallingBack
 
 
-@dataclass(frozen=True, slots=True)
-class HealthState:
+class HealthState(Struct, frozen=True):
     """``good_seq``: the configuration's newest event when a daemon last came up well; 0 are the defaults."""
 
     good_seq: int = 0

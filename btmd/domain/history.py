@@ -1,15 +1,15 @@
 """The history of the settings as people see it: changes, each with who, when and why, and what differs."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.event import Actor, Event
 from btmd.domain.settings import SettingChanged
 from btmd.domain.settings_schema import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An event with its place in the log. Times in microseconds since the epoch."""
 
     seq: int
@@ -20,8 +20,7 @@ class Entry:
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class ValueChange:
+class ValueChange(Struct, frozen=True):
     """One setting's value before and after; None stands for the default."""
 
     key: str
@@ -29,8 +28,7 @@ class ValueChange:
     after: Value | None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What one command changed. ``number`` is that of its last event: the state after it is the one at ``number``."""
 
     number: int

@@ -6,8 +6,9 @@ between the two knows what was asked. An attempt that fails is recorded (``Attem
 done about it (``RecoveryPlanned``, ``AnswerAsked`` or ``JobFailed``), for the same reason.
 """
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from btmd.domain import job_housekeeping, queue
 from btmd.domain.event import Event

@@ -1,7 +1,8 @@
 """Everything that can be asked of a training job, by a person or by the daemon."""
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from btmd.domain.event import Event
 from btmd.domain.forecast import Forecast
@@ -10,8 +11,7 @@ from btmd.domain.job_housekeeping import HousekeepingCommand
 from btmd.domain.queue import QueueCommand
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitJob:
+class SubmitJob(Struct, frozen=True):
     submitted: JobSubmitted
     forecast: Forecast | None = None
 
@@ -20,8 +20,7 @@ class SubmitJob:
         return self.submitted.job_id
 
 
-@dataclass(frozen=True, slots=True)
-class StartAttempt:
+class StartAttempt(Struct, frozen=True):
     """A trainer is about to be started in this boot of the machine."""
 
     job_id: str
@@ -29,8 +28,7 @@ class StartAttempt:
     device: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordFrames:
+class RecordFrames(Struct, frozen=True):
     """What a trainer reported: observed events in the order of their frames, ticks among them."""
 
     job_id: str
@@ -38,8 +36,7 @@ class RecordFrames:
     observed: tuple[Event, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RecordEnd:
+class RecordEnd(Struct, frozen=True):
     """The last word of a trainer: it ``finished``, ``stopped`` or ``failed``; ``end`` is the frame as values."""
 
     job_id: str
@@ -48,8 +45,7 @@ class RecordEnd:
     end: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RecordTrainerGone:
+class RecordTrainerGone(Struct, frozen=True):
     """A trainer ended without a last word. ``boot_id``: the machine's present boot; ``reason``: see AttemptFailed."""
 
     job_id: str
@@ -60,8 +56,7 @@ class RecordTrainerGone:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class RecordIntervention:
+class RecordIntervention(Struct, frozen=True):
     """A trainer was ended for what was found about it: ``reason`` is the finding's kind."""
 
     job_id: str
@@ -73,8 +68,7 @@ class RecordIntervention:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PlanRecovery:
+class PlanRecovery(Struct, frozen=True):
     """What the next attempt does otherwise, after ``attempt`` failed. See RecoveryPlanned."""
 
     job_id: str
@@ -85,16 +79,14 @@ class PlanRecovery:
     not_before_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MarkDue:
+class MarkDue(Struct, frozen=True):
     """What the planned attempt waited for is there."""
 
     job_id: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class AskPerson:
+class AskPerson(Struct, frozen=True):
     """Only what needs a permission can help. See AnswerAsked."""
 
     job_id: str
@@ -105,8 +97,7 @@ class AskPerson:
     deadline_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUpJob:
+class GiveUpJob(Struct, frozen=True):
     """After ``attempt`` failed nothing is left that could help."""
 
     job_id: str
@@ -116,20 +107,17 @@ class GiveUpJob:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerJob:
+class AnswerJob(Struct, frozen=True):
     job_id: str
     yes: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ExpireQuestion:
+class ExpireQuestion(Struct, frozen=True):
     job_id: str
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class FailJob:
+class FailJob(Struct, frozen=True):
     """A job cannot go on for a reason found outside the trainer (its data is gone, say)."""
 
     job_id: str
@@ -138,28 +126,23 @@ class FailJob:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PauseJob:
+class PauseJob(Struct, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeJob:
+class ResumeJob(Struct, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopJob:
+class StopJob(Struct, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class CancelJob:
+class CancelJob(Struct, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class WithdrawConsent:
+class WithdrawConsent(Struct, frozen=True):
     """The job's data may not be used any more; what was made until now stays, and nothing goes on."""
 
     job_id: str

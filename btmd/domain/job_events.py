@@ -1,13 +1,14 @@
 """Everything that can have happened to a training job."""
 
-from dataclasses import field
 from typing import Any
+
+from msgspec import field
 
 from btmd.domain.event import Event, event
 
 
 @event("JobSubmitted")
-class JobSubmitted(Event):
+class JobSubmitted(Event, frozen=True):
     """The job's first event: the plan that will be used, frozen.
 
     ``plan`` holds for each value where it came from and why; ``trainer_plan`` is what the trainer is given.
@@ -29,7 +30,7 @@ class JobSubmitted(Event):
 
 
 @event("AttemptStarted")
-class AttemptStarted(Event):
+class AttemptStarted(Event, frozen=True):
     """A trainer process was started; ``boot_id`` tells a reboot from a crash later."""
 
     job_id: str
@@ -42,7 +43,7 @@ class AttemptStarted(Event):
 
 
 @event("TrainingStageEntered")
-class TrainingStageEntered(Event):
+class TrainingStageEntered(Event, frozen=True):
     job_id: str
     attempt: int
     number: int
@@ -51,7 +52,7 @@ class TrainingStageEntered(Event):
 
 
 @event("TrainingShapeKnown")
-class TrainingShapeKnown(Event):
+class TrainingShapeKnown(Event, frozen=True):
     """What was found once model and data were loaded. ``shape`` holds counts and names, see frames.TrainingShape."""
 
     job_id: str
@@ -61,7 +62,7 @@ class TrainingShapeKnown(Event):
 
 
 @event("TrainingProgressed", tick=True)
-class TrainingProgressed(Event):
+class TrainingProgressed(Event, frozen=True):
     """A progress tick; ``losses`` are those of ``steps``, all since the tick before."""
 
     job_id: str
@@ -83,7 +84,7 @@ class TrainingProgressed(Event):
 
 
 @event("HeldOutLossMeasured")
-class HeldOutLossMeasured(Event):
+class HeldOutLossMeasured(Event, frozen=True):
     """``loss`` is the mean over learned tokens, in nats, or over pairs; ``when`` is before, during or after.
 
     Of pairs, ``margin`` is by how much the chosen answer gained on the rejected one, ``accuracy`` in what share.
@@ -102,7 +103,7 @@ class HeldOutLossMeasured(Event):
 
 
 @event("CheckpointSaved")
-class CheckpointSaved(Event):
+class CheckpointSaved(Event, frozen=True):
     job_id: str
     attempt: int
     number: int
@@ -115,7 +116,7 @@ class CheckpointSaved(Event):
 
 
 @event("CheckpointRejected")
-class CheckpointRejected(Event):
+class CheckpointRejected(Event, frozen=True):
     job_id: str
     attempt: int
     number: int
@@ -125,7 +126,7 @@ class CheckpointRejected(Event):
 
 
 @event("TrainerNoticed")
-class TrainerNoticed(Event):
+class TrainerNoticed(Event, frozen=True):
     """A sentence for the person; ``code`` is stable."""
 
     job_id: str
@@ -136,42 +137,42 @@ class TrainerNoticed(Event):
 
 
 @event("PauseRequested")
-class PauseRequested(Event):
+class PauseRequested(Event, frozen=True):
     job_id: str
 
 
 @event("ResumeRequested")
-class ResumeRequested(Event):
+class ResumeRequested(Event, frozen=True):
     job_id: str
 
 
 @event("StopRequested")
-class StopRequested(Event):
+class StopRequested(Event, frozen=True):
     """Stop and keep: the best checkpoint becomes the result."""
 
     job_id: str
 
 
 @event("CancelRequested")
-class CancelRequested(Event):
+class CancelRequested(Event, frozen=True):
     job_id: str
 
 
 @event("JobConsentWithdrawn")
-class JobConsentWithdrawn(Event):
+class JobConsentWithdrawn(Event, frozen=True):
     """The data it trains on may not be used any more: its trainer saves a checkpoint, and the job ends."""
 
     job_id: str
 
 
 @event("JobPaused")
-class JobPaused(Event):
+class JobPaused(Event, frozen=True):
     job_id: str
     step: int
 
 
 @event("JobCancelled")
-class JobCancelled(Event):
+class JobCancelled(Event, frozen=True):
     """``reason``: ``asked``, or ``consent`` where the use of the data was not allowed any more."""
 
     job_id: str
@@ -179,7 +180,7 @@ class JobCancelled(Event):
 
 
 @event("AttemptLost")
-class AttemptLost(Event):
+class AttemptLost(Event, frozen=True):
     """A trainer ended without a word. ``cause`` is ``crash`` or ``reboot``. Only in older logs: AttemptFailed since."""
 
     job_id: str
@@ -189,7 +190,7 @@ class AttemptLost(Event):
 
 
 @event("AttemptFailed")
-class AttemptFailed(Event):
+class AttemptFailed(Event, frozen=True):
     """A trainer ended otherwise than it should, or was ended. What is done about it is decided next.
 
     ``reason`` is one of frames.Failed, or ``killed``, ``reboot``, ``interrupted``, or the kind of the finding for which
@@ -207,7 +208,7 @@ class AttemptFailed(Event):
 
 
 @event("RecoveryPlanned")
-class RecoveryPlanned(Event):
+class RecoveryPlanned(Event, frozen=True):
     """The next attempt: ``changes`` go over the frozen trainer plan, and over earlier changes, for good.
 
     ``not_before_us``: it waits till then at least, and until what it waits for is there; 0: it does not wait.
@@ -222,7 +223,7 @@ class RecoveryPlanned(Event):
 
 
 @event("RecoveryDue")
-class RecoveryDue(Event):
+class RecoveryDue(Event, frozen=True):
     """What a planned attempt waited for is there; a question whether it shall wait on is answered by that."""
 
     job_id: str
@@ -230,7 +231,7 @@ class RecoveryDue(Event):
 
 
 @event("AnswerAsked")
-class AnswerAsked(Event):
+class AnswerAsked(Event, frozen=True):
     """Only a change of what was asked for can help: a person has to permit it. No answer by ``deadline_us`` is a no.
 
     With ``wait_for_device`` or ``wait_for_room`` as its action it asks whether a job that has waited for long waits on.
@@ -245,20 +246,20 @@ class AnswerAsked(Event):
 
 
 @event("JobAnswered")
-class JobAnswered(Event):
+class JobAnswered(Event, frozen=True):
     job_id: str
     yes: bool
 
 
 @event("JobUnanswered")
-class JobUnanswered(Event):
+class JobUnanswered(Event, frozen=True):
     """Nobody answered in time: what was learned until then is kept."""
 
     job_id: str
 
 
 @event("JobFailed")
-class JobFailed(Event):
+class JobFailed(Event, frozen=True):
     """``reason`` is typed (see frames.Failed, and ``crash_limit``); ``text`` and ``hint`` are for the person."""
 
     job_id: str
@@ -269,7 +270,7 @@ class JobFailed(Event):
 
 
 @event("JobCompleted")
-class JobCompleted(Event):
+class JobCompleted(Event, frozen=True):
     """``outcome`` is frames.Finished as values: losses before and after, best step, times, memory, result path."""
 
     job_id: str

@@ -1,6 +1,7 @@
 """What of a job's files goes: checkpoints that are not needed, or all of it. Its history stays in the log."""
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 from btmd.domain.job_state import JobState
@@ -8,7 +9,7 @@ from btmd.errors import Conflict, JobNotFound
 
 
 @event("CheckpointsRemoved")
-class CheckpointsRemoved(Event):
+class CheckpointsRemoved(Event, frozen=True):
     """Checkpoints went to make room. ``why``: ``asked``, or ``budget`` for disk.budget_gb.
 
     ``left_step`` is the step of the newest that stayed; None where none did.
@@ -22,15 +23,14 @@ class CheckpointsRemoved(Event):
 
 
 @event("JobDeleted")
-class JobDeleted(Event):
+class JobDeleted(Event, frozen=True):
     """The job is not shown any more, and its folder goes."""
 
     job_id: str
     freed_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class NoteRemoved:
+class NoteRemoved(Struct, frozen=True):
     """Checkpoints are gone. See CheckpointsRemoved."""
 
     job_id: str
@@ -40,8 +40,7 @@ class NoteRemoved:
     left_step: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteJob:
+class DeleteJob(Struct, frozen=True):
     job_id: str
     freed_bytes: int
 

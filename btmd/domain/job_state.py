@@ -1,7 +1,8 @@
 """How a training job stands."""
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from btmd.domain.forecast import Forecast
 
@@ -17,8 +18,7 @@ WAITS_ON = 1
 """``not_before_us`` of a job that a person lets wait as long as it takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """An attempt that failed, and what was done about it; ``action`` is empty until that is decided."""
 
     attempt: int
@@ -31,8 +31,7 @@ class Trouble:
     evidence: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """What a person was asked to permit."""
 
     text: str
@@ -41,8 +40,7 @@ class Question:
     deadline_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class JobState:
+class JobState(Struct, frozen=True):
     """``asked`` is what was asked of the running attempt and is not done yet, or nothing.
 
     It is pause, stop, cancel, consent (that it ends with a checkpoint, as its data may not be used any more) or yield

@@ -1,6 +1,7 @@
 """The machine and the daemon on it: starts, stops, jumps of the clock, refused requests."""
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 
@@ -8,26 +9,26 @@ STREAM = "machine"
 
 
 @event("DaemonStarted")
-class DaemonStarted(Event):
+class DaemonStarted(Event, frozen=True):
     version: str
     boot_id: str
     pid: int
 
 
 @event("DaemonStopped")
-class DaemonStopped(Event):
+class DaemonStopped(Event, frozen=True):
     reason: str
 
 
 @event("ClockJumped")
-class ClockJumped(Event):
+class ClockJumped(Event, frozen=True):
     """The wall clock moved against the monotonic one by ``jump_us`` microseconds since the append before."""
 
     jump_us: int
 
 
 @event("OperationRefused")
-class OperationRefused(Event):
+class OperationRefused(Event, frozen=True):
     """Somebody was refused: what they asked for, and the error's code.
 
     ``more``: refusals of the same user since the one before that were too many to be recorded one by one.
@@ -39,7 +40,7 @@ class OperationRefused(Event):
 
 
 @event("MachineWoke")
-class MachineWoke(Event):
+class MachineWoke(Event, frozen=True):
     """The machine slept while trainings ran; its devices were looked at again. ``lost``: those whose GPU is gone."""
 
     slept_s: float
@@ -47,27 +48,23 @@ class MachineWoke(Event):
     lost: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StartDaemon:
+class StartDaemon(Struct, frozen=True):
     version: str
     boot_id: str
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class StopDaemon:
+class StopDaemon(Struct, frozen=True):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RefuseOperation:
+class RefuseOperation(Struct, frozen=True):
     operation: str
     code: str
     more: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class NoteWaking:
+class NoteWaking(Struct, frozen=True):
     """The machine woke after ``slept_s`` seconds. See MachineWoke."""
 
     slept_s: float
@@ -78,8 +75,7 @@ class NoteWaking:
 MachineCommand = StartDaemon | StopDaemon | RefuseOperation | NoteWaking
 
 
-@dataclass(frozen=True, slots=True)
-class MachineState:
+class MachineState(Struct, frozen=True):
     starts: int = 0
     boot_id: str = ""
 

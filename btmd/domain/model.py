@@ -1,7 +1,9 @@
 """Models: folders of weights on this machine, known by the facts in their headers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 from btmd.errors import Conflict, ModelNotFound
@@ -9,8 +11,7 @@ from btmd.errors import Conflict, ModelNotFound
 SettingValue = int | float | bool | str | tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
+class ModelFacts(Struct, frozen=True):
     """What config, tokenizer and tensor headers say; no weight is read for it.
 
     ``parameters`` counts every weight once; ``size_bytes`` is that of the weight files; ``context_length`` in tokens;
@@ -44,7 +45,7 @@ class ModelFacts:
 
 
 @event("ModelAdded")
-class ModelAdded(Event):
+class ModelAdded(Event, frozen=True):
     """``folder`` is where weights are read from: the person's own folder, or one converted in the state folder."""
 
     model_id: str
@@ -57,14 +58,14 @@ class ModelAdded(Event):
 
 
 @event("ModelRemoved")
-class ModelRemoved(Event):
+class ModelRemoved(Event, frozen=True):
     """The registration ended; the person's own files were not touched."""
 
     model_id: str
 
 
 @event("ModelHashed")
-class ModelHashed(Event):
+class ModelHashed(Event, frozen=True):
     """The SHA-256 of each file of the folder by its name: what later verifications compare with."""
 
     model_id: str
@@ -72,7 +73,7 @@ class ModelHashed(Event):
 
 
 @event("ModelVerified")
-class ModelVerified(Event):
+class ModelVerified(Event, frozen=True):
     """Every byte was read and compared with what was recorded; three empty lists mean that nothing differs."""
 
     model_id: str
@@ -82,15 +83,14 @@ class ModelVerified(Event):
 
 
 @event("ModelSettingsChanged")
-class ModelSettingsChanged(Event):
+class ModelSettingsChanged(Event, frozen=True):
     """``settings`` are all training values that plans for this model begin with."""
 
     model_id: str
     settings: dict[str, SettingValue]
 
 
-@dataclass(frozen=True, slots=True)
-class AddModel:
+class AddModel(Struct, frozen=True):
     model_id: str
     name: str
     owner_uid: int
@@ -100,21 +100,18 @@ class AddModel:
     facts: ModelFacts
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveModel:
+class RemoveModel(Struct, frozen=True):
     model_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyModel:
+class VerifyModel(Struct, frozen=True):
     """Compare ``files``, SHA-256 by name as they are now, with those recorded; the first time they are recorded."""
 
     model_id: str
     files: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class SetModel:
+class SetModel(Struct, frozen=True):
     """Change training values of one model; None takes one away. They are checked before."""
 
     model_id: str
@@ -124,8 +121,7 @@ class SetModel:
 ModelCommand = AddModel | RemoveModel | VerifyModel | SetModel
 
 
-@dataclass(frozen=True, slots=True)
-class ModelState:
+class ModelState(Struct, frozen=True):
     model_id: str
     source: str
     folder: str

@@ -1,7 +1,8 @@
 """What people were told without having asked: once each, several in one where they come together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from btmd.domain.event import Event, event
 
@@ -14,7 +15,7 @@ MOST_MARKS = 100
 
 
 @event("NotificationMade")
-class NotificationMade(Event):
+class NotificationMade(Event, frozen=True):
     """Something to tell, in words, recorded before it is told: what is on record is not told again.
 
     ``upto`` is the event up to which everything has been looked at. ``marks`` are percentages of jobs told of.
@@ -30,16 +31,14 @@ class NotificationMade(Event):
     marks: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class MakeNotification:
+class MakeNotification(Struct, frozen=True):
     made: NotificationMade
 
 
 NotificationCommand = MakeNotification
 
 
-@dataclass(frozen=True, slots=True)
-class NotificationState:
+class NotificationState(Struct, frozen=True):
     """``upto``: everything up to this event is told, or is not to be; ``marks``: percentages told, by job."""
 
     upto: int = 0

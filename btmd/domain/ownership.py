@@ -4,7 +4,7 @@ Jobs, datasets, models and presets belong to who made them. Sharing lets others 
 owner, or an admin, changes, ends or passes on.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from btmd.domain.event import Event, event
 from btmd.errors import NotFound
@@ -18,7 +18,7 @@ class NotShared(NotFound):
 
 
 @event("ThingShared")
-class ThingShared(Event):
+class ThingShared(Event, frozen=True):
     """``subject`` is a user's name or, with ``@`` before it, a group's; ``kernel_id`` the kernel's number for it.
 
     ``made_us`` is when the thing was made: another one that has its id later is not meant.
@@ -33,7 +33,7 @@ class ThingShared(Event):
 
 
 @event("ThingUnshared")
-class ThingUnshared(Event):
+class ThingUnshared(Event, frozen=True):
     kind: str
     thing_id: str
     made_us: int
@@ -42,7 +42,7 @@ class ThingUnshared(Event):
 
 
 @event("ThingTransferred")
-class ThingTransferred(Event):
+class ThingTransferred(Event, frozen=True):
     """It belongs to ``to_uid`` from now on. ``made_us``: as in ThingShared."""
 
     kind: str
@@ -53,8 +53,7 @@ class ThingTransferred(Event):
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
+class Thing(Struct, frozen=True):
     """Something that has an owner; ``made_us`` tells it from what had its id before."""
 
     kind: str
@@ -67,23 +66,20 @@ class Thing:
         return f"{self.kind}:{self.thing_id}:{self.made_us}"
 
 
-@dataclass(frozen=True, slots=True)
-class ShareThing:
+class ShareThing(Struct, frozen=True):
     thing: Thing
     subject: str
     kernel_id: int
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class UnshareThing:
+class UnshareThing(Struct, frozen=True):
     thing: Thing
     subject: str
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TransferThing:
+class TransferThing(Struct, frozen=True):
     thing: Thing
     to_uid: int
     why: str = ""
@@ -92,8 +88,7 @@ class TransferThing:
 OwnershipCommand = ShareThing | UnshareThing | TransferThing
 
 
-@dataclass(frozen=True, slots=True)
-class OwnershipState:
+class OwnershipState(Struct, frozen=True):
     """``shared``: by a thing's key, the kernel's number of each subject that it is shared with."""
 
     shared: dict[str, dict[str, int]] = field(default_factory=dict)

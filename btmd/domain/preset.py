@@ -1,6 +1,6 @@
 """A preset: a named set of training values, made for people who do not want to choose each one."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 TRAINING_TYPES = (
     "lora_adaptation",
@@ -12,8 +12,7 @@ TRAINING_TYPES = (
 DIFFICULTIES = ("beginner", "intermediate", "advanced")
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(Struct, frozen=True):
     """Hyperparameters with the words a person chooses them by.
 
     ``batch_size`` is effective: rows an optimizer step. ``max_length`` in tokens. ``estimated_time`` and

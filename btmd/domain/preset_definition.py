@@ -1,8 +1,10 @@
 """Own presets: every definition, change and deletion of one is kept, and none is final."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from btmd.domain.event import Event, event
 from btmd.domain.preset import Preset
@@ -17,7 +19,7 @@ class PresetExists(Conflict):
 
 
 @event("PresetCreated")
-class PresetCreated(Event):
+class PresetCreated(Event, frozen=True):
     """``made_from`` is the key of the preset it began as, empty where it began as a file or as values."""
 
     key: str
@@ -27,7 +29,7 @@ class PresetCreated(Event):
 
 
 @event("PresetChanged")
-class PresetChanged(Event):
+class PresetChanged(Event, frozen=True):
     key: str
     before: Preset
     after: Preset
@@ -35,7 +37,7 @@ class PresetChanged(Event):
 
 
 @event("PresetDeleted")
-class PresetDeleted(Event):
+class PresetDeleted(Event, frozen=True):
     """``before`` is what it was, so that it can be given back."""
 
     key: str
@@ -47,8 +49,7 @@ Definition = PresetCreated | PresetChanged | PresetDeleted
 """The events that say what a preset is."""
 
 
-@dataclass(frozen=True, slots=True)
-class SavePreset:
+class SavePreset(Struct, frozen=True):
     """Make ``preset`` the definition of its key.
 
     ``must_be_new`` refuses one that is there. ``expected_version`` refuses if it was changed since that version.
@@ -61,14 +62,12 @@ class SavePreset:
     expected_version: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeletePreset:
+class DeletePreset(Struct, frozen=True):
     key: str
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class UndoPreset:
+class UndoPreset(Struct, frozen=True):
     """Give back what change ``number`` found: ``before`` became ``after`` by it, None standing for no preset.
 
     Values that were changed again since are only touched with ``force``.
@@ -85,8 +84,7 @@ class UndoPreset:
 PresetCommand = SavePreset | DeletePreset | UndoPreset | TakePresetFile | RejectPresetFile
 
 
-@dataclass(frozen=True, slots=True)
-class PresetState:
+class PresetState(Struct, frozen=True):
     """``preset`` is None once it was deleted. ``version`` counts the definitions there were, deletions too."""
 
     preset: Preset | None = None
@@ -134,7 +132,7 @@ def redefined(key: str, before: Preset | None, after: Preset | None, why: str, *
 
 def differing(before: Preset, after: Preset) -> list[str]:
     """The names of the values that differ, in the order of the fields."""
-    return [one.name for one in fields(Preset) if getattr(before, one.name) != getattr(after, one.name)]
+    return [name for name in Preset.__struct_fields__ if getattr(before, name) != getattr(after, name)]
 
 
 def before_and_after(happened: Definition) -> tuple[Preset | None, Preset | None]:

@@ -1,15 +1,16 @@
 """A file in the presets folder as a door: what stood still in it is taken or rejected as a whole, and recorded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from btmd.domain.event import Event, event
 from btmd.domain.preset import Preset
 
 
 @event("PresetFileSaved")
-class PresetFileSaved(Event):
+class PresetFileSaved(Event, frozen=True):
     """Somebody saved the file with this content (SHA-256, hex), or removed it (an empty one); what it makes follows.
 
     ``took_back`` names values that got back what they had before a newer change by another way: an intended revert, or
@@ -22,7 +23,7 @@ class PresetFileSaved(Event):
 
 
 @event("PresetFileRejected")
-class PresetFileRejected(Event):
+class PresetFileRejected(Event, frozen=True):
     """The content cannot be used and changed nothing. ``line`` counts from 1, None where no line is to blame.
 
     ``key`` is the file's name without its ending, even one that no preset can have.
@@ -34,8 +35,7 @@ class PresetFileRejected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TakePresetFile:
+class TakePresetFile(Struct, frozen=True):
     """Take what a saved file makes of a preset: ``changes`` to the one there is, ``whole`` where there is none.
 
     ``whole`` is None where the file was removed.
@@ -56,8 +56,7 @@ class TakePresetFile:
         return "saved in its file"
 
 
-@dataclass(frozen=True, slots=True)
-class RejectPresetFile:
+class RejectPresetFile(Struct, frozen=True):
     key: str
     sha256: str
     line: int | None

@@ -5,7 +5,9 @@ that of the submission until somebody moves the job. The events are part of each
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 from btmd.domain.job_state import JobState
@@ -17,7 +19,7 @@ WAITING = ("queued", "recovering")
 
 
 @event("JobPrioritySet")
-class JobPrioritySet(Event):
+class JobPrioritySet(Event, frozen=True):
     """From here on the job stands in the order of submission among those of the same priority."""
 
     job_id: str
@@ -26,7 +28,7 @@ class JobPrioritySet(Event):
 
 
 @event("JobMoved")
-class JobMoved(Event):
+class JobMoved(Event, frozen=True):
     """The job was put right before ``next_job``, whose ``priority`` it took; empty: behind all others.
 
     ``rank`` sorts as text among jobs of the same priority.
@@ -39,19 +41,19 @@ class JobMoved(Event):
 
 
 @event("JobHeld")
-class JobHeld(Event):
+class JobHeld(Event, frozen=True):
     """The job keeps its place and is not started until it is released."""
 
     job_id: str
 
 
 @event("JobReleased")
-class JobReleased(Event):
+class JobReleased(Event, frozen=True):
     job_id: str
 
 
 @event("YieldRequested")
-class YieldRequested(Event):
+class YieldRequested(Event, frozen=True):
     """The trainer is asked to save a checkpoint and leave; the job goes on by itself once ``why`` is over.
 
     ``why`` is ``quiet_hours``, ``battery`` or ``stopping`` (the daemon ends, and the job goes on with the next one).
@@ -62,21 +64,19 @@ class YieldRequested(Event):
 
 
 @event("JobYielded")
-class JobYielded(Event):
+class JobYielded(Event, frozen=True):
     """The trainer has left, and the job waits to go on from ``step``."""
 
     job_id: str
     step: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetPriority:
+class SetPriority(Struct, frozen=True):
     job_id: str
     priority: int
 
 
-@dataclass(frozen=True, slots=True)
-class MoveJob:
+class MoveJob(Struct, frozen=True):
     """See JobMoved; made by :func:`move_before` and :func:`move_last`."""
 
     job_id: str
@@ -85,18 +85,15 @@ class MoveJob:
     rank: str
 
 
-@dataclass(frozen=True, slots=True)
-class HoldJob:
+class HoldJob(Struct, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseJob:
+class ReleaseJob(Struct, frozen=True):
     job_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class YieldJob:
+class YieldJob(Struct, frozen=True):
     """Free the device for the time being."""
 
     job_id: str
@@ -165,8 +162,7 @@ def evolve(state: JobState, happened: Event) -> JobState:
 # --- the order --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where an unfinished job stands. ``interrupted``: it was at work and is taken up again by itself."""
 
     job_id: str

@@ -1,7 +1,8 @@
 """Hours of the week in which no training may start: ``22:00-07:00 Mon-Fri; 12:00-14:00 Sat,Sun``."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.errors import InvalidValue
 
@@ -12,8 +13,7 @@ EXAMPLE = "22:00-07:00 Mon-Fri; 12:00-14:00 Sat,Sun"
 _SPAN = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})(?:\s+(\S.*))?")
 
 
-@dataclass(frozen=True, slots=True)
-class QuietSpan:
+class QuietSpan(Struct, frozen=True):
     """Begins at ``begin_minute`` of the day on each of ``days`` (0 is Monday) and lasts ``length_minutes``."""
 
     begin_minute: int

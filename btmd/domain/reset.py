@@ -1,6 +1,7 @@
 """Factory resets: what began, what it takes away from the disk, and whether that is done."""
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 
@@ -10,7 +11,7 @@ PRESERVED = ("settings", "access")
 
 
 @event("FactoryResetStarted")
-class FactoryResetStarted(Event):
+class FactoryResetStarted(Event, frozen=True):
     """What follows in this transaction leads to the defaults; the backup before it was read through.
 
     ``jobs``, ``contents`` (SHA-256) and ``models`` (converted ones) name what leaves the disk then.
@@ -26,7 +27,7 @@ class FactoryResetStarted(Event):
 
 
 @event("FactoryResetCompleted")
-class FactoryResetCompleted(Event):
+class FactoryResetCompleted(Event, frozen=True):
     """``changed`` counts by component; ``left_alone`` names what stays though it was to go."""
 
     reset_id: str
@@ -36,7 +37,7 @@ class FactoryResetCompleted(Event):
 
 
 @event("FactoryResetUndone")
-class FactoryResetUndone(Event):
+class FactoryResetUndone(Event, frozen=True):
     """Everything of the backup before the reset is there again; so many ``files`` were brought back."""
 
     reset_id: str
@@ -44,8 +45,7 @@ class FactoryResetUndone(Event):
     left_alone: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CompleteReset:
+class CompleteReset(Struct, frozen=True):
     """The reset with this id is done, on the disk too."""
 
     reset_id: str
@@ -54,8 +54,7 @@ class CompleteReset:
     freed_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class NoteUndone:
+class NoteUndone(Struct, frozen=True):
     reset_id: str
     files: int
     left_alone: tuple[str, ...]
@@ -64,8 +63,7 @@ class NoteUndone:
 ResetCommand = CompleteReset | NoteUndone
 
 
-@dataclass(frozen=True, slots=True)
-class ResetState:
+class ResetState(Struct, frozen=True):
     """The newest reset. ``completed`` is False as long as something of it has to leave the disk."""
 
     reset_id: str

@@ -4,8 +4,9 @@ A restore adds events that lead to the earlier state; nothing is taken out of th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from btmd.domain.dataset import (
     ConsentGranted,
@@ -35,7 +36,7 @@ class RestoreConflict(Conflict):
 
 
 @event("RestoreStarted")
-class RestoreStarted(Event):
+class RestoreStarted(Event, frozen=True):
     """What follows in this transaction leads to the state after event ``target_seq``. ``prefer`` is of merges.
 
     With a ``backup_id`` that event is the last one which this backup holds, perhaps of a log of before.
@@ -52,7 +53,7 @@ class RestoreStarted(Event):
 
 
 @event("RestoreCompleted")
-class RestoreCompleted(Event):
+class RestoreCompleted(Event, frozen=True):
     """``changed`` counts by component; ``left_alone`` names what could not or must not come back."""
 
     restore_id: str
@@ -60,8 +61,7 @@ class RestoreCompleted(Event):
     left_alone: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
+class Manner(Struct, frozen=True):
     """How to restore. ``components`` are of NAMEABLE; with ``merge``, ``prefer`` says who wins where both have one."""
 
     components: tuple[str, ...] = COMPONENTS
@@ -69,8 +69,7 @@ class Manner:
     prefer: Prefer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """One thing that a restore changes. ``before`` and ``after`` are values, or words for registrations."""
 
     component: str
@@ -79,8 +78,7 @@ class Restored:
     after: Value | None
 
 
-@dataclass(slots=True)
-class RestorePlan:
+class RestorePlan(Struct):
     """What a restore does. ``events`` by stream; ``conflicts`` have to be decided by ``prefer`` first."""
 
     changes: list[Restored] = field(default_factory=list)
@@ -154,8 +152,7 @@ def _unusable(key: str, value: Value | None) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(Struct, frozen=True):
     """A model or dataset as it was registered: the events that make it so, and the consent it stood under."""
 
     events: tuple[Event, ...]
@@ -164,8 +161,7 @@ class Registration:
     """What a model's files are compared with: no part of the configuration, but kept with the same files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(Struct, frozen=True):
     """One model or dataset then and now. ``revoked``: consent was withdrawn since; ``needed_by``: a job at work."""
 
     component: str

@@ -1,8 +1,10 @@
 """Settings as the history of every change to them; what can be set is in settings_schema."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 from btmd.domain.settings_file import RejectFile, SettingsFileRejected, SettingsFileSaved, TakeFile
@@ -13,7 +15,7 @@ STREAM = "settings"
 
 
 @event("SettingChanged")
-class SettingChanged(Event):
+class SettingChanged(Event, frozen=True):
     """``before`` and ``after`` are None where the default applied or applies again.
 
     ``change_id`` is that of a change which waits, or waited, to be confirmed.
@@ -27,7 +29,7 @@ class SettingChanged(Event):
 
 
 @event("ConfirmationAsked")
-class ConfirmationAsked(Event):
+class ConfirmationAsked(Event, frozen=True):
     """The change that follows is taken back unless it is confirmed by ``deadline_us`` (microseconds, wall clock)."""
 
     change_id: str
@@ -35,19 +37,18 @@ class ConfirmationAsked(Event):
 
 
 @event("ChangeConfirmed")
-class ChangeConfirmed(Event):
+class ChangeConfirmed(Event, frozen=True):
     change_id: str
 
 
 @event("ChangeTakenBack")
-class ChangeTakenBack(Event):
+class ChangeTakenBack(Event, frozen=True):
     """Nobody confirmed the change in time; the values it found follow."""
 
     change_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeSettings:
+class ChangeSettings(Struct, frozen=True):
     """Change several settings at once; a value of None takes the default again.
 
     With ``confirm_by_us`` the change, known as ``change_id``, is taken back then unless it was confirmed.
@@ -59,22 +60,19 @@ class ChangeSettings:
     change_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfirmChange:
+class ConfirmChange(Struct, frozen=True):
     """Keep a change that waits for it; None is the newest of them."""
 
     change_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class TakeBackUnconfirmed:
+class TakeBackUnconfirmed(Struct, frozen=True):
     """Take back what nobody confirmed until ``now_us``."""
 
     now_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class UndoChange:
+class UndoChange(Struct, frozen=True):
     """Give the settings of change ``number`` the values they had before it, None being the default.
 
     ``before`` and ``after`` are what the change found and left. Values that were changed again since are only touched
@@ -91,8 +89,7 @@ class UndoChange:
 SettingsCommand = ChangeSettings | UndoChange | ConfirmChange | TakeBackUnconfirmed | TakeFile | RejectFile
 
 
-@dataclass(frozen=True, slots=True)
-class Unconfirmed:
+class Unconfirmed(Struct, frozen=True):
     """A change that waits to be confirmed, and what its settings go back to. A setting changed since is not in it."""
 
     change_id: str
@@ -100,8 +97,7 @@ class Unconfirmed:
     before: dict[str, Value | None]
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsState:
+class SettingsState(Struct, frozen=True):
     """The values that were set, everything else having its default; ``unconfirmed`` changes, oldest first."""
 
     values: dict[str, Value] = field(default_factory=dict)

@@ -1,13 +1,14 @@
 """The settings file as a door: a content that stood still is taken or rejected as a whole, and recorded either way."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.event import Event, event
 
 
 @event("SettingsFileSaved")
-class SettingsFileSaved(Event):
+class SettingsFileSaved(Event, frozen=True):
     """Somebody saved the file with this content (SHA-256, hex); the changes it makes follow.
 
     ``took_back`` names settings that got the value they had before a newer change by another way: an intended revert,
@@ -19,7 +20,7 @@ class SettingsFileSaved(Event):
 
 
 @event("SettingsFileRejected")
-class SettingsFileRejected(Event):
+class SettingsFileRejected(Event, frozen=True):
     """The content cannot be used and changed nothing. ``line`` counts from 1, None where no line is to blame."""
 
     sha256: str
@@ -27,8 +28,7 @@ class SettingsFileRejected(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TakeFile:
+class TakeFile(Struct, frozen=True):
     """Take the changes that a saved file makes; None takes the default again."""
 
     changes: Mapping[str, object]
@@ -42,8 +42,7 @@ class TakeFile:
         return "saved in the settings file"
 
 
-@dataclass(frozen=True, slots=True)
-class RejectFile:
+class RejectFile(Struct, frozen=True):
     sha256: str
     line: int | None
     reason: str

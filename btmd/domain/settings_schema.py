@@ -2,8 +2,9 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from btmd.domain.command_line import parse_command
 from btmd.domain.quiet_hours import parse_quiet_hours
@@ -12,8 +13,7 @@ from btmd.errors import InvalidValue, UnknownKey
 Value = int | float | bool | str
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One value a person can change: its type, unit, range and meaning."""
 
     key: str

@@ -1,15 +1,16 @@
 """What is done with a job's result: taking it away, and talking with it. Never a word of what was said."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from btmd.domain.dataset import ConsentGranted, ConsentRevoked, DatasetAdded, DatasetErased, DatasetRemoved
 from btmd.domain.event import Event, event
 
 
 @event("JobExported")
-class JobExported(Event):
+class JobExported(Event, frozen=True):
     """A result was written in one of its forms, read again and compared, and handed to who asked.
 
     ``files``: path, size in bytes and SHA-256 of each. ``check``: the comparison in figures, empty for a model card.
@@ -25,7 +26,7 @@ class JobExported(Event):
 
 
 @event("JobTalkedWith")
-class JobTalkedWith(Event):
+class JobTalkedWith(Event, frozen=True):
     """Somebody asked a model. ``which``: base or tuned; ``turns``: messages so far; ``tokens``: of the answer."""
 
     job_id: str
@@ -36,8 +37,7 @@ class JobTalkedWith(Event):
     answered: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RecordExport:
+class RecordExport(Struct, frozen=True):
     job_id: str
     export_id: str
     format: str
@@ -47,8 +47,7 @@ class RecordExport:
     check: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class RecordTalk:
+class RecordTalk(Struct, frozen=True):
     job_id: str
     which: str
     by_uid: int
@@ -60,8 +59,7 @@ class RecordTalk:
 UseCommand = RecordExport | RecordTalk
 
 
-@dataclass(frozen=True, slots=True)
-class UseState:
+class UseState(Struct, frozen=True):
     """How often each was done."""
 
     exports: int = 0
@@ -104,8 +102,7 @@ def evolve(state: UseState | None, happened: Event) -> UseState:
     return state
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(Struct, frozen=True):
     """What is allowed with the things made from a dataset, whether the dataset itself is still there or not.
 
     ``revoked``: somebody took all of it back. ``erased``: nobody can allow it any more.

@@ -5,8 +5,10 @@ those are made when somebody looks, by ``btmd.monitoring.advice``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from btmd.domain.event import Event, event
 
@@ -17,8 +19,7 @@ INFO, WARNING, CRITICAL = "info", "warning", "critical"
 SEVERITIES = (INFO, WARNING, CRITICAL)
 
 
-@dataclass(frozen=True, slots=True)
-class GpuSample:
+class GpuSample(Struct, frozen=True):
     """The trainer's GPU just now. Memory in bytes; what the driver does not tell is None."""
 
     index: int
@@ -34,7 +35,7 @@ class GpuSample:
 
 
 @event("MachineSampled", tick=True)
-class MachineSampled(Event):
+class MachineSampled(Event, frozen=True):
     """The machine and the trainer's process now and then while it lives. Bytes and seconds; None where unknown."""
 
     job_id: str
@@ -70,7 +71,7 @@ class MachineSampled(Event):
 
 
 @event("WarningRaised")
-class WarningRaised(Event):
+class WarningRaised(Event, frozen=True):
     """``kind`` is one of ``btmd.monitoring.watch.KINDS``, or of those of ``btmd.jobs.long_waits``."""
 
     job_id: str
@@ -81,7 +82,7 @@ class WarningRaised(Event):
 
 
 @event("WarningWithdrawn")
-class WarningWithdrawn(Event):
+class WarningWithdrawn(Event, frozen=True):
     """It no longer holds; ``evidence`` are the same figures as they are now, empty when nothing runs any more."""
 
     job_id: str
@@ -90,8 +91,7 @@ class WarningWithdrawn(Event):
     evidence: Evidence
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """Something that is wrong now. ``stops``: the training had better be ended and taken up again."""
 
     kind: str
@@ -100,8 +100,7 @@ class Finding:
     stops: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFindings:
+class ReportFindings(Struct, frozen=True):
     """Everything that is wrong with a job now; what was open and is not among it is withdrawn.
 
     ``figures`` are those of kinds that do not hold any more.
@@ -116,8 +115,7 @@ class ReportFindings:
 WarningCommand = ReportFindings
 
 
-@dataclass(frozen=True, slots=True)
-class WatchState:
+class WatchState(Struct, frozen=True):
     """The kinds that are open, in the order in which they were raised."""
 
     open: tuple[str, ...] = ()

@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from msgspec import Struct
 from torch import Tensor
 
 from btmd.data.encoding import Encoder
@@ -37,16 +37,14 @@ are all but equally likely, the smallest difference changes which is first."""
 Told = Callable[[float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
+class Texts(Struct, frozen=True):
     """What is read, as tokens. ``own`` of the texts are rows of the job's dataset."""
 
     ids: list[list[int]]
     own: int
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(Struct, frozen=True):
     """What a model expects behind each token of one text: the likeliest tokens and the logarithms of their shares."""
 
     tokens: Tensor

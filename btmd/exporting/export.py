@@ -10,12 +10,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from msgspec import Struct
 
 from btmd.child.answering import Progress
 from btmd.exporting import comparison
@@ -34,8 +34,7 @@ _WRITTEN, _READ = 0.35, 0.6
 """Shares of the whole at which the files are written, and at which the model they came from has read its texts."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Paths:
+class _Paths(Struct, frozen=True):
     base: Path
     adapter: Path | None
 

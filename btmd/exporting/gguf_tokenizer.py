@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from btmd.data.encoding import Encoder
 from btmd.errors import WrongArchitecture
@@ -20,8 +21,7 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _SPACE: Final = "\u2581"
 
 
-@dataclass(frozen=True, slots=True)
-class GgufVocabulary:
+class GgufVocabulary(Struct, frozen=True):
     """The values of a GGUF file's ``tokenizer.ggml``. ``scores`` and ``add_space_prefix`` are SentencePiece's alone."""
 
     model: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from btmd.data.encoding import Encoder
 from btmd.data.rows import Message
@@ -14,8 +15,7 @@ _SYSTEM, _USER, _ANSWER = "\x01sys\x01", "\x01user\x01", "\x01answer\x01"
 _SECOND = "\x01again\x01"
 
 
-@dataclass(frozen=True, slots=True)
-class _Turns:
+class _Turns(Struct, frozen=True):
     """What stands before and after the words of each role, and what is there without a system message."""
 
     system: tuple[str, str]

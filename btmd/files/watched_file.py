@@ -6,10 +6,11 @@ import fcntl
 import os
 import signal
 import stat
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from btmd.errors import InvalidValue
 from btmd.files.durable import sync_folder
@@ -32,8 +33,7 @@ class FileWrong(InvalidValue):
         self.line = line
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """A file's bytes and whose it is."""
 
     data: bytes

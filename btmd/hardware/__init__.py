@@ -3,6 +3,9 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from btmd.domain.hardware import Hardware, TorchBuild
 from btmd.hardware.cpu import read_cpu
@@ -13,7 +16,7 @@ from btmd.hardware.nvml import Nvml, load_nvml
 from btmd.hardware.power import read_power
 from btmd.hardware.torch_build import judge_torch, read_torch_build, read_version, without_code
 
-__all__ = ["probe"]
+__all__ = ["probe", "probed_values"]
 
 COMPILERS = ("g++", "clang++", "c++")
 
@@ -47,3 +50,8 @@ def probe(
         driver_cuda_version=found.driver_cuda_version,
         gpu_refusal=judge_torch(torch, found.gpus, found.driver_cuda_version),
     )
+
+
+def probed_values(state_dir: Path) -> dict[str, Any]:
+    """What ``probe`` finds, as JSON has it."""
+    return dict(msgspec.to_builtins(probe(state_dir)))

@@ -4,12 +4,12 @@ A limit anywhere on the way up holds, so all of them are looked at. In a contain
 start at the host's root while only a part of the tree is mounted; the mount's own root is taken off for that.
 """
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class ControlGroup:
+
+class ControlGroup(Struct, frozen=True):
     """One folder of limits; ``version`` is 1 or 2."""
 
     version: int

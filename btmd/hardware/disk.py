@@ -3,8 +3,9 @@
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from btmd.domain.hardware import Disk
 from btmd.hardware.control_groups import read_text
@@ -13,8 +14,7 @@ VIRTUAL_DISKS = ("vd", "xvd")
 """Disks of a virtual machine say that they turn, whatever is behind them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mount:
+class _Mount(Struct, frozen=True):
     point: Path
     device_number: str
     filesystem: str

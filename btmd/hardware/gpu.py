@@ -5,9 +5,10 @@ a machine without any is not told about it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from btmd.domain.hardware import Gpu
 from btmd.hardware.control_groups import read_text
@@ -19,8 +20,7 @@ PCI_MAKERS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
 NO_DRIVER = "There is an NVIDIA GPU, but its driver is not installed or not loaded, so it is not used."
 
 
-@dataclass(frozen=True, slots=True)
-class FoundGpus:
+class FoundGpus(Struct, frozen=True):
     """GPUs that answer, and sentences about those that do not."""
 
     gpus: tuple[Gpu, ...] = ()

@@ -1,8 +1,9 @@
 """One process and the machine around it, from a few small files: cheap enough to be read twice a minute."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from btmd.hardware.control_groups import control_groups, read_text
 from btmd.hardware.memory import group_limit, group_used, meminfo
@@ -13,8 +14,7 @@ UNLIMITED_BYTES = 1 << 60
 """Control groups of version 1 without a limit name a number near the largest there is."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessReading:
+class ProcessReading(Struct, frozen=True):
     """A process now. Bytes and seconds; what the kernel does not show is None, ``state`` empty where it is gone."""
 
     state: str = ""
@@ -28,8 +28,7 @@ class ProcessReading:
     group_limit_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MachineReading:
+class MachineReading(Struct, frozen=True):
     """The machine now: memory, and counters since it was started."""
 
     total_bytes: int

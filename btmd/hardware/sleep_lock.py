@@ -1,8 +1,9 @@
 """Keeping the machine awake: inhibitor locks of logind, held by open descriptors."""
 
 import os
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 BUS_S = 5.0
 BLOCKED = ("sleep", "idle")
@@ -16,8 +17,7 @@ _MISSING = (
 """Beginnings of errors that mean that there is no logind here."""
 
 
-@dataclass(slots=True)
-class SleepLock:
+class SleepLock(Struct):
     """What came of asking: what is blocked, each while its descriptor is open; ``problem`` where some was refused.
 
     Without a bus or a logind there is neither: nothing sends such a machine to sleep.

@@ -5,11 +5,11 @@ dropped, so that dropping rows with a fault never lowers the score.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import Final, Literal
 
 import msgspec
+from msgspec import Struct
 
 from btmd.inspection.facts import DatasetFacts, PersonalData, TokenFacts
 from btmd.inspection.quality_facts import LISTED, Listed, QualityFacts
@@ -56,8 +56,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Those that cost most first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """What a kind of finding is and how much it weighs: ``weight`` is lost where all rows are of it.
 
     ``drops``: rows of it are dropped by a cleaning and so take no part in the shares of the other kinds.
@@ -251,8 +250,7 @@ PARTS: Final[tuple[Part, ...]] = (
 _ORDER: Final[tuple[Severity, ...]] = ("serious", "warning", "note")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What is known of a version; what was not looked for is None."""
 
     dataset_id: str

@@ -7,13 +7,13 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from gguf.quants import dequantize
+from msgspec import Struct
 
 from btmd.errors import Conflict, ModelDamaged, NotEnoughDisk, WrongArchitecture
 from btmd.inspection.facts import ConversionFacts
@@ -140,8 +140,7 @@ def _rope_factors(source: Path, header: GgufHeader) -> list[float] | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(Struct, frozen=True):
     """Some rows of one tensor, and the byte of the new file they begin at."""
 
     tensor: GgufTensor
@@ -152,8 +151,7 @@ class _Piece:
     at: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(Struct, frozen=True):
     """The new file before it is written: its header, and the pieces that fill it."""
 
     head: bytes

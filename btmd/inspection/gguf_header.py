@@ -6,11 +6,11 @@ Versions 2 and 3, little endian. Layout: https://github.com/ggml-org/ggml/blob/m
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from msgspec import Struct
 
 from btmd.errors import FileMissing, ModelDamaged, NotAModel
 
@@ -23,8 +23,7 @@ _LARGEST_VALUE_BYTES: Final = 256 * 1024 * 1024
 _LARGEST_ALIGNMENT: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class GgufTensor:
+class GgufTensor(Struct, frozen=True):
     """One tensor: its kind of numbers, its shape (rows first, as in numpy), and where its bytes lie in the file."""
 
     name: str
@@ -38,8 +37,7 @@ class GgufTensor:
         return math.prod(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class GgufHeader:
+class GgufHeader(Struct, frozen=True):
     """Everything a GGUF file says about itself."""
 
     values: Mapping[str, Any]

@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from btmd.data.encoding import Encoder
 from btmd.errors import (
@@ -205,8 +205,7 @@ def _tokenizer(folder: Path, tokenizer_folder: Path | None) -> tuple[str, Path |
     return "slow", tokenizer_folder
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(Struct, frozen=True):
     layers: int
     hidden_size: int
     intermediate_size: int

@@ -3,8 +3,9 @@
 import heapq
 import math
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from btmd.data.languages import language_of
 from btmd.data.rows import Row
@@ -81,8 +82,7 @@ def language_of_row(row: Row) -> str:
     return language_of(answer or "") or language_of(question or texts_of(row)[-1])
 
 
-@dataclass
-class Some:
+class Some(Struct):
     """Rows of one kind as they go by."""
 
     count: int = 0
@@ -101,8 +101,7 @@ class Some:
         return Listed(self.count, tuple(self.lines))
 
 
-@dataclass
-class Look:
+class Look(Struct):
     """What was seen of some rows; those of several workers are put together with :meth:`merge`."""
 
     rows: int = 0

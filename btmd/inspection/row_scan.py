@@ -7,11 +7,12 @@ import signal
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final, NoReturn
+
+from msgspec import Struct, field
 
 from btmd.data.rows import Row
 from btmd.errors import BtmdError, ChildFailed, all_errors
@@ -30,8 +31,7 @@ _DIE_WITH_PARENT: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class LookingFor:
+class LookingFor(Struct, frozen=True):
     """What is looked for. ``words`` and ``patterns`` by kind; ``kept``: kinds that stay."""
 
     words: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -51,8 +51,7 @@ class LookingFor:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(Struct, frozen=True):
     """Some rows, and what was found in them."""
 
     rows: list[Row]

@@ -2,9 +2,10 @@
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from btmd.errors import ModelDamaged
 
@@ -33,8 +34,7 @@ BITS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Struct, frozen=True):
     """One tensor of a file; ``dtype`` in the format's own spelling (``BF16``)."""
 
     dtype: str
@@ -49,8 +49,7 @@ class Tensor:
         return self.elements * BITS[self.dtype] // 8
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """A file's tensors by name, the header's own bytes, and the file's size."""
 
     tensors: dict[str, Tensor]

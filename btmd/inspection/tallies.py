@@ -4,10 +4,10 @@ import array
 import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import numpy as np
+from msgspec import Struct, field
 
 from btmd.data.rows import Message, Row, shared_turns
 from btmd.inspection.facts import BrokenRow
@@ -31,8 +31,7 @@ def _never() -> bool:
     return False
 
 
-@dataclass(slots=True)
-class Tallies:
+class Tallies(Struct):
     """Counts of records and of the rows made of them; ``listed`` ones are the first, by their lines."""
 
     listed_broken: list[BrokenRow] = field(default_factory=list)

@@ -5,9 +5,10 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from btmd.data.encoding import Counted, Encoder
 from btmd.data.row_chunks import RowsFile
@@ -22,8 +23,7 @@ _CANDIDATE_LENGTHS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 Progress = Callable[[float, str], None]
 
 
-@dataclass
-class _Tally:
+class _Tally(Struct):
     """What is counted while the rows go by."""
 
     rows: int = 0

@@ -1,8 +1,9 @@
 """A plain account of what went wrong with a job, what was done about it, and what was changed against the plan."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from btmd.jobs.recovery_words import changed_text
 from btmd.monitoring.texts import text
@@ -12,8 +13,7 @@ BEGINS_ANEW = ("training_type", "lora", "resume_before_step")
 """Changes after which an attempt does not begin at the newest checkpoint, as was said when they were made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """Sentences: what happened, in order, and how the training differs from its plan."""
 
     happened: tuple[str, ...] = ()

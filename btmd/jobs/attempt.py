@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+from msgspec import Struct
 
 from btmd.command_handler import CommandHandler
 from btmd.domain import settings
@@ -43,8 +43,7 @@ INTERVENTION_S = 10.0
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
-class Intervention:
+class Intervention(Struct, frozen=True):
     """Why a trainer is ended: the finding's kind, in words, the step it is about and what it rests on."""
 
     kind: str

@@ -1,17 +1,17 @@
 """Going on from a job's adapter with other data: what the adapter prescribes, and a copy of it for the new job."""
 
-import dataclasses
 import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.domain.preset import Preset
 from btmd.errors import Conflict, InvalidValue
@@ -35,8 +35,7 @@ class _AdapterConfig(msgspec.Struct):
     target_modules: list[str] | str = msgspec.field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """The adapter that a training begins with. ``sha256`` is of its weights."""
 
     job_id: str
@@ -128,7 +127,7 @@ def told_as_adapter(plan: Plan, start: Start, asked: Mapping[str, object]) -> Pl
         if key not in asked and value.source == "user":
             values[key] = Value(value.value, "model", reason)
     note = f"It goes on from the adapter of the job {start.job_id}: before and after are measured from there."
-    return dataclasses.replace(plan, values=values, notes=(note, *plan.notes))
+    return replace(plan, values=values, notes=(note, *plan.notes))
 
 
 def keep_adapter(source: Path, folder: JobFolder) -> Path:

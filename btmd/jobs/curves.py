@@ -2,9 +2,9 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import anyio.to_thread
+from msgspec import Struct
 
 from btmd.domain.job import stream_name
 from btmd.domain.job_events import HeldOutLossMeasured, TrainingProgressed, TrainingShapeKnown
@@ -21,8 +21,7 @@ KEPT, KEPT_POINTS = 2, 1000
 """So many curves are kept, if they have no more points: of a training that is looked at, only what is new is read."""
 
 
-@dataclass(slots=True)
-class _Course:
+class _Course(Struct):
     """What has been gathered of a job, and the position in the log up to which it has."""
 
     fold: CurveFold

@@ -3,8 +3,9 @@
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from btmd.job_folder import JobFolder
 
@@ -15,8 +16,7 @@ KINDS = (LEFT_OVERS, CACHES, CANCELLED, COMPLETED, FAILED)
 """What can be freed, the most dispensable first. Of jobs, by how they ended: checkpoints."""
 
 
-@dataclass(slots=True)
-class JobUse:
+class JobUse(Struct):
     """What one job's folder takes, in bytes. A file with several names counts for the first folder it is found in."""
 
     job_id: str
@@ -31,8 +31,7 @@ class JobUse:
         return sum(self.checkpoints.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Removable:
+class Removable(Struct, frozen=True):
     """Something that could go: ``names`` are checkpoints, files or folders, of which ``size_bytes`` would be free."""
 
     kind: str

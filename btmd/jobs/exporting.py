@@ -4,7 +4,6 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import msgspec
+from msgspec import Struct
 
 from btmd.child.caller import ask_child
 from btmd.command_handler import CommandHandler
@@ -46,8 +46,7 @@ class NotExportable(Conflict):
     code, title = "not_exportable", "The job has nothing that could be taken away"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What somebody asked for. ``system``: of an Ollama model, what it is told before each conversation."""
 
     format: Format
@@ -56,8 +55,7 @@ class Wanted:
     temperature: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(Struct, frozen=True):
     """What stands ready to be fetched."""
 
     export_id: str
@@ -67,8 +65,7 @@ class Export:
     facts: ExportFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """An export before it is made. ``consent_needed``: datasets with which nobody allowed it yet."""
 
     name: str
@@ -76,8 +73,7 @@ class Prepared:
     consent_needed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Exporting:
+class Exporting(Struct, frozen=True):
     """Makes exports. ``folder`` holds those on their way; ``reserve_bytes`` of the disk stay free."""
 
     store: Store

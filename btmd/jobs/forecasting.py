@@ -1,6 +1,6 @@
 """Forecasts with this machine's own record behind them, and what a trainer needs to make a better one."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from btmd.domain.forecast import GPU_MEMORY, MEMORY, TIME, TRIAL, Forecast
 from btmd.domain.hardware import Hardware
@@ -14,8 +14,7 @@ from btmd.projections.forecast import machine_rate, outcomes
 from btmd.store.event_log import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Foretold:
+class Foretold(Struct, frozen=True):
     """A forecast, and the trial that is to better it; no trial where it would not repay itself."""
 
     forecast: Forecast

@@ -6,12 +6,12 @@ Nothing here touches a job that has not ended, the best and the newest checkpoin
 import logging
 import os
 from collections.abc import Callable, Collection, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import msgspec
+from msgspec import Struct
 
 from btmd.command_handler import CommandHandler
 from btmd.domain import settings
@@ -47,8 +47,7 @@ class JobNeeded(Conflict):
     code, title = "job_needed", "Something needs the job's files"
 
 
-@dataclass(frozen=True, slots=True)
-class Freed:
+class Freed(Struct, frozen=True):
     """What went, and what it took."""
 
     removed: tuple[Removable, ...]

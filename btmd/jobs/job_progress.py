@@ -3,7 +3,8 @@
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.job_events import TrainingProgressed
 from btmd.domain.warning import MachineSampled
@@ -39,8 +40,7 @@ async def job_progress(store: Store, row: JobRow, now_us: int, *, waits_for: str
     return progress(facts, points, recent=_points(ticks, row.attempt), now_us=now_us, utc_offset_s=offset_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
+class _Machine(Struct, frozen=True):
     """What is known beside the report."""
 
     sample: MachineSampled | None

@@ -1,8 +1,9 @@
 """A job's model card: what was trained on what and how, what came of it, and what it is not for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 SHOWN = (
     "training_type", "num_epochs", "max_steps", "learning_rate", "lr_scheduler", "warmup_ratio", "batch_size",
@@ -11,8 +12,7 @@ SHOWN = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class CardFacts:
+class CardFacts(Struct, frozen=True):
     """Everything the card says. Losses in nats a learned token."""
 
     title: str

@@ -3,12 +3,12 @@
 import logging
 import time
 from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from msgspec import Struct
 
 from btmd.command_handler import CommandHandler
 from btmd.domain import notification, settings
@@ -45,8 +45,7 @@ MOST_WAITING = 10
 """Notifications for a program that is slow; more are left out, with a word in the log."""
 
 
-@dataclass(frozen=True, slots=True)
-class _News:
+class _News(Struct, frozen=True):
     kind: str
     job_id: str
     seq: int

@@ -1,7 +1,8 @@
 """From frames in a spool to events in the log."""
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from btmd.domain.event import Event
 from btmd.domain.forecast import TRIAL, Forecast, ForecastRevised, MachineRateMeasured, Range
@@ -34,8 +35,7 @@ from btmd.frames import CheckpointRejected as CheckpointRejectedFrame
 from btmd.frames import CheckpointSaved as CheckpointSavedFrame
 
 
-@dataclass(frozen=True, slots=True)
-class LastWord:
+class LastWord(Struct, frozen=True):
     """How an attempt ended by its own account: ``finished``, ``stopped`` or ``failed``."""
 
     kind: str

@@ -1,10 +1,10 @@
 """Everything kept of a job, put together from its views, and its last ticks."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from btmd.job_folder import JobFolder
 from btmd.projections import job as view
@@ -16,8 +16,7 @@ RECENT_TICKS = 240
 """Enough for the trend and the pace; the rest is in the log."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobReport:
+class JobReport(Struct, frozen=True):
     """Everything that is kept of one job but its ticks."""
 
     row: JobRow

@@ -1,13 +1,13 @@
 """The same training once more: same plan, seeds, rows and model, or a refusal that says what has changed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import msgspec
+from msgspec import Struct
 
 from btmd.command_handler import Handled
 from btmd.domain.event import Actor
@@ -33,8 +33,7 @@ class NotRepeatable(Conflict):
     code, title = "not_repeatable", "The training cannot be repeated as it was"
 
 
-@dataclass(frozen=True, slots=True)
-class Repetition:
+class Repetition(Struct, frozen=True):
     """A job as it would be submitted once more. ``remarks`` say what may make its figures differ a little."""
 
     submitted: JobSubmitted

@@ -3,8 +3,9 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from btmd.domain.warning import GpuSample, MachineSampled
 from btmd.hardware.gpu_watch import GpuWatch
@@ -15,8 +16,7 @@ LEAST_LATE_S, LEAST_JUMP_S = 5.0, 1.0
 """A daemon that is asked much is late by less; and the clock is read a moment after the other one."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampledTrainer:
+class SampledTrainer(Struct, frozen=True):
     """A trainer to look at; ``own_gpu_bytes`` is what it says itself."""
 
     job_id: str
@@ -26,8 +26,7 @@ class SampledTrainer:
     own_gpu_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(Struct, frozen=True):
     """The clocks: wall, one that goes on in a suspended machine; and what processors had done."""
 
     wall_us: int
@@ -35,8 +34,7 @@ class _Moment:
     busy_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Passed:
+class _Passed(Struct, frozen=True):
     """What lies between two moments."""
 
     seconds: float

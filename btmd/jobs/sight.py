@@ -1,8 +1,9 @@
 """What the machine has to give at this moment, as far as the queue asks for it."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from btmd.domain.hardware import Gpu
 from btmd.hardware.gpu import read_gpus
@@ -10,8 +11,7 @@ from btmd.hardware.memory import read_memory
 from btmd.hardware.power import read_power
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """Sizes in bytes. ``gpus`` are there only where they were asked for."""
 
     memory_free_bytes: int

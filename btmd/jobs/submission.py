@@ -1,13 +1,13 @@
 """From a wish to a job: resolve, measure, plan, and freeze the plan into the job's first event."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import msgspec
+from msgspec import Struct, field
 
 from btmd.command_handler import CommandHandler, Handled
 from btmd.domain import settings
@@ -45,8 +45,7 @@ from btmd.vocabulary import personal_data
 OnProgress = Callable[[float, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What a person asks for; ids, names or unique prefixes."""
 
     model: str
@@ -67,8 +66,7 @@ class Wish:
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A plan that could start now, with what it was made from."""
 
     wish: Wish

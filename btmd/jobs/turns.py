@@ -6,7 +6,8 @@ overtaken; one that has waited for long for what btmd has no hand in lets them p
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from btmd.domain.hardware import Gpu
 from btmd.domain.units import format_bytes
@@ -19,16 +20,14 @@ OUTSIDE = frozenset({"memory", "gpu_memory", "gpu_program", "gpu_missing", "disk
 MOST_PROGRAMS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Why a job does not start now: a stable word, and a sentence."""
 
     kind: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A job that waits; sizes in bytes. ``device`` is the planned one, ``cpu`` or ``cuda:N``."""
 
     job_id: str
@@ -50,8 +49,7 @@ class Candidate:
     disk_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """A job at work, and what it is still going to take."""
 
     job_id: str
@@ -61,8 +59,7 @@ class Running:
     disk_growth_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(Struct, frozen=True):
     """The machine now. ``weekday`` and ``minute`` are local time, Monday being 0."""
 
     now_us: int
@@ -76,8 +73,7 @@ class Sight:
     gpus: tuple[Gpu, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What a person set."""
 
     reserve_bytes: int = 0
@@ -86,14 +82,12 @@ class Limits:
     """By owner that is limited, how many trainings they may have at work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     job_id: str
     device: str
 
 
-@dataclass(frozen=True, slots=True)
-class Turns:
+class Turns(Struct, frozen=True):
     """``start`` is the one job to start next; ``waits`` are complete only where there is none."""
 
     start: Start | None

@@ -1,10 +1,10 @@
 """The warnings of a job in words: those that hold, and those that did."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from btmd.domain.warning import SEVERITIES
 from btmd.monitoring.warned import WarnedJob, has_words, remedy, warning_text
@@ -12,8 +12,7 @@ from btmd.projections.job import JobPlanRow, JobRow
 from btmd.projections.warning import WarningRow
 
 
-@dataclass(frozen=True, slots=True)
-class ToldWarning:
+class ToldWarning(Struct, frozen=True):
     """A warning with its sentence, and what to do about it."""
 
     row: WarningRow

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
+from msgspec import Struct, field
 
 from btmd.command_handler import CommandHandler
 from btmd.domain import machine, settings, warning
@@ -39,8 +39,7 @@ Intervene = Callable[[str, Finding, int], None]
 """Told a job, a finding that a training had better be ended for, and the step."""
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(Struct):
     """A job's watch, the log's position up to which it has seen everything, and what was last recorded of it."""
 
     watch: "Watch"

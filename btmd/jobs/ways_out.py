@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import msgspec
+from msgspec.structs import replace
 
 from btmd.command_handler import CommandHandler
 from btmd.domain import settings

@@ -2,7 +2,8 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from btmd.monitoring.facts import JobOutcome
 from btmd.monitoring.texts import text
@@ -18,8 +19,7 @@ MEASUREMENTS = 5
 """So many in a run find a state near the best one."""
 
 
-@dataclass(slots=True)
-class Advice:
+class Advice(Struct):
     """Sentences, and the values they recommend together."""
 
     sentences: list[str] = field(default_factory=list)

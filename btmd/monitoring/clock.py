@@ -1,7 +1,8 @@
 """The clock was set, or the machine slept: told for a while, since nothing about it goes on."""
 
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct, field
 
 from btmd.domain.event import Event
 from btmd.domain.warning import INFO, Evidence, Finding, MachineSampled
@@ -14,8 +15,7 @@ LEAST_SLEEP_S = 60.0
 """A busy machine may keep the daemon from looking for as long as that."""
 
 
-@dataclass(slots=True)
-class Momentary:
+class Momentary(Struct):
     """Something that has happened rather than is: withdrawn by itself."""
 
     kind: ClassVar[str]
@@ -36,7 +36,6 @@ class Momentary:
         return Finding(self.kind, INFO, self.figures)
 
 
-@dataclass(slots=True)
 class ClockJumped(Momentary):
     kind: ClassVar[str] = "clock_jumped"
 
@@ -45,7 +44,6 @@ class ClockJumped(Momentary):
         return {"jump_s": round(jump_s, 1)} if abs(jump_s) >= LEAST_JUMP_S else {}
 
 
-@dataclass(slots=True)
 class Suspended(Momentary):
     kind: ClassVar[str] = "suspended"
 

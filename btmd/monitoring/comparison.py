@@ -1,8 +1,9 @@
 """Two trainings side by side, and one repeated: what differed in them, and what came of each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from msgspec import Struct, field
 
 from btmd.domain.units import format_bytes, format_duration
 from btmd.monitoring.texts import text
@@ -43,8 +44,7 @@ HELD_OUT_BY: Final = (
 """What decides which rows are held out and how their loss is computed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """A job as it ran. ``conditions`` are what it was computed with; losses in nats, sizes in bytes."""
 
     job_id: str
@@ -69,8 +69,7 @@ class Ran:
     from_job: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One line of a comparison. ``better`` is 0 or 1 where one of the two is clearly better, else None."""
 
     key: str
@@ -80,8 +79,7 @@ class Row:
     better: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """``same_rows``: both losses were measured on the same held-out rows, so that they can be compared."""
 
     job_ids: tuple[str, str]
@@ -227,8 +225,7 @@ def _within_chance(pair: tuple[Ran, Ran], best: int) -> bool:
 # --- the same job once more -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(Struct, frozen=True):
     """How a repeated job came out beside the first. ``largest_percentage`` is of any loss that both measured."""
 
     job_id: str

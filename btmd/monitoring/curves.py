@@ -6,9 +6,10 @@ steps, so that no spike is lost by it. Of steps that a later attempt did again, 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from statistics import pstdev
 from typing import Final
+
+from msgspec import Struct, field
 
 from btmd.domain.units import format_bytes
 from btmd.monitoring.texts import text
@@ -31,8 +32,7 @@ TITLES: Final = {
 UNITS: Final = {"tokens_per_s": "tokens/s", "memory_bytes": "bytes", "gpu_memory_bytes": "bytes"}
 
 
-@dataclass(frozen=True, slots=True)
-class TickValues:
+class TickValues(Struct, frozen=True):
     """One tick: values of its last step, and the loss of each step since the tick before."""
 
     attempt: int
@@ -46,8 +46,7 @@ class TickValues:
     gradient_norm: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(Struct, frozen=True):
     """Points in the order of the steps: ``step`` is the last one that a point tells of."""
 
     key: str
@@ -63,8 +62,7 @@ class Curve:
     """How it went, in a sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Curves:
+class Curves(Struct, frozen=True):
     """Those curves that there are values of; ``resumed_at``: after which steps a later attempt went on."""
 
     last_step: int
@@ -75,8 +73,7 @@ class Curves:
     """Whether several steps share a point."""
 
 
-@dataclass(slots=True)
-class _Bucket:
+class _Bucket(Struct):
     step: int
     count: int = 0
     total: float = 0.0
@@ -96,8 +93,7 @@ class _Bucket:
         self.low, self.high = min(self.low, later.low), max(self.high, later.high)
 
 
-@dataclass(slots=True)
-class CurveFold:
+class CurveFold(Struct):
     """Gathers ticks, oldest first. ``resumed_from`` is by attempt the step it went on from.
 
     Each point tells of 1, 2, 4, 8 ... steps, so that one that grows goes on from what it has gathered.

@@ -1,7 +1,8 @@
 """What every detector is: it takes in events and says, at any time, whether something is wrong."""
 
-from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
+
+from msgspec import Struct, field
 
 from btmd.domain.event import Event
 from btmd.domain.job_events import AttemptStarted
@@ -23,8 +24,7 @@ class Detector(Protocol):
         """What is wrong at the run's time."""
 
 
-@dataclass(slots=True)
-class Latched:
+class Latched(Struct):
     """A detector that judges when an event comes and remembers its judgement. Another attempt begins anew."""
 
     kind: ClassVar[str]

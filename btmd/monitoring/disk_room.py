@@ -1,7 +1,8 @@
 """Is the disk about to be full, and when."""
 
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import field
 
 from btmd.domain.event import Event
 from btmd.domain.units import GIB, MIB
@@ -22,7 +23,6 @@ FALLEN_SHARE = 0.02
 """Of what was free: less is noise of other programs."""
 
 
-@dataclass(slots=True)
 class DiskFilling(Latched):
     """Too little is free, or will be within the hour. What the job's own checkpoints take is no trend: it ends."""
 

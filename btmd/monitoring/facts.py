@@ -1,22 +1,21 @@
 """What progress and results are told from. Times in microseconds UTC, losses in nats per learned token."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from btmd.monitoring.comparison import Repeat
 from btmd.monitoring.verdict import Evidence
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptSpan:
+class AttemptSpan(Struct, frozen=True):
     """When one trainer process ran; ``ended_us`` is None while it does."""
 
     started_us: int
     ended_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TickPoint:
+class TickPoint(Struct, frozen=True):
     """One tick of the attempt that runs: ``elapsed_s`` is its training time, measuring and saving excluded."""
 
     step: int
@@ -26,8 +25,7 @@ class TickPoint:
     """When it was recorded."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobProgress:
+class JobProgress(Struct, frozen=True):
     """A job as it stands. ``epoch`` is counted from 0."""
 
     job_id: str
@@ -84,8 +82,7 @@ class JobProgress:
     recommendations: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class JobOutcome:
+class JobOutcome(Struct, frozen=True):
     """An ended job. ``training_s`` counts its attempts; ``result_path`` is None when nothing was kept."""
 
     job_id: str

@@ -1,10 +1,9 @@
 """Raised once, withdrawn once: what keeps a warning from coming and going with every reading."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(slots=True)
-class Latch:
+class Latch(Struct):
     """Holds once a condition has held ``to_raise`` times running, until it has not ``to_clear`` times running."""
 
     to_raise: int = 1

@@ -3,8 +3,9 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct, field
 
 from btmd.domain.event import Event
 from btmd.domain.job_events import HeldOutLossMeasured, TrainingProgressed
@@ -36,8 +37,7 @@ OVER_JITTERS, OVER_MUCH_JITTERS = 3, 5
 JITTER_MEASURED = 6
 
 
-@dataclass(frozen=True, slots=True)
-class _Gain:
+class _Gain(Struct, frozen=True):
     """What was learned so far, as a share of the loss at the start; ``clear``: a way down, not chance."""
 
     share: float
@@ -87,7 +87,6 @@ def concordance(values: Sequence[float]) -> float:
     return sum((b > a) - (b < a) for a, b in pairs) / len(pairs)
 
 
-@dataclass(slots=True)
 class _Learning(Latched):
     """What both detectors share: when they judge, and what they say."""
 
@@ -113,7 +112,6 @@ class _Learning(Latched):
         raise NotImplementedError
 
 
-@dataclass(slots=True)
 class LossFlat(_Learning):
     """Nothing is learned."""
 
@@ -123,7 +121,6 @@ class LossFlat(_Learning):
         return gain.sure and gain.share < LITTLE_SHARE and not gain.clear
 
 
-@dataclass(slots=True)
 class LearningRateLow(_Learning):
     """Something is learned, steadily, but next to nothing will have come of it at the end."""
 
@@ -134,7 +131,6 @@ class LearningRateLow(_Learning):
         return gain.sure and 0 < gain.share < LITTLE_SHARE and gain.clear
 
 
-@dataclass(slots=True)
 class OverFitting(Latched):
     """The training loss falls on while the held-out loss rises."""
 

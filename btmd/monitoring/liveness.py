@@ -1,7 +1,8 @@
 """Does the trainer still move: stalled, and hung."""
 
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct, field
 
 from btmd.domain.event import Event
 from btmd.domain.warning import CRITICAL, WARNING, Evidence, Finding, MachineSampled
@@ -59,8 +60,7 @@ def _saves_now(run: WatchedRun) -> bool:
     return run.step >= run.total_steps or any(one > 0 and run.step % one == 0 for one in every)
 
 
-@dataclass(slots=True)
-class Stalled:
+class Stalled(Struct):
     """Nothing was heard for much longer than usual."""
 
     kind: ClassVar[str] = "stalled"
@@ -78,8 +78,7 @@ class Stalled:
         return Finding(self.kind, WARNING, self.figures) if silent_s > patience else None
 
 
-@dataclass(slots=True)
-class Hung:
+class Hung(Struct):
     """It will not go on by itself: it was stopped, computes nothing, or computes without end."""
 
     kind: ClassVar[str] = "hung"

@@ -2,8 +2,9 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
 from typing import ClassVar
+
+from msgspec import Struct, field
 
 from btmd.domain.event import Event
 from btmd.domain.job_events import AttemptStarted, HeldOutLossMeasured, TrainingProgressed, TrainingShapeKnown
@@ -41,8 +42,7 @@ HIGH_CARRIED = 0.8
 the loss that has passed must not raise them all by itself."""
 
 
-@dataclass(slots=True)
-class NotANumber:
+class NotANumber(Struct):
     """A loss or a gradient was not a number, here or by the word of an attempt that ended by it."""
 
     kind: ClassVar[str] = "not_a_number"
@@ -78,7 +78,6 @@ class NotANumber:
         return None if self.step is None else Finding(self.kind, CRITICAL, self.figures, stops=self.goes_on)
 
 
-@dataclass(slots=True)
 class LossSpiking(Latched):
     """Several steps in a row lie far above what single steps usually do."""
 
@@ -137,7 +136,6 @@ class LossSpiking(Latched):
         return max(-2.0, min(most, height))
 
 
-@dataclass(slots=True)
 class LossDiverging(Latched):
     """The loss has risen clearly above where it began."""
 
@@ -200,7 +198,6 @@ class LossDiverging(Latched):
         return now > begin + rise and now > best + rise
 
 
-@dataclass(slots=True)
 class LearningRateHigh(Latched):
     """The loss rises again from its best: steps are too long to stay there."""
 

@@ -3,7 +3,8 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from btmd.monitoring.robust import MEDIAN_ERROR, deviation, median, scale
 
@@ -19,8 +20,7 @@ STEEP_BLOCKS = 2
 """In the first ones a loss falls so steeply that it bends even over four of them, which is no chance."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """``scale`` is the robust deviation of its single steps."""
 
     last_step: int
@@ -28,8 +28,7 @@ class Block:
     scale: float
 
 
-@dataclass(slots=True)
-class LossCourse:
+class LossCourse(Struct):
     """Losses by step. A run that goes back to a checkpoint forgets what came after it."""
 
     block_steps: int = MOST_IN_BLOCK

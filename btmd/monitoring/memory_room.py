@@ -1,7 +1,8 @@
 """Is memory about to run out: the device's, the process's own limit, the control group's, the machine's."""
 
-from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
+
+from msgspec import field
 
 from btmd.domain.event import Event
 from btmd.domain.units import MIB
@@ -38,7 +39,6 @@ class Room(NamedTuple):
         return self.limit - self.used
 
 
-@dataclass(slots=True)
 class MemoryRoom(Latched):
     """Nearly nothing is left, or growth foretells so within twenty minutes."""
 
@@ -80,7 +80,6 @@ class MemoryRoom(Latched):
         return room.free / rate if rate > 0 else None
 
 
-@dataclass(slots=True)
 class DeviceMemory(MemoryRoom):
     kind: ClassVar[str] = "memory_device"
 
@@ -92,7 +91,6 @@ class DeviceMemory(MemoryRoom):
         return Room(tightest.used_bytes, tightest.total_bytes, reserve, CLEARS * reserve)
 
 
-@dataclass(slots=True)
 class ProcessMemory(MemoryRoom):
     kind: ClassVar[str] = "memory_process"
 
@@ -100,7 +98,6 @@ class ProcessMemory(MemoryRoom):
         return _limited(sample.process_bytes, sample.process_limit_bytes)
 
 
-@dataclass(slots=True)
 class GroupMemory(MemoryRoom):
     kind: ClassVar[str] = "memory_group"
 
@@ -108,7 +105,6 @@ class GroupMemory(MemoryRoom):
         return _limited(sample.group_bytes, sample.group_limit_bytes)
 
 
-@dataclass(slots=True)
 class MachineMemory(MemoryRoom):
     kind: ClassVar[str] = "memory_machine"
 

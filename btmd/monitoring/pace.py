@@ -9,8 +9,9 @@ import itertools
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
 
 from btmd.monitoring.facts import JobProgress, TickPoint
 from btmd.monitoring.robust import log_scale, median
@@ -39,8 +40,7 @@ SOON_S = 120
 CLOCK_STEP_S = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Remaining:
+class Remaining(Struct, frozen=True):
     """Seconds until the training is done: the middle, and a range."""
 
     middle_s: float
@@ -48,8 +48,7 @@ class Remaining:
     high_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Pace:
+class _Pace(Struct, frozen=True):
     """Seconds a step, with what lies between steps, and the deviation of its logarithm over the steps to come."""
 
     step_s: float

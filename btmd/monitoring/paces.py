@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from btmd.monitoring.robust import MEDIAN_ERROR, log_scale, median
 
@@ -15,8 +16,7 @@ MOST_BEFORE = 240
 LEAST_S = 1e-6
 
 
-@dataclass(slots=True)
-class Paces:
+class Paces(Struct):
     """``recent`` are the newest pieces, ``usual`` those before them that were not called slow; seconds a step."""
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_PIECES))

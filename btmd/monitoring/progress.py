@@ -1,7 +1,8 @@
 """The progress of a job, in the fields of the REST contract and in a sentence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.units import GIB, format_duration
 from btmd.monitoring.facts import JobProgress, TickPoint
@@ -15,8 +16,7 @@ MOST_WHILE_UNFINISHED = 99.9
 """A job that still measures or saves is not at 100 %."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """REST.md's Progress; losses in nats, ``memory_usage_gb`` of the GPU when one is used."""
 
     job_id: str

@@ -1,7 +1,8 @@
 """What came of a job: was it worth it, and what now."""
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.units import format_duration
 from btmd.monitoring.advice import advice, next_steps
@@ -15,8 +16,7 @@ HIGHEST_TOLD_LOSS = 20.0
 """A perplexity of half a billion: beyond it the figure says nothing to anybody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """REST.md's Result. ``improvement_percentage`` is negative when the model got worse."""
 
     job_id: str

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
+
+from msgspec import field
 
 from btmd.domain.event import Event
 from btmd.domain.job_events import TrainingProgressed
@@ -42,7 +43,6 @@ STARVED_USUAL, STARVED_SAMPLES = 10, 6
 STARVED_SLOWER = 1.4
 
 
-@dataclass(slots=True)
 class Slow(Latched):
     """Steps take clearly longer than the forecast said, or than they did before."""
 
@@ -93,7 +93,6 @@ def is_felt(run: WatchedRun) -> bool:
     return now is not None and forecast is not None and forecast.rates_known and now > felt * forecast.step_s.high
 
 
-@dataclass(slots=True)
 class Throttled(Latched):
     """The GPU or the processor runs slower than it could, for heat or for want of power."""
 
@@ -136,7 +135,6 @@ def processor_throttles(samples: Sequence[Seen]) -> list[int]:
     return [later - earlier for earlier, later in pairwise(known)]
 
 
-@dataclass(slots=True)
 class GpuShared(Latched):
     """Another program holds memory on the trainer's GPU."""
 
@@ -157,7 +155,6 @@ class GpuShared(Latched):
         self.latch.tell(fullest.others_bytes > (0.7 * least if self.latch.held else least))
 
 
-@dataclass(slots=True)
 class ProcessorShared(Latched):
     """Other programs compute on the processors that the trainer computes on, and it is felt."""
 
@@ -197,7 +194,6 @@ def others_shares(samples: Sequence[Seen]) -> list[float]:
     ]
 
 
-@dataclass(slots=True)
 class DataStarved(Latched):
     """It waits more than it computes, though nobody else computes either: rows do not come as fast as they could."""
 

@@ -5,8 +5,9 @@ proved on trainings whose outcome is known beforehand (benchmarks/verdict.py).
 """
 
 import math
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 Kind = Literal["better", "slightly_better", "unchanged", "worse", "overfitted", "forgot", "unmeasured"]
 
@@ -28,16 +29,14 @@ FEW_ANSWERS: Final = 10
 """Of fewer short answers nobody can tell whether more of them are right."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(Struct, frozen=True):
     """A held-out loss measured after ``step`` steps of the training."""
 
     step: int
     loss: float
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What was measured before, during and after a training; None or empty where it was not."""
 
     before: float | None = None
@@ -64,8 +63,7 @@ class Evidence:
     exact_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What the measurements come to. ``sure``: chance alone does not explain them, at nine in ten."""
 
     kind: Kind

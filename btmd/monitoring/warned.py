@@ -1,8 +1,9 @@
 """Warnings in words: what is wrong, from the figures that were seen, and the whole command that helps."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from btmd.domain.units import format_bytes, format_duration
 from btmd.domain.warning import Evidence
@@ -14,8 +15,7 @@ GENTLER, BOLDER = 1 / 3, 3.0
 MEMORY_KINDS = ("memory_device", "memory_process", "memory_group", "memory_machine")
 
 
-@dataclass(frozen=True, slots=True)
-class WarnedJob:
+class WarnedJob(Struct, frozen=True):
     """What the commands name. ``plan`` are the trainer's values, ``overrides`` those that the person chose."""
 
     job_id: str

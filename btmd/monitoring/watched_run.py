@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 from btmd.domain.event import Event
 from btmd.domain.forecast import Forecast, ForecastMade, ForecastRevised
@@ -35,8 +36,7 @@ class Seen(NamedTuple):
     own_bytes: int
 
 
-@dataclass(slots=True)
-class WatchedRun:
+class WatchedRun(Struct):
     """Times are seconds on a clock that stands still while the machine sleeps and does not jump."""
 
     job: JobState | None = None

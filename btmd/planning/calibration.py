@@ -7,7 +7,8 @@ ratios spread as the prior says stand beside them and count for PRIOR_COUNT; the
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.forecast import DISK, FORMULA, GPU_MEMORY, GUESS, MEMORY, TIME, TRIAL, Range
 
@@ -36,8 +37,7 @@ History = Mapping[tuple[str, str], Sequence[float]]
 """Logarithms of the ratios of outcome to forecast by quantity and basis, the newest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Factors:
+class Factors(Struct, frozen=True):
     """What a forecast is multiplied by to get the low end, the middle and the high end of its range."""
 
     low: float

@@ -6,7 +6,8 @@ at the same type and length never a slower plan.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.errors import InvalidValue
 from btmd.planning.devices import Device, devices_for
@@ -25,8 +26,7 @@ CPU_PATIENCE_S = 24 * 3600
 """A training on the CPU that takes longer gives way to a lesser one on the GPU, where that is permitted too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """One shape, with the permissions that it makes use of."""
 
     option: TypeOption

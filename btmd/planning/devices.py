@@ -1,8 +1,9 @@
 """Which devices a training could compute on, fastest first, and in which number format."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import groupby
+
+from msgspec import Struct
 
 from btmd.domain.hardware import Gpu
 from btmd.errors import InvalidValue
@@ -16,8 +17,7 @@ A_GPU = "cuda"
 PRECISION_RANK = {"bf16": 0, "fp16": 1, "fp32": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """A device with what is free on it; ``needs`` the permission ``cpu`` where a GPU is there."""
 
     name: str

@@ -1,7 +1,8 @@
 """The search for a shape of training that fits the machine, changing as little as possible of what was asked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.units import format_bytes
 from btmd.errors import NotEnoughMemory
@@ -15,8 +16,7 @@ from btmd.planning.request import PlanRequest
 from btmd.planning.training_types import QLORA, require_package
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Struct, frozen=True):
     """A shape that was tried, and what it takes."""
 
     training_type: str

@@ -1,7 +1,8 @@
 """A forecast from a plan: by formula, at once, with ranges from what earlier forecasts were worth."""
 
 import math
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from btmd.domain.forecast import DISK, FORMULA, GPU_MEMORY, GUESS, MEMORY, TIME, Forecast, Range
 from btmd.domain.hardware import Hardware

@@ -3,8 +3,9 @@
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from btmd.domain.preset import TRAINING_TYPES
 from btmd.errors import InvalidValue, UnknownKey
@@ -23,8 +24,7 @@ FALSE_WORDS = ("false", "no", "off", "0")
 MAX_NAMES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Hyperparameter:
+class Hyperparameter(Struct, frozen=True):
     """One value of a training. ``minimum`` and ``maximum`` are inclusive, in ``unit``."""
 
     key: str

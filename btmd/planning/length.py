@@ -1,6 +1,6 @@
 """Which lengths of rows a training could use, best first."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from btmd.domain.preset import Preset
 from btmd.domain.units import format_count
@@ -15,8 +15,7 @@ RAISED_LENGTH_LIMIT = 2048
 SHORTEST = 64
 
 
-@dataclass(frozen=True, slots=True)
-class LengthOption:
+class LengthOption(Struct, frozen=True):
     """A possible ``max_length``. ``needs_permission`` when it leaves out rows that the preset would train.
 
     ``is_raised`` when it takes in rows that the preset would leave out.

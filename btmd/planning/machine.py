@@ -1,7 +1,8 @@
 """What has to be right with the machine before anything is planned on it."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from btmd.errors import GpuUnusable
 from btmd.planning.hyperparameters import HyperparameterValue

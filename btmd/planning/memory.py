@@ -18,7 +18,8 @@ In bytes, for a model of N weights of which A are trained:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.model import ModelFacts
 from btmd.domain.units import MIB
@@ -50,8 +51,7 @@ GROWTH_RESERVE_SHARE = 0.1
 """Of the free memory, left alone: other programs grow too."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryEstimate:
+class MemoryEstimate(Struct, frozen=True):
     """Peak memory of the training, in bytes, by its parts."""
 
     weights_bytes: int
@@ -74,8 +74,7 @@ class MemoryEstimate:
         return max(self.total_bytes, self.loading_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """What memory depends on. ``lora_r`` is 0 when all weights are trained; ``device`` is ``cpu`` or ``cuda:N``.
 
     ``quantised_base``: frozen weights in 4 bits, as in QLoRA. ``rows_an_example`` is 2 for pairs that are compared.

@@ -1,7 +1,8 @@
 """A plan: every value a training will use, with where it came from and why."""
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from btmd.planning.hyperparameters import HyperparameterValue
 from btmd.planning.memory import MemoryEstimate
@@ -9,8 +10,7 @@ from btmd.planning.memory import MemoryEstimate
 Source = Literal["preset", "hardware", "data", "model", "user", "setting"]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """One chosen value; ``reason`` is a sentence for people."""
 
     value: HyperparameterValue
@@ -18,8 +18,7 @@ class Value:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DiskEstimate:
+class DiskEstimate(Struct, frozen=True):
     """Bytes that the job folder will hold at most."""
 
     checkpoint_bytes: int
@@ -29,8 +28,7 @@ class DiskEstimate:
     total_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What would run. Row counts and ``total_steps`` are exact once the trainer has split the data."""
 
     preset: str

@@ -1,7 +1,8 @@
 """The plan: what was asked, what the machine and the data allow, and a reason for each value."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from btmd.errors import BtmdError, InvalidValue, NotEnoughDisk, NotEnoughMemory
 from btmd.planning.choices import Choices

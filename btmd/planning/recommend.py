@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts

@@ -1,7 +1,8 @@
 """What a plan is made from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
@@ -12,8 +13,7 @@ ALLOWANCES = ("shorter", "lora", "qlora", "cpu", "simpler")
 """Changes of what was asked for that a person can permit beforehand."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFacts:
+class TokenFacts(Struct, frozen=True):
     """A dataset as one model's tokenizer sees it; lengths in tokens.
 
     ``over_long`` gives for candidate lengths how many rows are longer. ``train_rows`` and ``held_out_rows`` are set
@@ -44,8 +44,7 @@ class TokenFacts:
         return self.total_tokens / self.rows if self.rows else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class PlanRequest:
+class PlanRequest(Struct, frozen=True):
     """Preset, facts and wishes. ``settings`` holds the settings in force by their full keys (``training.seed``)."""
 
     preset: Preset

@@ -1,8 +1,9 @@
 """Which training type learns from which kind of rows, and what to say where the two do not fit."""
 
 import math
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from btmd.domain.preset import Preset
 from btmd.errors import DatasetRefused, PreferenceData

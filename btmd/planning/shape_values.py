@@ -1,6 +1,6 @@
 """The values that decide memory and speed, explained."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from btmd.domain.units import MIB, format_bytes, format_count
 from btmd.planning.adapter_values import choose_adapter, choose_type

@@ -5,7 +5,8 @@ more memory still never gives a worse type, nor shorter rows at the same type.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from btmd.planning.hyperparameters import HyperparameterValue
 from btmd.planning.length import bucket

@@ -8,7 +8,8 @@ works on. The optimizer reads and writes OPTIMIZER_BYTES a trained weight. A tri
 """
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
@@ -54,8 +55,7 @@ OPTIMIZER_BYTES = 26
 """Read and written for each trained weight, as if at the rate of the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class MachineRates:
+class MachineRates(Struct, frozen=True):
     """``flops`` a second in matrix products, ``copied_bytes_s`` between two places of memory."""
 
     flops: float
@@ -65,8 +65,7 @@ class MachineRates:
     """For each layer and micro-batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepWork:
+class StepWork(Struct, frozen=True):
     """What one optimizer step computes: ``batch_size`` rows of ``mean_length`` tokens, a share of them learned.
 
     ``trained`` weights of ``model``; 0 for an adapter whose size is not known yet, which is small beside the model.
@@ -91,8 +90,7 @@ class StepWork:
         return 4 if self.precision == "fp32" else 2
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What a training does: its steps, and the rest in counts of rows, files and tokens."""
 
     step: StepWork

@@ -1,8 +1,9 @@
 """The training types: which can be trained, what each may give way to, and what each needs of the machine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.domain.hardware import Gpu, Hardware
 from btmd.domain.preset import TRAINING_TYPES
@@ -23,8 +24,7 @@ QLORA_COMPUTE_CAPABILITY = (6, 0)
 INSTALL_QLORA = "`btmctl doctor` shows the command that installs it."
 
 
-@dataclass(frozen=True, slots=True)
-class TypeOption:
+class TypeOption(Struct, frozen=True):
     """A way to train. ``lora_r`` is 0 for all weights; ``needs`` the permission, empty for what was asked."""
 
     training_type: str

@@ -1,6 +1,6 @@
 """Models of the usual sizes, to say in advance what a machine is good for."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
@@ -54,8 +54,7 @@ USUAL_MODELS = tuple(_model(*shape) for shape in _SHAPES)
 TYPES = (LORA, QLORA, FULL)
 
 
-@dataclass(frozen=True, slots=True)
-class LargestModel:
+class LargestModel(Struct, frozen=True):
     """Weights of the largest usual model; 0 where even the smallest is too large."""
 
     in_reasonable_time: int

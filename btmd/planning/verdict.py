@@ -1,7 +1,8 @@
 """What one machine can make of a preset, in a sentence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
@@ -21,8 +22,7 @@ USUAL_ROWS = 1000
 FITS, FITS_CHANGED, IMPOSSIBLE = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """``rank``: FITS, FITS_CHANGED (with a permission) or IMPOSSIBLE; ``needed_bytes`` of memory as it stands."""
 
     rank: int

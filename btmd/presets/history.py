@@ -1,7 +1,8 @@
 """The history of one own preset: every definition it had, who gave it, and the one to take back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.event import Actor
 from btmd.domain.preset import Preset
@@ -18,8 +19,7 @@ from btmd.history import ChangeNotFound
 from btmd.store.event_log import Store
 
 
-@dataclass(frozen=True, slots=True)
-class PresetChange:
+class PresetChange(Struct, frozen=True):
     """What one command did to a preset; None stands for no preset. Times in microseconds since the epoch."""
 
     number: int

@@ -5,8 +5,9 @@ import importlib.resources
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import asdict
 
 from btmd.domain.preset import DIFFICULTIES, Preset
 from btmd.errors import InvalidValue, UnknownPreset

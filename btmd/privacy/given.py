@@ -3,9 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.privacy.finding import Finding
 
@@ -13,8 +14,7 @@ _WORD: Final = re.compile(r"[\w\u0300-\u036f]+")
 _LEAST_LENGTH: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     """One listed thing: its words and what stands between them (one blank for any white space)."""
 
     words: tuple[str, ...]

@@ -1,9 +1,10 @@
 """What the words around a number say of it, in five languages."""
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+from msgspec import Struct
 
 _BEFORE: Final = 60
 _AFTER: Final = 28
@@ -18,8 +19,7 @@ class Said(Enum):
     NOTHING = "nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class _Vocabulary:
+class _Vocabulary(Struct, frozen=True):
     """Words for one thing: whole ones, how longer ones begin (inflected or put together), and what long ones hold."""
 
     words: frozenset[str]

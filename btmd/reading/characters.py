@@ -4,9 +4,10 @@ import codecs
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.errors import DatasetBinary, DatasetEmpty, DatasetEncoding
 from btmd.reading.guessed_encoding import Guessed, guess
@@ -17,8 +18,7 @@ _SAMPLE_BYTES: Final = 1 << 18
 _TEXT_CONTROLS: Final = frozenset(b"\t\n\r\f\v\x1b\b")
 
 
-@dataclass(frozen=True, slots=True)
-class Scanned:
+class Scanned(Struct, frozen=True):
     """What a file is made of. ``encoding`` is ``utf-8``, ``utf-16``, ``windows-1252`` or another that was told."""
 
     encoding: str

@@ -1,9 +1,11 @@
 """Reads a folder: all its tables as one, or all its documents; what is left out is named with the reason."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from btmd.errors import DatasetEmpty, DatasetRefused, MixedFolder
 from btmd.reading.folder_files import FolderPart, SkippedFile
@@ -23,8 +25,7 @@ _ABOUT_DATA_FILES: Final = ("dataset_info.json", "dataset_infos.json", "dataset_
 Placed = tuple[Record, Layout]
 
 
-@dataclass(slots=True)
-class Folder:
+class Folder(Struct):
     """What a folder turned out to be; ``parts`` and ``skipped`` grow while its records are read."""
 
     first: OneFile

@@ -7,9 +7,10 @@ are all of one language's alphabet: read in a wrong code, some of them hardly ev
 import codecs
 import re
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.data.languages import language_of
 from btmd.errors import DatasetEncoding, InvalidValue
@@ -48,8 +49,7 @@ _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 _MARK_IN_WORD: Final = re.compile(r"[¹³¼¾Ÿ](?=[^\W\d_])|(?<=[^\W\d_])¿(?=[^\W\d_])")
 
 
-@dataclass(frozen=True, slots=True)
-class Guessed:
+class Guessed(Struct, frozen=True):
     """An encoding by its shown name; ``matters`` where another one would have made other letters."""
 
     encoding: str

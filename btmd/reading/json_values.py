@@ -4,8 +4,9 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from btmd.errors import DatasetDamaged, DatasetTruncated
 from btmd.reading.records import MAX_RECORD_BYTES, Record, record_of
@@ -51,8 +52,7 @@ def json_rows_under(file: io.TextIOWrapper, keys: Mapping[str, str | None], side
             yield record
 
 
-@dataclass(slots=True)
-class Shape:
+class Shape(Struct):
     """What an object holds: keys with lists of objects, of texts, objects, and anything else; and what follows it."""
 
     lists_of_objects: list[str] = field(default_factory=list)

@@ -1,8 +1,9 @@
 """What the columns of a dataset are for, and how a record becomes a row with that known."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from btmd.data.rows import Message, Row, Side
 from btmd.reading.pairs import pair_of
@@ -29,8 +30,7 @@ _FIRST_WINS: Final = frozenset({"0", "a", "model_a", "response_0", "response_a",
 _SECOND_WINS: Final = frozenset({"1", "b", "model_b", "response_1", "response_b", "second", "right"})
 
 
-@dataclass(frozen=True, slots=True)
-class Grouping:
+class Grouping(Struct, frozen=True):
     """One message a record: the columns that say which conversation it belongs to, who says it, and when.
 
     ``parent`` is set where messages form a tree: then ``conversation`` names the tree and ``own_id`` the message.
@@ -49,8 +49,7 @@ class Grouping:
         return tuple(column for column in named if column is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Which column plays which part; the names are as the file has them."""
 
     name: str

@@ -1,10 +1,11 @@
 """Opens one file of any known format: its hash, its columns, and its records."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from btmd.errors import DatasetEmpty, FileMissing
 from btmd.reading.characters import hash_of, scan
@@ -27,8 +28,7 @@ _NOTHING_TOLD: Final = Told()
 OnScan = Callable[[float], None]
 
 
-@dataclass(slots=True)
-class OneFile:
+class OneFile(Struct):
     """A file that is open. ``first`` are its first records, ``rest`` gives all of them, once."""
 
     format: str

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.errors import DatasetRefused
 from btmd.reading.folder_files import FolderFile, FolderPart, SkippedFile
@@ -23,8 +24,7 @@ Placed = tuple[Record, Layout]
 """A record, and the layout that makes a row of it."""
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Struct):
     """A dataset that is open. ``records`` can be gone through once; ``parts`` and ``skipped`` are whole behind it."""
 
     format: str
@@ -39,7 +39,7 @@ class Reading:
     unit: str
     sha256: str
     size_bytes: int
-    records: Iterator[Placed] = field(repr=False)
+    records: Iterator[Placed]
     parts: Sequence[FolderPart] = ()
     skipped: Sequence[SkippedFile] = ()
     encoding_guessed: Callable[[], bool] = lambda: False
@@ -50,8 +50,7 @@ class Reading:
     """Set where every line of the source is a JSON record in UTF-8, and this layout alone makes a row of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FolderContents:
+class FolderContents(Struct, frozen=True):
     """The files of a folder by their names in it, and what the person's side left out."""
 
     files: Sequence[tuple[str, Path]]

@@ -1,13 +1,13 @@
 """One record of a dataset as its file has it."""
 
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """One record. Exactly one of ``fields`` and ``broken`` (a reason) is set. ``line`` is where it begins."""
 
     line: int

@@ -4,8 +4,9 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.errors import DatasetUnsafe, UnknownLayout
 from btmd.reading.records import MAX_RECORD_BYTES, Record
@@ -19,8 +20,7 @@ _SEPARATOR_LINE: Final = re.compile(r"\ufeff?sep=(.)\r?\n")
 """What a spreadsheet may write before the header."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """How a table is written, and its columns' names: ``column 1`` and so on where the first line is a row already."""
 
     separator: str

@@ -5,11 +5,11 @@ Memory stays flat: whatever the size of the file, a few chunks and one record ar
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+from msgspec import Struct, field
 
 from btmd.errors import DatasetEmpty, UnknownLayout
 from btmd.reading.json_lines import JsonLines
@@ -39,8 +39,7 @@ _TURNS: Final = ("messages", "conversations", "conversation")
 _MARKDOWN: Final = (".md", ".markdown")
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """A dataset file whose format is known. ``table`` is set for CSV."""
 
     format: Format

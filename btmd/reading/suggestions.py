@@ -3,9 +3,10 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
+
+from msgspec import Struct
 
 from btmd.errors import UnknownLayout
 from btmd.reading import names as known
@@ -28,8 +29,7 @@ Suggestion = dict[str, str]
 """A mapping as --map, --role and the options about the file give it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(Struct, frozen=True):
     """What a sample of a column's values looks like."""
 
     name: str

@@ -3,8 +3,9 @@
 import io
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 BLOCK_CHARS: Final = 1500
 """About 400 tokens of English. A row ends after the paragraph with which it has half as many."""
@@ -13,8 +14,7 @@ _HEADING: Final = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _FENCE: Final = re.compile(r" {0,3}(```|~~~)")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A line of text and where it stands; an empty one ends a paragraph."""
 
     number: int

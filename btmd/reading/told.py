@@ -6,8 +6,9 @@ It is kept with the columns, as ``{"file:header": "none"}``, ``{"file:encoding":
 
 import codecs
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from btmd.errors import InvalidValue
 
@@ -31,8 +32,7 @@ _CODECS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """What was said of a file; None where nothing was."""
 
     has_header: bool | None = None

@@ -1,8 +1,9 @@
 """Why a process ended that could not say so itself, from what can be seen of it before and after."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV = 6, 7, 8, 4, 9, 11
 FAULTS = {SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGFPE: "SIGFPE", SIGILL: "SIGILL", SIGSEGV: "SIGSEGV"}
@@ -15,8 +16,7 @@ MEMORY_SIGNS = ("bad_alloc", "out of memory", "cannot allocate memory", "can't a
 DISK_SIGNS = ("no space left on device", "disk quota exceeded")
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
+class Death(Struct, frozen=True):
     """What is known of a process that ended without a word. Bytes; None where it cannot be known."""
 
     signal: int | None = None
@@ -39,8 +39,7 @@ class Death:
     """As the kernel calls it when last looked: ``T`` is stopped by a signal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """``reason`` as in AttemptFailed; ``key`` names the sentence; ``evidence`` is what it rests on."""
 
     reason: str

@@ -1,12 +1,12 @@
 """What a recovery is decided from, and what it can come to. Values are those of the trainer plan, under its names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+
+class Failure(Struct, frozen=True):
     """Why an attempt ended. ``step`` is the one that could not be done, counted from 1, or the last one known."""
 
     reason: str
@@ -15,8 +15,7 @@ class Failure:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """A change of what was asked for, and all that changes with it. ``permission`` is the word for ``--allow``."""
 
     permission: str
@@ -25,8 +24,7 @@ class Way:
     """Figures for its sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """How far a recovery goes by itself."""
 
     attempts: int = 6
@@ -49,8 +47,7 @@ class Limits:
     device_is_there: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """Another attempt with ``changes``, after ``wait_s``."""
 
     action: str
@@ -59,8 +56,7 @@ class Retry:
     wait_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Another attempt as soon as what is missing is there, looked for after ``wait_s``."""
 
     action: str
@@ -69,8 +65,7 @@ class Wait:
     wait_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """Only this could help, and it needs a permission."""
 
     action: str
@@ -78,8 +73,7 @@ class Ask:
     told: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """Nothing is left. ``ways`` names the permissions that might help, should they not have been looked for yet."""
 
     reason: str

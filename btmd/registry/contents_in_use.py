@@ -3,12 +3,12 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Set
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+from msgspec import Struct, field
 
 from btmd.data.row_chunks import read_list
 from btmd.errors import BtmdError, Conflict
@@ -23,8 +23,7 @@ _AT_ONCE = 200
 """How many files are removed before others have their turn."""
 
 
-@dataclass(eq=False, slots=True)
-class _Work:
+class _Work(Struct, eq=False):
     """What some work has, the dataset whose rows it reads, and how to end it."""
 
     held: set[str]

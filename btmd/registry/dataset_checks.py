@@ -1,11 +1,11 @@
 """How good a version of a dataset is: examined once, told as a report, and cleaned into a version of its own."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from btmd.command_handler import Handled, Respond
 from btmd.domain.event import Actor
@@ -31,8 +31,7 @@ RULES: Final = 1
 """Raised when what is found would be different, so that what is remembered of old rules is found out anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """A version's report, and what it was made from."""
 
     report: Report

@@ -1,7 +1,8 @@
 """What a model can be trained as on this machine: one plan for each way of training, made and thrown away."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from btmd.domain.hardware import Hardware
 from btmd.domain.model import ModelFacts
@@ -30,8 +31,7 @@ def estimated_tokens(rows: int, average_chars: float, longest_chars: int) -> Tok
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Compatibility:
+class Compatibility(Struct, frozen=True):
     """One way of training on this machine; ``needed_bytes`` is None where no plan could be made."""
 
     training_type: str
@@ -40,8 +40,7 @@ class Compatibility:
     needed_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """A model on this machine, in a word and a sentence. ``rank`` sorts: the best first."""
 
     verdict: str

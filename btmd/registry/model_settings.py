@@ -1,7 +1,8 @@
 """Training values that were set for one model: plans begin with them, and say so."""
 
-import dataclasses
 from collections.abc import Mapping, Set
+
+from msgspec.structs import replace
 
 from btmd.domain.preset import Preset
 from btmd.planning import Plan
@@ -30,4 +31,4 @@ def told_as_settings(plan: Plan, settings: Mapping[str, object], asked: Mapping[
         if value is not None and value.source == "user":
             reason = f"Set for this model: `btmctl models set {model} {key}=...` changes it."
             values[key] = Value(value.value, "setting", reason)
-    return dataclasses.replace(plan, values=values)
+    return replace(plan, values=values)

@@ -7,8 +7,9 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from btmd.domain.units import format_bytes
 from btmd.errors import FileMissing, InvalidValue, NotAModel, NotEnoughDisk, PickledWeights
@@ -20,8 +21,7 @@ ARRIVING = ".arriving"
 _NO_LIMIT_BYTES = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class SentModel:
+class SentModel(Struct, frozen=True):
     """Files by their names and SHA-256; ``source`` is where they lie with the person, told and never looked at."""
 
     source: str

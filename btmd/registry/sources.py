@@ -2,10 +2,10 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import anyio.to_thread
 import msgspec
+from msgspec import Struct, field
 
 from btmd.data.row_chunks import clear_rows
 from btmd.domain.event import Actor
@@ -25,8 +25,7 @@ MOST_FACTS_BYTES = 4 * 1024 * 1024
 """What is recorded of a source for good, and read whenever datasets are listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """An uploaded content, by its SHA-256, and where it came from. ``path`` and ``changed_us`` are the person's."""
 
     content: str

@@ -3,11 +3,11 @@
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from btmd.child.caller import ignore_progress
 from btmd.command_handler import CommandHandler, Handled, Respond
@@ -26,8 +26,7 @@ from btmd.store.event_log import IdempotencyKey
 OnProgress = Callable[[float, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
+class Derived(Struct, frozen=True):
     """What a child made: ``facts`` of the new rows (with their ``rows_sha256``), and what is different."""
 
     facts: DatasetFacts

@@ -7,10 +7,10 @@ that cannot be reached are named, and looked for from then on.
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
 
 from btmd.backup.requests import EraseKeysRequest, KeysErasedAnswer
 from btmd.backups.child import BackupChild
@@ -39,8 +39,7 @@ LOOK_FOR_FOLDERS_S = 60.0
 TROUBLE = "erasure"
 
 
-@dataclass(frozen=True, slots=True)
-class Erased:
+class Erased(Struct, frozen=True):
     """``jobs`` were trained on the dataset; ``unreached`` folders hold backups of it that can still be read."""
 
     jobs: tuple[str, ...]

@@ -4,8 +4,9 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from btmd.backup.requests import Inventory
 from btmd.config import Config
@@ -16,8 +17,7 @@ from btmd.registry.model_upload import ARRIVING
 ADAPTER_FILE = "adapter_config.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """So many things of one kind, in words, and what they take on the disk."""
 
     what: str

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.backup.requests import ArtefactProblem, BringBackRequest, BroughtBackAnswer
 from btmd.backups.child import BackupChild
@@ -65,16 +66,14 @@ class JobsUnderWay(Conflict):
     code, title = "jobs_under_way", "Trainings are under way"
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """A job that a reset does not interrupt."""
 
     job_id: str
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Preview(Struct, frozen=True):
     """What a reset would change, what it would take off the disk, and what the backup before it cannot hold.
 
     ``backup_bytes`` is the most that the backup may take. ``waits_for`` are the jobs that have to end before.
@@ -89,8 +88,7 @@ class Preview:
     waits_for: list[Waiting]
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(Struct, frozen=True):
     """A reset that was done. ``undo_seq``: the event before it."""
 
     reset_id: str
@@ -100,8 +98,7 @@ class Reset:
     undo_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(Struct, frozen=True):
     """What an undone reset brought back. ``problems``: files that could not be. ``undo_seq``: the event before it."""
 
     changes: list[Restored]
@@ -111,8 +108,7 @@ class Undone:
     undo_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class UndoPreview:
+class UndoPreview(Struct, frozen=True):
     """What undoing the newest reset would change. ``files`` are those that its backup holds."""
 
     reset_id: str

@@ -1,11 +1,12 @@
 """Restores: read then and now, plan, and apply in one transaction across all streams."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
+from msgspec import Struct
+from msgspec.structs import replace
 
 from btmd.accounts import why_missing
 from btmd.command_handler import CommandHandler
@@ -44,8 +45,7 @@ MAX_ATTEMPTS = 20
 _PREFIXES = {"models": "model-", "datasets": "dataset-"}
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A plan and what it rests on: the head before it was made, and the version of each stream it read."""
 
     target: RestoreTarget
@@ -56,8 +56,7 @@ class Prepared:
     newest_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """What a restore did; ``rows`` are empty where nothing had to change."""
 
     prepared: Prepared

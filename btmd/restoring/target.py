@@ -1,8 +1,9 @@
 """What a restore leads to: the state after an event of the log, or the one that a backup holds."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from btmd.backup.requests import StatesAnswer
 from btmd.backups.keeper import Backups
@@ -55,8 +56,7 @@ class RestoreTarget(Protocol):
         """Put those files back where they lay. Raises what is wrong with one of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(Struct, frozen=True):
     """A backup that was read through, to bring files back from."""
 
     row: BackupRow

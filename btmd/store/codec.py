@@ -1,6 +1,5 @@
-"""Events to JSON and back: msgspec over the domain's dataclasses, upcasters for old rows."""
+"""Events to JSON and back: msgspec over the domain's structs, upcasters for old rows."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,8 +12,7 @@ _encoder = msgspec.json.Encoder()
 _decoders: dict[type[Event], msgspec.json.Decoder[Any]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class RawEvent(Event):
+class RawEvent(Event, frozen=True):
     """An event of a type, or of a version of it, that this program does not know; kept as it is."""
 
     type: str

@@ -8,8 +8,9 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from btmd.store.connection import is_storage_failure
 from btmd.store.recorded import Recorded
@@ -35,8 +36,7 @@ class Projection(Protocol):
     def apply_all(self, connection: sqlite3.Connection, rows: Sequence[Recorded], /) -> None: ...
 
 
-@dataclass(slots=True)
-class ProjectionStatus:
+class ProjectionStatus(Struct):
     """Where a projection stands; ``error`` says why it stopped at ``position`` (None: it runs)."""
 
     projection: Projection

@@ -1,10 +1,11 @@
 """From a plan to a model, data and state that are ready for the first step."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from btmd.data.encoding import Encoder
 from btmd.data.general_knowledge import general_rows

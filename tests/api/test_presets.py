@@ -1,9 +1,9 @@
 """The best preset for a model that is registered, only on the disk, only a name, or none that can be trained."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.hardware import Hardware
 from btmd.hardware import probe

@@ -10,12 +10,12 @@ import stat
 import tarfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from btmctl import __main__ as program
 from btmctl.__main__ import COMMANDS, main

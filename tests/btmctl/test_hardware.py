@@ -3,10 +3,11 @@
 import json
 import os
 import pwd
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from btmctl.__main__ import main
 from btmd.domain.hardware import GpuProcess, Hardware, Power, TorchBuild
@@ -38,8 +39,8 @@ def test_a_real_daemon_tells_its_machine_in_words_and_in_fields(capsys: pytest.C
 
 
 def answer(hardware: Hardware) -> dict[str, object]:
-    largest = {key: asdict(value) for key, value in largest_models(hardware).items()}
-    return {**asdict(hardware), "explained": explain(hardware), "largest_models": largest}
+    largest = {key: to_builtins(value) for key, value in largest_models(hardware).items()}
+    return {**to_builtins(hardware), "explained": explain(hardware), "largest_models": largest}
 
 
 def test_gpus_are_shown_with_those_who_use_them(server: SmallServer, btmctl: Btmctl, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Backups: what came of them is recorded once; folders are compared with what is known."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from btmd.domain.backup import (
     STREAM,

@@ -1,6 +1,6 @@
 """Own presets: made, changed, deleted, and each of these taken back."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from btmd.domain.preset import Preset
 from btmd.domain.preset_definition import (

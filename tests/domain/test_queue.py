@@ -2,11 +2,11 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given as generated
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from btmd.domain import queue
 from btmd.domain.event import Event

@@ -1,6 +1,6 @@
 """Datasets and models: names are unique, consent is kept and taken back."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from btmd.domain import dataset, model
 from btmd.domain.dataset import AddDataset, ConsentGranted, ConsentRevoked, DatasetAdded, DatasetVersionAdded

@@ -1,8 +1,7 @@
 """What a restore changes, what it merges, and what it leaves alone."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.dataset import (
     ConsentGranted,

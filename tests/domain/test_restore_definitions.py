@@ -1,9 +1,9 @@
 """What a restore does to own presets and to access: replace, merge, conflicts, and what stays taken away."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.access import AccessGranted, AccessRevoked, Grant
 from btmd.domain.preset import Preset

@@ -1,8 +1,7 @@
 """What a machine means for training, in words: what is said, and what is not."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.hardware import Disk, Gpu, GpuInstance, GpuProcess, GpuRefusal, Hardware, Memory, Power
 from btmd.planning.machine_words import explain

@@ -1,11 +1,11 @@
 """The course of a job from its log: read whole once, and after that only what is new."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.job_events import AttemptStarted, TrainingShapeKnown
 from btmd.jobs import curves as reading

@@ -1,9 +1,8 @@
 """Whose turn it is, on which device, and what the others wait for."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from btmd.domain.hardware import Gpu, GpuProcess
 from btmd.domain.units import GIB

@@ -1,9 +1,9 @@
 """Whose consent the use of a result needs, however its history is gone about."""
 
-import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -40,7 +40,7 @@ async def test_what_a_deleted_training_learned_from_counts_for_what_was_built_on
     await happened(store, "job-first", submitted("first"))
     await added(store, "train", "export", by=BOB, name="mine")
     later = submitted("result", plan={"from_job": "first"})
-    await happened(store, "job-result", dataclasses.replace(later, dataset_id="mine"), by=BOB)
+    await happened(store, "job-result", msgspec.structs.replace(later, dataset_id="mine"), by=BOB)
     assert await lacking(store, RESULT, "export") == ["facts"]
     await happened(store, "dataset-facts", ConsentRevoked("facts", ADA.uid))
     with pytest.raises(ConsentMissing):

@@ -1,6 +1,6 @@
 """Two trainings side by side, and one repeated: only what can be compared is compared."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from btmd.monitoring.comparison import Ran, compare, compare_repeat
 from btmd.monitoring.verdict import Evidence, Measurement, judge

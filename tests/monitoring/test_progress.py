@@ -1,13 +1,13 @@
 """Progress as a person reads it."""
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from btmd.domain.units import format_bytes, format_count, format_duration
 from btmd.monitoring import AttemptSpan, JobProgress, TickPoint, estimate_remaining, progress

@@ -1,10 +1,10 @@
 """The time that remains: what was read during trainings, against what they then took."""
 
 import gzip
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.event import Event
 from btmd.domain.warning import MachineSampled

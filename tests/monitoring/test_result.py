@@ -1,9 +1,8 @@
 """Results are told as they are, the bad ones too."""
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from btmd.monitoring import JobOutcome, Result, result
 from btmd.monitoring.verdict import Evidence, Measurement

@@ -1,10 +1,10 @@
 """Every failure of a training is found, sound ones are left in peace, and what is told has an end."""
 
 import gzip
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.event import Event
 from btmd.domain.job_events import AttemptFailed, AttemptLost, AttemptStarted, JobCompleted, TrainingProgressed

@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from btmd.domain.hardware import Cpu, Disk, Gpu, Hardware, Memory
 from btmd.errors import BtmdError

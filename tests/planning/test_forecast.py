@@ -2,10 +2,10 @@
 
 import math
 import random
-from dataclasses import replace
 from time import process_time
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.forecast import MEMORY, TIME, Forecast, Range, said_and_took, score
 from btmd.planning import make_plan

@@ -1,8 +1,7 @@
 """The formula for memory against figures known from elsewhere."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.model import ModelFacts
 from btmd.planning.memory import Shape, adapter_parameters, checkpoint_bytes, estimate_memory

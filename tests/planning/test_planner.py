@@ -1,10 +1,10 @@
 """What a plan chooses, and that it says why."""
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.hardware import Disk, GpuRefusal, Hardware
 from btmd.errors import (
@@ -420,7 +420,7 @@ def test_four_bits_without_their_library_or_gpu_are_refused_with_what_to_do() ->
     for given in ({"allow": "qlora"}, {"training_type": "qlora_adaptation"}):
         with pytest.raises(PackageMissing) as missing:
             plan("code_assistant", model=SEVEN_BILLION, hardware=on_gpu(10, bitsandbytes=None), **given)
-        assert "btmd[gpu]" in missing.value.hint
+        assert "btmctl doctor" in missing.value.hint
     for machine in (cpu_machine(), on_gpu(40, capability=(5, 2))):
         with pytest.raises(InvalidValue, match="NVIDIA GPU") as refused:
             plan(hardware=machine, training_type="qlora_adaptation")

@@ -1,9 +1,8 @@
 """What holds for every plan, whatever the machine, the model and the data."""
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from btmd.domain.hardware import Hardware, Memory
 from btmd.errors import BtmdError, InvalidValue, NotEnoughDisk, NotEnoughMemory, PackageMissing

@@ -1,8 +1,7 @@
 """What a machine makes of each preset, in words, and which one suits a model and its data."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from btmd.planning import choose_preset, guess_preset, recommend, why_untrainable_by_name
 from tests.planning.given import PRESETS, SEVEN_BILLION, SMALL, cpu_machine, gpu, gpu_machine
@@ -23,7 +22,7 @@ def test_four_bits_need_a_gpu_and_its_library_and_say_so() -> None:
     assert "NVIDIA" in on_cpu["small_gpu"]
     machine = gpu_machine(gpu(8))
     without = dict((preset.key, verdict) for preset, verdict in recommend(PRESETS.values(), machine, SMALL))
-    assert "btmd[gpu]" in without["small_gpu"]
+    assert "btmctl doctor" in without["small_gpu"]
 
 
 def test_what_does_not_fit_names_what_would_be_used_instead() -> None:

@@ -1,8 +1,7 @@
 """Each training type learns from rows of its own kind, and says which one to use instead."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from btmd.errors import DatasetRefused, InvalidValue, PreferenceData
 from btmd.planning.row_kinds import count_blocks, kind_note, packed_tokens, refuse_unfit_rows

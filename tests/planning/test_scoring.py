@@ -1,8 +1,7 @@
 """What is measured beside the held-out loss costs little beside the training."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from btmd.planning import TokenFacts
 from btmd.planning.forecast import work_of

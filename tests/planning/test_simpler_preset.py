@@ -1,9 +1,9 @@
 """A simpler preset in place of one that does not fit: only when it was permitted, and only as a last way."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.errors import InvalidValue, NotEnoughMemory
 from btmd.planning import Plan, TokenFacts, make_plan

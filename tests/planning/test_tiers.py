@@ -1,9 +1,9 @@
 """What a GPU of 24, 16, 8 and 4 GB, and a machine without one, get: each tier by itself."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.domain.hardware import Hardware
 from btmd.errors import NotEnoughMemory

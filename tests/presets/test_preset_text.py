@@ -1,10 +1,9 @@
 """A preset as text: what is written is read again, and a person's comments and order stay."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from btmd.domain.preset import DIFFICULTIES, TRAINING_TYPES, Preset
 from btmd.domain.preset_definition import values_of

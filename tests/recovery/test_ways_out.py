@@ -1,10 +1,10 @@
 """Changes of what was asked for are planned as a whole: what follows from them changes with them."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from btmd.jobs.trainer_plan import to_trainer_plan
 from btmd.jobs.ways_out import find_way

@@ -5,12 +5,12 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import anyio.from_thread
 import pytest
+from msgspec.structs import replace
 
 from btmd.data.row_chunks import RowsWriter, read_list
 from btmd.domain.dataset import DatasetAdded, DatasetErased, DatasetVersionAdded

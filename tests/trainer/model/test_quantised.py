@@ -33,7 +33,7 @@ def test_without_its_library_it_names_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
     with pytest.raises(PackageMissing) as refused:
         require_quantising(torch.device("cuda"))
-    assert "btmd[gpu]" in refused.value.hint
+    assert "btmctl doctor" in refused.value.hint
 
 
 def test_weights_are_normal_floats_and_products_are_computed_in_the_training_s_format() -> None:
