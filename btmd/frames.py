@@ -122,6 +122,8 @@ class Spread(msgspec.Struct, frozen=True):
     low: float
     middle: float
     high: float
+    uncalibrated: float | None = None
+    """What was computed, before the factors; None: the middle."""
 
 
 class TrialDone(Frame, frozen=True, tag="trial"):

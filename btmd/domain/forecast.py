@@ -20,6 +20,8 @@ class Range(Struct, frozen=True):
     low: float
     middle: float
     high: float
+    uncalibrated: float | None = None
+    """What was computed, before earlier outcomes had a say; None: the middle."""
 
     def holds(self, outcome: float) -> bool:
         return self.low <= outcome <= self.high
@@ -46,8 +48,8 @@ class Forecast(Struct, frozen=True):
 class Score(Struct, frozen=True):
     """One quantity of one forecast against its outcome, in bytes or seconds.
 
-    ``basis`` is the forecast's, or ``guess`` for a time from usual rates. ``log_ratio`` is that of outcome to forecast;
-    of main memory without the imported libraries, which never vary.
+    ``basis`` is the forecast's, or ``guess`` for a time from usual rates. ``log_ratio`` is that of the outcome to what
+    was computed, uncalibrated; of main memory without the imported libraries, which never vary.
     """
 
     quantity: str
@@ -123,9 +125,12 @@ def score(forecasts: Sequence[Forecast], outcome: Mapping[str, Any], *, whole: b
 
 
 def _scored(quantity: str, forecast: Forecast, said: Range | None, outcome: Any, base: int = 0) -> list[Score]:
-    if said is None or not outcome or said.middle <= base or outcome <= base:
+    if said is None or not outcome or outcome <= base:
         return []
-    ratio = math.log((outcome - base) / (said.middle - base))
+    computed = said.middle if said.uncalibrated is None else said.uncalibrated
+    if computed <= base:
+        return []
+    ratio = math.log((outcome - base) / (computed - base))
     return [Score(quantity, forecast.basis, said, float(outcome), ratio)]
 
 

@@ -129,7 +129,7 @@ def _revised(job_id: str, attempt: int, number: int, frame: TrialDone) -> Foreca
 
 
 def _range(spread: Spread) -> Range:
-    return Range(spread.low, spread.middle, spread.high)
+    return Range(spread.low, spread.middle, spread.high, spread.uncalibrated)
 
 
 def _progressed(job_id: str, attempt: int, number: int, tick: Tick) -> TrainingProgressed:

@@ -197,7 +197,8 @@ def _disk(plan: Plan, spread: Factors, work: Work) -> Range:
     said = spread.applied(middle)
     least = kept - 1 if kept > 1 and work.evaluations > 2 else kept
     low = spread.low * (least * work.checkpoint_bytes + _result_bytes(work) + SPOOL_BYTES)
-    return Range(min(said.low, low), said.middle, max(said.middle, min(said.high, plan.disk.total_bytes)))
+    high = max(said.middle, min(said.high, plan.disk.total_bytes))
+    return Range(min(said.low, low), said.middle, high, said.uncalibrated)
 
 
 def _result_bytes(work: Work) -> int:

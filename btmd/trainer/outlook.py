@@ -63,8 +63,9 @@ def forecast_after(run: Run, wanted: TrialPlan, tried: Tried, *, idle_bytes: int
 
 
 def _spread(factors: tuple[float, float, float], amount: float, base: float = 0.0) -> Spread:
-    low, middle, high = (base + max(0.0, amount - base) * factor for factor in factors)
-    return Spread(low, middle, high)
+    above = max(0.0, amount - base)
+    low, middle, high = (base + above * factor for factor in factors)
+    return Spread(low, middle, high, base + above)
 
 
 def _within_limit(said: Spread, limit_s: float) -> Spread:
