@@ -43,8 +43,9 @@ def hand_over(listener: socket.socket, folder: Path, environment: dict[str, str]
             stderr=log,
             cwd=ROOT_DIR,
             env={**os.environ, **environment},
-            # Without a terminal, as under a service manager.
+            # As under a service manager: without a terminal, and hearing SIGHUP, which nohup has ignored.
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
 
