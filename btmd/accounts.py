@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+from functools import lru_cache
 
 from btmd.errors import NotFound
 
@@ -29,6 +30,15 @@ def find_account(text: str) -> tuple[str, int]:
     except (KeyError, ValueError, OverflowError):
         kind, hint = ("group", "`getent group` lists them.") if is_group else ("user", "A group has an @ before it.")
         raise AccountNotFound(f"This machine has no {kind} called {name[:60]!r}.", hint=hint) from None
+
+
+@lru_cache(maxsize=256)
+def user_name(uid: int) -> str:
+    """The user's name, or the number where the machine knows none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def groups_of(uid: int) -> frozenset[int]:

@@ -8,12 +8,11 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from btmd.accounts import find_account, groups_of
+from btmd.accounts import find_account, groups_of, user_name
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
-from btmd.api.peer import user_name
 from btmd.api.permission import Named, Permission, limits_of, require_own, role_of, thing_called
 from btmd.api.user_room import require_room, thing_bytes
 from btmd.domain.access import ADMIN, TRAINER, rank

@@ -4,17 +4,16 @@ import asyncio
 import errno
 import logging
 import os
-import pwd
 import resource
 import socket
 import struct
 from collections import Counter
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from btmd.accounts import user_name
 from btmd.api.budgets import Budgets
 from btmd.domain.event import Actor
 from btmd.errors import BadRequest, TooMany
@@ -78,15 +77,6 @@ def _groups(peer: socket.socket, uid: int, gid: int) -> tuple[int, ...]:
 def own_actor() -> Actor:
     """The daemon itself, as the cause of what it does without being asked."""
     return Actor(uid=os.getuid(), gid=os.getgid(), pid=os.getpid(), groups=tuple(os.getgroups()), name="daemon")
-
-
-@lru_cache(maxsize=256)
-def user_name(uid: int) -> str:
-    """The user's name, or the number where the machine knows none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 class PeerProtocol(HttpToolsProtocol):

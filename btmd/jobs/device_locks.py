@@ -20,6 +20,8 @@ from btmd.domain.hardware import Gpu
 SHARED = (Path("/run/lock"), Path("/dev/shm"), Path("/tmp"))
 CPU = "cpu"
 ATTEMPTS = 5
+HELD = Path("/proc/locks")
+"""The kernel's list: a lock a line, such as ``1: FLOCK ADVISORY WRITE 4711 fd:01:131 0 EOF`` (proc_locks(5))."""
 
 
 def lock_name(device: str, gpus: Sequence[Gpu]) -> str:
@@ -53,6 +55,27 @@ class DeviceLocks:
 
     def path(self, name: str) -> Path:
         return self.folder / f"btmd-{name}.lock"
+
+    def holder(self, name: str) -> tuple[int, int | None] | None:
+        """The process that took the lock, and its user's number where that may be seen; None where it is not known.
+
+        A trainer that has outlived its daemon holds the lock under the daemon's number.
+        """
+        try:
+            found = self.path(name).stat()
+            held = HELD.read_text()
+        except OSError:
+            return None
+        file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        for words in map(str.split, held.splitlines()):
+            # Whoever waits for a lock stands below it, with an arrow before the kind.
+            if len(words) > 5 and words[1] == "FLOCK" and words[5] == file and words[4].isdigit() and int(words[4]):
+                pid = int(words[4])
+                try:
+                    return pid, os.stat(f"/proc/{pid}").st_uid
+                except OSError:
+                    return pid, None
+        return None
 
     def take(self, name: str) -> int | None:
         """A descriptor that holds the lock; None while another training does. Raises OSError."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from btmd.accounts import groups_of
+from btmd.accounts import groups_of, user_name
 from btmd.command_handler import CommandHandler
 from btmd.domain import access, settings
 from btmd.domain.access import AccessGranted, AccessRevoked, LimitChanged
@@ -305,8 +305,16 @@ class Scheduler:
             return None
         if lock is None:
             self._locked.add(name)
-            unclaimable[start.device] = Wait("other_btmd", text("wait_other_btmd", device=device))
+            unclaimable[start.device] = Wait("other_btmd", self._holder_text(device, name))
         return lock
+
+    def _holder_text(self, device: str, name: str) -> str:
+        holder = self._locks.holder(name)
+        if holder is None:
+            return text("wait_other_btmd", device=device)
+        pid, uid = holder
+        of_user = "" if uid is None else text("of_user", user=user_name(uid))
+        return text("wait_other_btmd_by", device=device, pid=pid, of_user=of_user, path=self._locks.path(name))
 
     async def _tell(self, waits: Mapping[str, Wait]) -> None:
         for job_id, wait in waits.items():

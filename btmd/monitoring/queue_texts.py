@@ -6,6 +6,9 @@ QUEUE_TEXTS: dict[str, str] = {
     "wait_turn": "Waits for its turn: {count} other trainings come first.",
     "wait_training": "Waits for the training {job} to end; it has {device}.",
     "wait_other_btmd": "Waits for {device}: another btmd trains on {device}.",
+    "wait_other_btmd_by": "Waits for {device}: another btmd trains on {device} (process {pid}{of_user} has the lock "
+    "{path}).",
+    "of_user": " of {user}",
     "wait_lock": "Waits for {device}, which cannot be claimed for a training: {problem}.",
     "wait_memory": "Waits for memory: it needs about {needed}, and {free} are free.",
     "wait_memory_beside": "Waits for memory: it needs up to {needed}, and the trainings that run leave {free}.",

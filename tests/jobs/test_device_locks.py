@@ -43,6 +43,17 @@ def test_another_process_has_the_lock_until_it_is_gone_however_it_goes(tmp_path:
         os.close(file)
 
 
+def test_who_has_it_is_known_by_process_and_user(tmp_path: Path) -> None:
+    locks = DeviceLocks(tmp_path)
+    assert locks.holder("cpu") is None
+    holder = hold(tmp_path)
+    assert locks.holder("cpu") == (holder.pid, os.getuid())
+    assert locks.holder("gpu-0") is None, "another device is another lock"
+    holder.kill()
+    holder.wait()
+    assert locks.holder("cpu") is None
+
+
 def test_a_child_that_inherits_the_lock_keeps_it_when_the_parent_lets_go(tmp_path: Path) -> None:
     locks = DeviceLocks(tmp_path)
     held = locks.take("cpu")

@@ -124,6 +124,8 @@ def test_a_device_that_another_daemon_trains_on_is_waited_for(daemon: DaemonProc
             words = "another btmd trains on the CPU"
             assert told(other.client, "theirs", words)["wait"] == "other_btmd"
             assert words in other.client.get("/progress/theirs").ok()["status_message"]
+            assert daemon.process is not None
+            assert f"process {daemon.process.pid} of " in told(other.client, "theirs", words)["waits_for"]
             # The trainer holds the lock, not the daemon that started it.
             daemon.kill()
             time.sleep(1)
