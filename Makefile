@@ -10,7 +10,7 @@ PROOFS := log condensing restore resume start-up memory daemon cli quickstart an
 .DEFAULT_GOAL := help
 .PHONY: help install dev quickstart test lint format docs wheel bundle bench clean \
         $(addprefix proof-,$(PROOFS)) proof-speed proof-forecast proof-backup proof-backup-faults proof-taking-back proof-systemd \
-        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-packaging proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-roles proof-fuzz-api proof-recovery proof-first
+        proof-history proof-monitoring proof-verdict proof-remaining proof-planning proof-packaging proof-parsers proof-importers proof-faults proof-data proof-data-faults proof-time-limit proof-exports proof-audit proof-other-users proof-offline proof-roles proof-fuzz-api proof-recovery proof-first proof-docs
 
 help:
 	@echo "make quickstart   install, then train a small chat model on demo data and show the difference"
@@ -22,7 +22,7 @@ help:
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make bundle       make a folder in dist/ that is installed from without a network (EXTRAS=gpu: more in it)"
 	@echo "make bench        every proof that needs no extra data or rights"
-	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning monitoring remaining verdict faults data-faults recovery time-limit packaging exports audit other-users offline roles fuzz-api"
+	@echo "make proof-NAME   one of: $(PROOFS) parsers importers speed forecast backup backup-faults systemd history planning monitoring remaining verdict faults data-faults recovery time-limit packaging exports audit other-users offline roles fuzz-api docs"
 	@echo "make clean        remove $(VENV) and build results"
 
 $(BIN)/python:
@@ -169,6 +169,9 @@ proof-door: dev
 # Every operation asked by every role with what schemathesis makes up, twenty minutes; needs root for the other users.
 proof-fuzz-api: dev
 	$(BIN)/python -m benchmarks.api_fuzz $(ARGS)
+# Every command of every page, typed at a terminal with a daemon, tiny models and trainings: about a quarter of an hour.
+proof-docs: dev
+	BTMD_PROOF=1 $(BIN)/python -m pytest -s --timeout 0 tests/docs/test_every_command.py
 # The fault tests in their long form: a hundred kills, thousands of crash states, ten resumes.
 proof-faults: dev
 	BTMD_PROOF=1 $(BIN)/python -m pytest --timeout 0 tests/faults tests/backup

@@ -43,7 +43,8 @@ def install(wish: Wish, session: Session) -> dict[str, Any]:
     if here and not wish.dry_run:
         systemd.require()
         _require_rights(wish)
-    if here or os.path.exists(wish.python):
+    # A package names the interpreter of the machines that it goes to: the one here need not have btmd.
+    if here or (not wish.packaged and os.path.exists(wish.python)):
         require_reachable(wish.python, session.environment, system=not wish.user)
     kept = _kept(files, wish)
     commands = _commands(files, wish, systemd) if here else []

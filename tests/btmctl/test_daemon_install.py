@@ -102,6 +102,8 @@ def test_a_package_has_its_own_folders(run: Run, tmp_path: Path) -> None:
     assert "usr/lib/sysusers.d/btmd.conf" in found
     assert "usr/lib/systemd/user/btmd.socket" in found
     assert not [name for name in found if name.startswith("etc/")]
+    # Where a package is made, the interpreter is there as well, and has no btmd.
+    assert run("install", "--system", *line[:-1], "/bin/sh")[0] == 0
     code, _, err = run("install", "--system", "--packaged")
     assert code != 0
     assert "--root" in err

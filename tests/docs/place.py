@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.fixtures.daemon import PATIENCE_S, Client
 
 DOCS = Path(__file__).parents[2] / "docs"
-QUESTION = re.compile(r"\[y/N\] $|[Kk]ey.*: $|[Pp]assphrase.*: $")
+QUESTION = re.compile(r"(?:\[y/N\] |[Kk]ey.*: |[Pp]assphrase.*: |^> )\Z", re.MULTILINE)
 
 
 def recipes(page: str) -> dict[str, list[str]]:
@@ -75,8 +75,15 @@ class Place:
             self.daemon.send_signal(signal.SIGTERM)
             self.daemon.wait(PATIENCE_S)
 
-    def at_terminal(self, command: str) -> int:
-        """Run a line as a person does who answers every question; returns the exit code, keeps what was said."""
+    def reply(self, question: str) -> str:
+        """What the person types who is asked this."""
+        return self.typed
+
+    def at_terminal(self, command: str, *, until: str = "", patience_s: float = PATIENCE_S) -> int:
+        """Run a line as a person does who answers every question; returns the exit code, keeps what was said.
+
+        Ctrl-C is typed once what is said matches the regular expression ``until``.
+        """
         master, slave = pty.openpty()
         process = subprocess.Popen(
             ["bash", "-c", command], env=self.environment, stdin=slave, stdout=slave, stderr=slave, close_fds=True,
@@ -84,7 +91,7 @@ class Place:
         )  # fmt: skip
         os.close(slave)
         said, answered = "", 0
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience_s
         while time.monotonic() < end:
             if select.select([master], [], [], 0.1)[0]:
                 try:
@@ -92,11 +99,16 @@ class Place:
                 except OSError:
                     break
                 said += piece.decode(errors="replace")
-                if QUESTION.search(said[answered:]):
+                if asked := QUESTION.search(said[answered:]):
                     answered = len(said)
-                    os.write(master, self.typed.encode() + b"\n")
+                    os.write(master, self.reply(asked[0]).encode() + b"\n")
+                if until and re.search(until, said):
+                    until = ""
+                    os.write(master, b"\x03")
             elif process.poll() is not None:
                 break
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
         # Before the terminal goes: its end would be a hang-up for a command that is about to end by itself.
         code = process.wait(PATIENCE_S)
         os.close(master)
