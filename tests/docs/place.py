@@ -15,7 +15,9 @@ from pathlib import Path
 from tests.fixtures.daemon import PATIENCE_S, Client
 
 DOCS = Path(__file__).parents[2] / "docs"
-QUESTION = re.compile(r"(?:\[y/N\] |[Kk]ey.*: |[Pp]assphrase.*: |^> )\Z", re.MULTILINE)
+QUESTION = re.compile(
+    r"(?:\[y/N\] |[Kk]ey.*: |[Pp]assphrase.*: |Enter [^\n]*[)\]] |(?:^|\x1b\[\?2004h)> )\Z", re.MULTILINE
+)
 
 
 def recipes(page: str) -> dict[str, list[str]]:
@@ -141,4 +143,6 @@ def _own_terminal() -> None:
     import fcntl
     import termios
 
+    # A shell that began the tests in the background has had Ctrl-C ignored, which would be inherited.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -150,8 +150,8 @@ def test_what_was_typed_is_recorded() -> None:
     figures = [
         Figure("commands in the documents", [len(every)], digits=0),
         Figure("typed here, each with the exit code that its page tells", [TYPED.total()], digits=0),
-        Figure("typed by `make test`, each after the accident that its recipe is for", [others["test"]], digits=0),
-        Figure("left to the proof that changes a machine", [sum(proofs.values())], digits=0),
+        Figure("typed by `make test`, recipes each after their accident", [others["test"]], digits=0),
+        Figure("left to proofs that change a whole machine, or do the same", [sum(proofs.values())], digits=0),
         Figure("neither, or otherwise than its page tells", [sum(due.values()) - TYPED.total()], "", "<= 0", digits=0),
     ]
     notes = [
