@@ -45,14 +45,14 @@ class Installation(NamedTuple):
     def mend(self, packages: list[str]) -> str:
         """The command that brings back what is missing or too old; ``packages`` as pip takes them."""
         if self.way == FOLDER:
-            return f"{self._sudo}sh {shlex.quote(self.source) if self.source else A_FOLDER}/install.sh"
+            return f"{self._sudo}{self._script}"
         return f"{self.pip} install {shlex.join(packages)}"
 
     @property
     def for_everybody(self) -> str:
         """The commands that install it once more, where a service of the whole machine can read it."""
         if self.way == FOLDER:
-            return f"sudo sh {shlex.quote(self.source) if self.source else A_FOLDER}/install.sh"
+            return f"sudo {self._script}"
         make, wheel = self._wheel()
         return f"{make}sudo python3 -m venv /opt/btmd && sudo /opt/btmd/bin/python -m pip install {wheel}"
 
@@ -60,9 +60,14 @@ class Installation(NamedTuple):
     def to_stay(self) -> str:
         """The commands that install it once more, in the home of who types them."""
         if self.way == FOLDER:
-            return f"sh {shlex.quote(self.source) if self.source else A_FOLDER}/install.sh"
+            return self._script
         make, wheel = self._wheel()
         return f"{make}pipx install {wheel}"
+
+    @property
+    def _script(self) -> str:
+        """The offline folder's own, which installs and mends."""
+        return f"sh {shlex.quote(self.source) if self.source else A_FOLDER}/install.sh"
 
     def _wheel(self) -> tuple[str, str]:
         """What makes the wheel first, if anything does, and its path."""
