@@ -4,6 +4,7 @@ In the long form what was done is kept in .proof/data-faults/ for as long as the
 be interrupted, and divided among processes.
 """
 
+import fcntl
 import json
 import os
 import random
@@ -68,15 +69,16 @@ def kept(name: str) -> Counted | None:
 
 
 def keep(name: str, counted: Counted) -> None:
-    """Note it, and tell of all once all are done."""
+    """Note it, and tell of it."""
     if not PROOF or KILLS < 100:
         return
     counted.commit = git("rev-parse", "HEAD").stdout.strip()
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{name}.json").write_text(json.dumps(asdict(counted)))
-    found = {name: kept(name) for name in (*STEPS, *(f"ctrl-c-{where}" for where in WHERE))}
-    if None not in found.values():
-        tell({name: one for name, one in found.items() if one is not None})
+    with (KEPT / "lock").open("w") as alone:
+        # Other processes tell of theirs in the same file.
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        tell(name, counted)
 
 
 @pytest.fixture(scope="module")
@@ -334,21 +336,20 @@ def test_ctrl_c_while_a_file_is_added_leaves_nothing_half_added(
     keep(f"ctrl-c-{where}", counted)
 
 
-def tell(found: dict[str, Counted]) -> None:
-    figures = []
-    for name, counted in found.items():
-        wanted = KILLS if name in STEPS else INTERRUPTS
-        said = name.replace("ctrl-c-", "Ctrl-C: ")
-        figures.append(Figure(f"{said}: cut off before its end", [counted.killed], "", f">= {wanted}", 0))
-        if name in STEPS:
-            figures.append(Figure(f"{name}: found done afterwards", [counted.done], digits=0))
+def tell(name: str, counted: Counted) -> None:
+    figures = [
+        Figure("cut off before its end", [counted.killed], "", f">= {KILLS if name in STEPS else INTERRUPTS}", 0)
+    ]
+    if name in STEPS:
+        figures.append(Figure("found done afterwards", [counted.done], digits=0))
     figures += [
         Figure("datasets half added or half erased", [0], "", "<= 0", 0),
         Figure("files that no dataset needs after the next start", [0], "", "<= 0", 0),
         Figure("erased texts found in the state folder", [0], "", "<= 0", 0),
     ]
+    how = "Ended by Ctrl-C" if name not in STEPS else "Three times of four the daemon is killed, else its children"
     notes = [
-        "Each is ended at random moments: three times of four the daemon, else its children; then repeated.",
+        f"{how}, at random moments; then it is done again.",
         "After each, everything under the content store is compared with what the versions name.",
     ]
-    record(Topic("Data: kills", COMMAND, figures, notes=notes))
+    record(Topic(f"Data: kills, {name.replace('ctrl-c-', 'Ctrl-C while adding: ')}", COMMAND, figures, notes=notes))
