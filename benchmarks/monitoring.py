@@ -36,7 +36,7 @@ from tests.fixtures.training_histories import (
 from tests.fixtures.training_records import read_history
 
 ROOT = Path(__file__).parents[1]
-RECORDED = (ROOT / "tests/monitoring/recorded", ROOT / ".proof/remaining")
+RECORDED = (ROOT / "tests/monitoring/recorded", ROOT / "benchmarks/kept/remaining")
 HOURS_WANTED = 200.0
 SAMPLES = 200
 SAMPLE_EVERY_S = 30.0

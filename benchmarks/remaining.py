@@ -1,8 +1,8 @@
 """The time that remains, as it was told during real trainings, against what it then was.
 
 Trainings of ten minutes and more with a small model on this machine, by a real daemon; some are paused and taken up
-again. Their histories are kept in .proof/remaining and read again by today's code: interrupted, it goes on where it
-was.
+again. Their histories are kept in benchmarks/kept/remaining and read again by today's code: interrupted, it goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.fixtures.remaining_readings import calibration, readings
 from tests.fixtures.tiny_model import make_tiny_llama
 from tests.fixtures.training_records import read_history, written
 
-PROOF = Path(__file__).parents[1] / ".proof" / "remaining"
+KEPT = Path(__file__).parent / "kept" / "remaining"
 MINUTES = 12.0
 LEAST_MINUTES = 10
 FEW_STEPS = 200
@@ -55,7 +55,7 @@ CASES = (
 
 def main() -> None:
     options = _options()
-    PROOF.mkdir(parents=True, exist_ok=True)
+    KEPT.mkdir(parents=True, exist_ok=True)
     chosen = [case for case in CASES if options.only in case.name]
     for case in chosen:
         if not _path(case, options.minutes).exists():
@@ -75,7 +75,7 @@ def _options() -> argparse.Namespace:
 
 
 def _path(case: Case, minutes: float) -> Path:
-    return PROOF / f"{case.name.replace(' ', '-').replace(',', '')}-{minutes:g}min.jsonl.gz"
+    return KEPT / f"{case.name.replace(' ', '-').replace(',', '')}-{minutes:g}min.jsonl.gz"
 
 
 @contextmanager

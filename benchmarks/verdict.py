@@ -1,8 +1,8 @@
 """Is the verdict right? Twelve prepared trainings of a small real model, three seeds each.
 
 `python -m benchmarks.verdict [--only NAME] [--seeds 3] [--model FOLDER]`. Each training is a trainer process as the
-daemon starts it; what came of it is kept in .proof/verdict, so that an interrupted proof goes on where it was. With
-`--judge` nothing is trained, and what is kept is judged anew.
+daemon starts it; what came of it is kept in benchmarks/kept/verdict, so that an interrupted proof goes on where it was,
+on another machine as well. With `--judge` nothing is trained, and what is kept is judged anew.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from btmd.jobs.outcome import LAST_STEPS, to_evidence
 from btmd.monitoring.verdict import Evidence, Verdict, judge
 from tests.trainer.job import frames_of, log_of, run_to_end
 
-ROOT = Path(__file__).parents[1] / ".proof" / "verdict"
+WORK = Path(__file__).parents[1] / ".proof" / "verdict"
+KEPT = Path(__file__).parent / "kept" / "verdict"
 SEEDS = 3
 TRAINING_S = 3600.0
 
@@ -56,22 +57,25 @@ def main() -> int:
 
 def _evidence(case: Case, seed: int, model: Path, *, train: bool) -> Evidence | None:
     """What a case's training came to, from an earlier run of this program or from a training now."""
-    kept = ROOT / f"{_key(case, seed, model)}.json"
+    name = f"{case.name.replace(' ', '-')}-{seed}"
+    kept = KEPT / f"{name}-{_key(case, seed, model)}.json"
     if kept.exists():
         return msgspec.json.decode(kept.read_bytes(), type=Evidence)
     if not train:
         return None
-    work = ROOT / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
     draw, start = random.Random(seed), None
     if case.first is not None:
-        first = _train(work / "first", case.first(draw), seed, model, case.first_plan, None)
+        first = _train(WORK / "first", case.first(draw), seed, model, case.first_plan, None)
         start = first.result
-    folder = _train(work / "case", case.rows(draw), seed, model, case.plan, start)
+    folder = _train(WORK / "case", case.rows(draw), seed, model, case.plan, start)
     evidence = _read(folder)
-    kept.write_bytes(msgspec.json.encode(evidence))
-    shutil.rmtree(work)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for older in KEPT.glob(f"{name}-*"):
+        older.unlink()
+    kept.write_bytes(msgspec.json.encode(evidence) + b"\n")
+    shutil.rmtree(WORK)
     return evidence
 
 
@@ -80,8 +84,7 @@ def _key(case: Case, seed: int, model: Path) -> str:
     draw = random.Random(seed)
     rows = [] if case.first is None else [case.first(draw)]
     parts = [str([(one.train, one.held_out) for one in [*rows, case.rows(draw)]]), str(case.plan), str(case.first_plan)]
-    digest = hashlib.sha256("\n".join([*parts, model.name, _trained_by()]).encode()).hexdigest()[:10]
-    return f"{case.name.replace(' ', '-')}-{seed}-{digest}"
+    return hashlib.sha256("\n".join([*parts, model.name, _trained_by()]).encode()).hexdigest()[:10]
 
 
 @cache
