@@ -9,6 +9,7 @@ for from this environment, which is quick. Packages come from where pip's settin
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.packaging_home import Home, Unfit, main_job, prepared, required, said
+from benchmarks.packaging_home import Home, Unfit, fetching, main_job, prepared, required, said
 from benchmarks.packaging_upgrade import Program, upgraded
 from benchmarks.results import Figure, Topic, record
 from btmctl.demo_model import NAME as DEMO_MODEL
-from bundle.wheel import PIP, ROOT, build_wheel
+from btmctl.places import SYSTEM_SOCKET
+from bundle.wheel import ROOT, build_wheel
 from tests.docs.typed import headed
 from tests.fixtures.short_folder import short_folder
 
@@ -54,10 +56,12 @@ def main() -> int:
     parser.add_argument(
         "--previous", default=_last_release(), metavar="COMMIT", help="to upgrade from (default: %(default)s)"
     )
-    parser.add_argument("--minutes", type=float, default=5, help="how long the training under an upgrade is to last")
+    parser.add_argument("--minutes", type=float, default=5, help="the training under an upgrade lasts at least so long")
     parser.add_argument("--linked", action="store_true", help="take what btmd asks for from this environment")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     given = parser.parse_args()
+    if os.path.exists(SYSTEM_SOCKET):
+        raise SystemExit(f"What is installed here would use the daemon at {SYSTEM_SOCKET}: stop that first.")
     previous = said(["git", "rev-parse", "--short=10", given.previous], cwd=ROOT).strip()
     upgrade = partial(_upgrade, previous=previous, minutes=given.minutes, linked=given.linked)
     parts: dict[str, Callable[[Path], list[Figure]]] = {
@@ -164,12 +168,10 @@ def _clone(place: Path) -> list[Figure]:
     clone = place / "clone"
     said(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone)])
     first = next(block for heading, block in headed(clone / "README.md") if heading == "Try it").splitlines()[0]
-    cache = said([*PIP, "cache", "dir"]).strip()
-    settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     with Home(place / "home", clone / ".venv" / "bin") as home:
-        environment = {**home.environment, **settings, "PIP_CACHE_DIR": cache}
+        environment = {**home.environment, **fetching(os.environ)}
         begun = time.monotonic()
-        said(["sh", "-c", f"{first} PYTHON={sys.executable}"], cwd=clone, environment=environment)
+        said(["sh", "-c", f"{first} PYTHON={shlex.quote(sys.executable)}"], cwd=clone, environment=environment)
         first_s = time.monotonic() - begun
         trained_s = main_job(home)
     return [
@@ -188,7 +190,10 @@ def _upgrade(place: Path, *, previous: str, minutes: float, linked: bool, everyt
     new = build_wheel(place / "new")
     notes_at_start = (source / "btmd" / "trainer" / "loaded.py").exists()
     shutil.rmtree(source)
+    begun = time.monotonic()
     program.install(old)
+    # The training has to outlast what is done beneath it, however slow that is here.
+    minutes = max(minutes, 4 * (time.monotonic() - begun) / 60)
     replace = partial(program.install, new, everything=everything)
     with Home(place / "home", program.programs) as home:
         found = upgraded(home, replace, minutes=minutes, notes_at_start=notes_at_start)

@@ -4,11 +4,12 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bundle.wheel import PIP
 from tests.fixtures.tiny_model import make_tiny_llama
 
 ROWS = 400
@@ -34,6 +35,24 @@ def said(command: Sequence[str], *, cwd: Path | None = None, environment: dict[s
     )  # fmt: skip
     required(done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stdout[-4000:]}")
     return done.stdout
+
+
+def fetching(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of a person's settings pip has to be told in another home than theirs: indexes, proxies, its cache."""
+    found = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(("PIP_", "SSL_CERT_")) or name.lower().endswith("_proxy") or name == "REQUESTS_CA_BUNDLE"
+    }
+    home = Path(environment.get("HOME") or Path.home())
+    own = (Path(environment.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf"), home / ".pip" / "pip.conf")
+    for path in own:
+        if path.is_file():
+            found.setdefault("PIP_CONFIG_FILE", str(path))
+    done = subprocess.run([*PIP, "cache", "dir"], env=dict(environment), capture_output=True, text=True)
+    if done.returncode == 0:  # otherwise there is to be none
+        found["PIP_CACHE_DIR"] = done.stdout.strip()
+    return found
 
 
 def prepared(place: Path) -> None:
