@@ -15,6 +15,10 @@ ANSWER_S = 30.0
 WORK_S = 600.0
 TOO_MANY = 429
 MOST_WAITS = 60
+PAGE = 500
+"""How many entries of a list are asked for at once."""
+POSITIONS = {"/preset-definitions": ("key", "after")}
+"""Where a list goes on not before the ``number`` of its last entry: by which field, and how that is asked."""
 _Piece = TypeVar("_Piece")
 Progress = Callable[[float | None, str], None]
 """Told a share from 0 to 1 (None while unknown) and a sentence."""
@@ -31,6 +35,22 @@ class Client:
 
     def get(self, path: str, *, timeout_s: float = ANSWER_S, **query: object) -> Any:
         return self._document("GET", path, query=query, timeout_s=timeout_s)
+
+    def listed(self, path: str, *, most: int | None = None, **query: object) -> list[Any]:
+        """All entries of a list, or the first ``most``, however many pages the daemon answers it in."""
+        field, parameter = POSITIONS.get(path, ("number", "before"))
+        found: list[Any] = []
+        position: object = None
+        while True:
+            limit = PAGE if most is None else min(PAGE, most - len(found))
+            page = self.get(path, **query, limit=limit, **{parameter: position})
+            if position is not None and page and page[-1].get(field) == position:
+                # A btmd that answers in no pages told all of it before.
+                return found
+            found += page
+            position = page[-1].get(field) if page else None
+            if position is None or len(page) < limit or len(found) == most:
+                return found
 
     def post(self, path: str, body: Document | None = None) -> Any:
         return self._document("POST", path, body=body or {})

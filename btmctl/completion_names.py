@@ -15,10 +15,10 @@ MOST = 500
 # By kind: where the daemon lists them, and what of each can be typed. What stands for several is left out.
 KINDS: dict[str, tuple[str, dict[str, object], tuple[str, ...], tuple[str, ...]]] = {
     "jobs": ("/jobs", {"limit": MOST}, ("job_id", "name"), ("last",)),
-    "datasets": ("/datasets", {}, ("dataset_id", "name"), ()),
-    "models": ("/models", {}, ("model_id", "name"), ()),
-    "presets": ("/preset-definitions", {}, ("key",), ()),
-    "own-presets": ("/preset-definitions", {"origin": "own"}, ("key",), ()),
+    "datasets": ("/datasets", {"limit": MOST}, ("dataset_id", "name"), ()),
+    "models": ("/models", {"limit": MOST}, ("model_id", "name"), ()),
+    "presets": ("/preset-definitions", {"limit": MOST}, ("key",), ()),
+    "own-presets": ("/preset-definitions", {"origin": "own", "limit": MOST}, ("key",), ()),
     "settings": ("/settings", {}, ("key",), ()),
     "backups": ("/backups", {}, ("backup_id",), ("last",)),
 }

@@ -36,7 +36,7 @@ def command() -> Noun:
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get("/consents")
+    found = session.client.listed("/consents")
     if output.as_json:
         output.document(found)
         return DONE

@@ -136,7 +136,7 @@ def _with_places(count: int, when: str, lines: list[int], facts: Document) -> st
 
 def show_versions(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get(f"/datasets/{arguments.dataset}/versions")
+    found = session.client.listed(f"/datasets/{arguments.dataset}/versions")
     if output.as_json:
         output.document(found)
         return DONE

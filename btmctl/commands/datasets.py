@@ -37,7 +37,9 @@ def command() -> Noun:
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get("/datasets", removed="true") if arguments.all else session.client.get("/datasets")
+    found = session.client.listed("/datasets", removed="true" if arguments.all else None)
+    # Those that are gone stand below those that are there.
+    found.sort(key=lambda one: one["removed_at"] is not None)
     if output.as_json:
         output.document(found)
         return DONE

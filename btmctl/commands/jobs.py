@@ -59,7 +59,7 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
     since_us = words.since_us(arguments.since, "btmctl jobs list")
     query = {"state": arguments.state, "user": arguments.user, "since_us": since_us}
-    found = session.client.get("/jobs", limit=arguments.limit, **query)
+    found = session.client.listed("/jobs", most=arguments.limit, **query)
     if output.as_json:
         output.document(found)
         return DONE
@@ -82,6 +82,8 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
             for job in found
         ],
     )
+    if len(found) == arguments.limit:
+        output.say(f"No more than {arguments.limit} are listed; --limit N lists N.")
     return DONE
 
 

@@ -83,7 +83,7 @@ def _of_one(parser: argparse.ArgumentParser) -> None:
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get("/models")
+    found = session.client.listed("/models")
     if output.as_json:
         output.document(found)
         return DONE

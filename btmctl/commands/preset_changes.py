@@ -220,7 +220,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def show_history(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get(f"{_address(arguments.key)}/history")
+    found = session.client.listed(f"{_address(arguments.key)}/history")
     if output.as_json:
         output.document(found)
         return DONE

@@ -33,7 +33,8 @@ def command() -> Noun:
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get("/preset-definitions" if arguments.all else "/presets")
+    client = session.client
+    found = client.listed("/preset-definitions") if arguments.all else client.get("/presets")
     if output.as_json:
         output.document(found)
         return DONE

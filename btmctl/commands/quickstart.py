@@ -92,7 +92,7 @@ def _daemon(session: Session) -> Client:
 def _model(given: str | None, session: Session) -> Document:
     if given:
         return sources.model(given, session)
-    for known in session.client.get("/models"):
+    for known in session.client.listed("/models"):
         if known.get("name") == demo_model.NAME:
             return dict(known)
     path = demo_model.find(session.environment) or demo_model.fetch(session.environment, session.output)

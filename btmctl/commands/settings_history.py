@@ -54,7 +54,7 @@ def add_verbs(noun: Noun) -> None:
 
 def show_history(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
-    found = session.client.get("/history", key=arguments.key, limit=arguments.limit)
+    found = session.client.listed("/history", most=arguments.limit, key=arguments.key)
     if output.as_json:
         output.document(found)
         return DONE

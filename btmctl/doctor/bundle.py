@@ -72,10 +72,10 @@ def _redactor(known: Known) -> Redactor:
     for path, query in LISTS:
         with contextlib.suppress(CommandError):
             if known.client is not None:
-                documents.append(known.client.get(path, **query))
+                documents.append(known.client.listed(path, **query))
     with contextlib.suppress(CommandError):
         if known.client is not None:
-            documents += [{"name": one["key"]} for one in known.client.get(OWN_PRESETS[0], **OWN_PRESETS[1])]
+            documents += [{"name": one["key"]} for one in known.client.listed(OWN_PRESETS[0], **OWN_PRESETS[1])]
     return Redactor(
         own_words(root / "btmd", root / "btmctl")
         | {part for name, _ in _packages() for part in name.lower().split("-")},

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
@@ -103,8 +104,8 @@ ENTRY_EXAMPLE = {
 @operation(router, "GET", "", Permission.READ, **described([ENTRY_EXAMPLE], text="newest first"))
 async def audit(
     parts: Parts,
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100,
-    before: Annotated[int, Meta(ge=1, le=2**62)] | None = None,
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = PAGE,
+    before: Before = None,
     user: Annotated[str, Meta(min_length=1, max_length=200)] | None = None,
     refused: bool = False,
 ) -> Response:

@@ -12,6 +12,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.dataset_documents import consent_json
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import Named, Permission
 from btmd.api.times import optional_rfc3339
@@ -27,6 +28,7 @@ router = Router(prefix="/consents", tags=("datasets",))
 
 EXAMPLE = {
     "dataset_id": "faq",
+    "number": 17,
     "name": "faq",
     "scopes": ["train"],
     "purpose": "our help desk",
@@ -43,7 +45,7 @@ class Consent(msgspec.Struct):
 
 
 def _consent_json(row: DatasetRow) -> dict[str, Any]:
-    return {"dataset_id": row.dataset_id, "name": row.name, **consent_json(row)}
+    return {"dataset_id": row.dataset_id, "number": row.added_seq, "name": row.name, **consent_json(row)}
 
 
 async def _row(parts: Parts, dataset: str) -> DatasetRow:
@@ -52,10 +54,10 @@ async def _row(parts: Parts, dataset: str) -> DatasetRow:
 
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest dataset first"))
-async def list_consents(parts: Parts) -> Response:
-    """What is allowed with each dataset, for which purpose, and who allowed it when."""
+async def list_consents(parts: Parts, limit: Limit = PAGE, before: Before = None) -> Response:
+    """What is allowed with each dataset, for which purpose, and who allowed it when; older ones with `before`."""
     async with parts.store.session() as session:
-        return json_answer([_consent_json(row) for row in await datasets(session)])
+        return json_answer([_consent_json(row) for row in await datasets(session, limit=limit, before=before)])
 
 
 @operation(

@@ -14,7 +14,14 @@ from btmd.projections.dataset import DatasetRow, DatasetVersionRow, dataset_name
 from btmd.projections.model import ModelRow
 from btmd.registry.sources import Source
 
-EXAMPLE = {"dataset_id": "faq", "name": "faq", "version_id": "0a1b2c3d4e5f6071", "rows": 180, "scopes": ["train"]}
+EXAMPLE = {
+    "dataset_id": "faq",
+    "number": 17,
+    "name": "faq",
+    "version_id": "0a1b2c3d4e5f6071",
+    "rows": 180,
+    "scopes": ["train"],
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,6 +62,7 @@ class UploadedSource(UploadedData):
 def dataset_json(parts: Parts, row: DatasetRow, newest: DatasetVersionRow) -> dict[str, Any]:
     return {
         "dataset_id": row.dataset_id,
+        "number": row.added_seq,
         "name": row.name,
         "owner_uid": row.owner_uid,
         "source_name": row.source_name,
@@ -88,6 +96,7 @@ def consent_json(row: DatasetRow) -> dict[str, Any]:
 def version_json(row: DatasetVersionRow) -> dict[str, Any]:
     return {
         "version_id": row.version_id,
+        "number": row.added_seq,
         "added_at": rfc3339(row.added_us),
         "source_sha256": row.source_sha256,
         "rows_sha256": row.rows_sha256,

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, Permission
 from btmd.api.times import rfc3339
@@ -24,6 +25,7 @@ ERASED_EXAMPLE = {
     "unreached": ["/media/stick/backups"],
 }
 ERASURE_EXAMPLE = {
+    "number": 42,
     "dataset_id": "faq",
     "name": "faq",
     "by_uid": 1000,
@@ -36,10 +38,13 @@ ERASURE_EXAMPLE = {
 
 
 @operation(router, "GET", "", Permission.READ, **described([ERASURE_EXAMPLE], text="newest first"))
-async def list_erasures(parts: Parts) -> Response:
-    """What was erased by whom, what was made from it, and which backup folders still wait to be treated."""
+async def list_erasures(parts: Parts, limit: Limit = PAGE, before: Before = None) -> Response:
+    """What was erased by whom, what was made from it, and which backup folders still wait to be treated.
+
+    Older ones with `before`.
+    """
     async with parts.store.session() as session:
-        return json_answer([_erasure_json(one) for one in await erasures(session)])
+        return json_answer([_erasure_json(one) for one in await erasures(session, limit=limit, before=before)])
 
 
 @operation(router, "POST", "/{dataset_id}", Permission.OWN, DATASET, **described(ERASED_EXAMPLE, errors=(404, 409)))
@@ -85,6 +90,7 @@ def _said(row: DatasetRow, erased: Erased) -> str:
 
 def _erasure_json(row: ErasureRow) -> dict[str, Any]:
     return {
+        "number": row.erased_seq,
         "dataset_id": row.dataset_id,
         "name": row.name,
         "by_uid": row.by_uid,

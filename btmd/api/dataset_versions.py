@@ -10,6 +10,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.dataset_documents import EXAMPLE, UploadedSource, found_dataset, version_json
 from btmd.api.next_version import Changes, Recording, next_version, told
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, Permission
 from btmd.domain.event import Actor
@@ -20,6 +21,7 @@ router = Router(prefix="/datasets", tags=("datasets",))
 CHANGES_EXAMPLE = {"rows_added": 12, "rows_removed": 1, "rows_unchanged": 179, "added_lines": [181, 182]}
 VERSION_EXAMPLE = {
     "version_id": "1b2c3d4e5f607182",
+    "number": 23,
     "parent": "0a1b2c3d4e5f6071",
     "made": "update",
     "changes": CHANGES_EXAMPLE,
@@ -34,13 +36,19 @@ class DatasetUpdate(UploadedSource):
     mapping: Annotated[dict[str, str], Meta(max_length=100)] | None = None
 
 
-@operation(router, "GET", "/{dataset_id}/versions", Permission.READ, **described([VERSION_EXAMPLE], errors=(404,)))
-async def list_versions(dataset_id: str, parts: Parts) -> Response:
-    """Every version, newest first: from which one it came, how it was made, and what is different."""
+@operation(
+    router,
+    "GET",
+    "/{dataset_id}/versions",
+    Permission.READ,
+    **described([VERSION_EXAMPLE], text="newest first", errors=(404,)),
+)
+async def list_versions(dataset_id: str, parts: Parts, limit: Limit = PAGE, before: Before = None) -> Response:
+    """The versions: from which one each came, how it was made, and what is different; older ones with `before`."""
     row, _ = await found_dataset(parts, dataset_id)
     async with parts.store.session() as session:
         every = await registered_versions(session, row)
-    return json_answer([version_json(one) for one in every])
+    return json_answer([version_json(one) for one in every if before is None or one.added_seq < before][:limit])
 
 
 @operation(

@@ -12,13 +12,14 @@ from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.dataset_documents import EXAMPLE, UploadedSource, dataset_json, found_dataset, version_json
 from btmd.api.idempotency import earlier_id, key_of, stored_answer
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, Permission
 from btmd.api.user_room import require_room
 from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.domain.units import format_count
-from btmd.projections.dataset import datasets, registered_versions, removed_datasets, version, versions
+from btmd.projections.dataset import newest_versions, registered_versions, versions
 from btmd.projections.job import jobs_on_dataset
 
 router = Router(prefix="/datasets", tags=("datasets",))
@@ -39,14 +40,10 @@ class DatasetAddition(UploadedSource):
 
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
-async def list_datasets(parts: Parts, removed: bool = False) -> Response:
-    """Every registered dataset; with `removed` also those that were removed and not erased."""
+async def list_datasets(parts: Parts, removed: bool = False, limit: Limit = PAGE, before: Before = None) -> Response:
+    """Registered datasets; with `removed` also those that were removed and not erased; older ones with `before`."""
     async with parts.store.session() as session:
-        found = []
-        for row in [*await datasets(session), *(await removed_datasets(session) if removed else ())]:
-            newest = await version(session, row.dataset_id, row.newest_version)
-            if newest is not None:
-                found.append((row, newest))
+        found = await newest_versions(session, removed=removed, limit=limit, before=before)
     # What each takes on the disk is looked up: of hundreds that holds up nobody else.
     return json_answer(await anyio.to_thread.run_sync(lambda: [dataset_json(parts, *one) for one in found]))
 

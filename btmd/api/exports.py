@@ -12,6 +12,7 @@ from starlette.responses import Response
 from btmd.api.answers import Progress, StreamAnswer, Write, described, json_answer, working_answer
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission
 from btmd.api.times import rfc3339
@@ -112,16 +113,21 @@ def _as_json(made: Export) -> dict[str, Any]:
     }
 
 
-@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first", errors=(404,)))
-async def list_exports(parts: Parts, job_id: str) -> Response:
-    """What was taken away of a job: when, by whom, in which form, with the hashes of all files."""
+@operation(
+    router, "GET", "", Permission.READ, **described([{"number": 51, **EXAMPLE}], text="newest first", errors=(404,))
+)
+async def list_exports(parts: Parts, job_id: str, limit: Limit = PAGE, before: Before = None) -> Response:
+    """What was taken away of a job: when, by whom, in which form, with the hashes of all files.
+
+    Older ones with `before`.
+    """
     row = await found_job(parts, job_id)
     told = [
-        {"at": rfc3339(one.recorded_at_us), **msgspec.to_builtins(one.event)}
-        for one in await parts.store.read_stream(stream_name(row.job_id))
-        if isinstance(one.event, JobExported)
+        {"number": one.seq, "at": rfc3339(one.recorded_at_us), **msgspec.to_builtins(one.event)}
+        for one in reversed(await parts.store.read_stream(stream_name(row.job_id)))
+        if isinstance(one.event, JobExported) and (before is None or one.seq < before)
     ]
-    return json_answer(told[::-1])
+    return json_answer(told[:limit])
 
 
 @operation(

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
@@ -58,8 +59,8 @@ def position_json(position: Position) -> dict[str, Any]:
 async def list_changes(
     parts: Parts,
     key: Annotated[str, Meta(max_length=200)] | None = None,
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100,
-    before: Annotated[int, Meta(ge=1, le=2**62)] | None = None,
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = PAGE,
+    before: Before = None,
 ) -> Response:
     """Changes of the settings: who, when, from what, to what, why.
 

@@ -14,6 +14,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.job_warnings import warnings_json
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission
 from btmd.api.times import optional_rfc3339, rfc3339
@@ -34,7 +35,7 @@ from btmd.projections.job import JobRow
 
 router = Router(prefix="/jobs", tags=("jobs",))
 
-EXAMPLE = {"job_id": "k3q7zv2m5a", "state": "training", "status": "Training in progress", "step": 12}
+EXAMPLE = {"job_id": "k3q7zv2m5a", "number": 17, "state": "training", "status": "Training in progress", "step": 12}
 MOST_LOG_BYTES = 256 * 1024
 MOST_TICKS = 10_000
 
@@ -43,6 +44,7 @@ def job_json(row: JobRow, parts: Parts) -> dict[str, Any]:
     """A job as it stands in a list."""
     return {
         "job_id": row.job_id,
+        "number": row.submitted_seq,
         "name": row.name,
         "state": row.state,
         "status": STATUS[row.state],
@@ -98,16 +100,17 @@ async def found_job(parts: Parts, job_id: str) -> JobRow:
 async def list_jobs(
     parts: Parts,
     state: str | None = None,
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100,
+    limit: Limit = PAGE,
+    before: Before = None,
     user: Annotated[str, Meta(min_length=1, max_length=200)] | None = None,
     since_us: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
 ) -> Response:
-    """Jobs, newest first; those in one `state`, of one `user` (name or uid), submitted since a moment."""
+    """Jobs; those in one `state`, of one `user` (name or uid), submitted since a moment; older ones with `before`."""
     if state is not None and state not in STATES:
         raise InvalidValue(f"There is no state {state!r}.", hint=f"Choose one of: {', '.join(STATES)}.")
     owner = None if user is None else await _uid_of(user)
     async with parts.store.session() as session:
-        rows = await view.jobs(session, state=state, owner_uid=owner, since_us=since_us, limit=limit)
+        rows = await view.jobs(session, state=state, owner_uid=owner, since_us=since_us, limit=limit, before=before)
     return json_answer([job_json(row, parts) for row in rows])
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.idempotency import earlier_id, key_of, stored_answer
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import MODEL, Permission
 from btmd.api.times import rfc3339
@@ -32,7 +33,13 @@ from btmd.registry.models import domain_facts
 
 router = Router(prefix="/models", tags=("models",))
 
-EXAMPLE = {"model_id": "smollm2", "name": "SmolLM2", "folder": "/home/ada/models/smollm2", "converted": False}
+EXAMPLE = {
+    "model_id": "smollm2",
+    "number": 17,
+    "name": "SmolLM2",
+    "folder": "/home/ada/models/smollm2",
+    "converted": False,
+}
 VERDICT = {
     "name": "SmolLM2",
     "model_id": "smollm2",
@@ -118,6 +125,7 @@ class ModelAddition(msgspec.Struct):
 def model_json(row: ModelRow) -> dict[str, Any]:
     return {
         "model_id": row.model_id,
+        "number": row.added_seq,
         "name": row.name,
         "owner_uid": row.owner_uid,
         "source": row.source,
@@ -135,10 +143,10 @@ def model_json(row: ModelRow) -> dict[str, Any]:
 
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
-async def list_models(parts: Parts) -> Response:
-    """Every registered model."""
+async def list_models(parts: Parts, limit: Limit = PAGE, before: Before = None) -> Response:
+    """Registered models; older ones with `before`."""
     async with parts.store.session() as session:
-        rows = await models(session)
+        rows = await models(session, limit=limit, before=before)
     hardware = await anyio.to_thread.run_sync(probe, parts.config.state_dir) if rows else None
     async with parts.computing.turn():
         told = await anyio.to_thread.run_sync(lambda: [_with_compatibility(row, hardware, parts) for row in rows])

@@ -13,6 +13,7 @@ from btmd.api import presets
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import PRESET, Permission, require_own
 from btmd.api.times import rfc3339
@@ -95,11 +96,18 @@ def change_json(change: PresetChange) -> dict[str, Any]:
 
 @operation(router, "GET", "", Permission.READ, **described([EXAMPLE]))
 async def preset_definitions(
-    parts: Parts, origin: Annotated[str, Meta(pattern="^(built-in|own)$")] | None = None
+    parts: Parts,
+    origin: Annotated[str, Meta(pattern="^(built-in|own)$")] | None = None,
+    limit: Limit = PAGE,
+    after: Annotated[str, Meta(max_length=200, description="only those behind the one with this key")] | None = None,
 ) -> Response:
-    """Every preset there is, whether it fits this machine or not; `origin` (built-in, own) gives those alone."""
-    found = [{**asdict(one), "origin": parts.presets.origin(one.key)} for one in (await parts.presets.all()).values()]
-    return json_answer([one for one in found if origin in (None, one["origin"])])
+    """The presets there are, whether they fit this machine or not; `origin` (built-in, own) gives those alone.
+
+    Those that come with btmd are first, then own ones by their keys; `after` goes on behind one.
+    """
+    found = (await parts.presets.behind(after)).values()
+    told = [{**asdict(one), "origin": parts.presets.origin(one.key)} for one in found]
+    return json_answer([one for one in told if origin in (None, one["origin"])][:limit])
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(SAVED_EXAMPLE, errors=(409,)))
@@ -190,11 +198,12 @@ CHANGE_EXAMPLE = {
 @operation(
     router, "GET", "/{key}/history", Permission.READ, **described([CHANGE_EXAMPLE], text="newest first", errors=(404,))
 )
-async def preset_history(key: str, parts: Parts) -> Response:
-    """Every change of an own preset: who, when, why, and what differs; of a deleted one too."""
+async def preset_history(key: str, parts: Parts, limit: Limit = PAGE, before: Before = None) -> Response:
+    """The changes of an own preset: who, when, why, and what differs; of a deleted one too; older with `before`."""
     parts.presets.require_own(key)
     await change_of_preset(parts.store, key, None)
-    return json_answer([change_json(one) for one in await changes_of_preset(parts.store, key)])
+    found = await changes_of_preset(parts.store, key)
+    return json_answer([change_json(one) for one in found if before is None or one.number < before][:limit])
 
 
 @operation(

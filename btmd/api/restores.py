@@ -1,5 +1,6 @@
 """Restores: an earlier state brought back, whole or in parts, after a look at what would change."""
 
+import sqlite3
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.history import position_json
 from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
+from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
 from btmd.api.times import rfc3339
@@ -22,7 +24,8 @@ from btmd.errors import InvalidValue
 from btmd.restoring.restore import Done, Prepared, in_words
 from btmd.restoring.target import LogTarget, RestoreTarget, target_in_backup
 from btmd.store.event_log import IdempotencyKey
-from btmd.store.past import Position, newest_rows
+from btmd.store.past import Position, newest_rows, version_at
+from btmd.store.recorded import Recorded
 
 router = Router(tags=("settings",))
 
@@ -92,9 +95,18 @@ RESTORE_EXAMPLE = {"restore_id": "4f1c0a9e77", "number": 58, "recorded_at": "202
 
 
 @operation(router, "GET", "/restores", Permission.READ, **described([RESTORE_EXAMPLE], text="newest first"))
-async def list_restores(parts: Parts) -> Response:
-    """The restores there were. One of the same `components` to the event before `number`, its first, undoes it."""
-    rows = await parts.store.query(lambda connection: newest_rows(connection, STREAM, 2000))
+async def list_restores(parts: Parts, limit: Limit = PAGE, before: Before = None) -> Response:
+    """The restores there were. One of the same `components` to the event before `number`, its first, undoes it.
+
+    Older ones with `before`.
+    """
+
+    def read(connection: sqlite3.Connection) -> list[Recorded]:
+        version = None if before is None else version_at(connection, STREAM, before - 1) + 1
+        # Each has two events.
+        return newest_rows(connection, STREAM, 2 * limit, version)
+
+    rows = await parts.store.query(read)
     completed = {row.data["restore_id"]: row.data for row in rows if row.type == "RestoreCompleted"}
     return json_answer(
         [

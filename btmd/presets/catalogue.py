@@ -30,6 +30,16 @@ class PresetCatalogue:
         """By key, those that come with btmd first."""
         return {**self.built_in, **{row.key: row.preset for row in await self.own_rows()}}
 
+    async def behind(self, key: str | None) -> dict[str, Preset]:
+        """Those that come after ``key`` in that order, which need not be there any more; all for None."""
+        found = await self.all()
+        if key is None:
+            return found
+        if key not in self.built_in:
+            return {one.key: one for one in found.values() if one.key not in self.built_in and one.key > key}
+        keys = list(found)
+        return {one: found[one] for one in keys[keys.index(key) + 1 :]}
+
     async def own_rows(self) -> list[PresetRow]:
         async with self._store.session() as session:
             return [row for row in await own_presets(session) if row.key not in self.built_in]

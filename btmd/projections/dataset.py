@@ -238,24 +238,55 @@ DATASETS_VIEW = View(
 )
 
 
-async def datasets(session: AsyncSession) -> Sequence[DatasetRow]:
-    """All datasets that were not removed, newest first."""
+_ERASED = (
+    select(ErasureRow.erased_seq)
+    .where(col(ErasureRow.dataset_id) == col(DatasetRow.dataset_id))
+    .where(col(ErasureRow.erased_seq) > col(DatasetRow.added_seq))
+    .exists()
+)
+
+
+async def datasets(
+    session: AsyncSession, *, limit: int | None = None, before: int | None = None
+) -> Sequence[DatasetRow]:
+    """All datasets that were not removed, newest first; ``limit`` of those that were added before an event."""
     found = select(DatasetRow).where(col(DatasetRow.removed).is_(False)).order_by(col(DatasetRow.added_seq).desc())
-    return (await session.exec(found)).all()
+    if before is not None:
+        found = found.where(col(DatasetRow.added_seq) < before)
+    return (await session.exec(found.limit(limit))).all()
 
 
 async def removed_datasets(session: AsyncSession) -> Sequence[DatasetRow]:
     """Those that were removed and not erased since, removed last first: they can be added again, or erased."""
-    erased = select(ErasureRow.erased_seq).where(
-        col(ErasureRow.dataset_id) == col(DatasetRow.dataset_id), col(ErasureRow.erased_seq) > col(DatasetRow.added_seq)
-    )
-    found = select(DatasetRow).where(col(DatasetRow.removed).is_(True)).where(~erased.exists())
+    found = select(DatasetRow).where(col(DatasetRow.removed).is_(True)).where(~_ERASED)
     return (await session.exec(found.order_by(col(DatasetRow.removed_us).desc()))).all()
 
 
-async def erasures(session: AsyncSession) -> Sequence[ErasureRow]:
-    """All erasures, newest first."""
-    return (await session.exec(select(ErasureRow).order_by(col(ErasureRow.erased_seq).desc()))).all()
+async def newest_versions(
+    session: AsyncSession, *, removed: bool, limit: int, before: int | None = None
+) -> Sequence[tuple[DatasetRow, DatasetVersionRow]]:
+    """Datasets, newest first, each with its newest version; with ``removed`` also those removed and not erased."""
+    listed = col(DatasetRow.removed).is_(False)
+    found = (
+        select(DatasetRow, DatasetVersionRow)
+        .join(DatasetVersionRow, col(DatasetRow.dataset_id) == col(DatasetVersionRow.dataset_id))
+        .where(col(DatasetRow.newest_version) == col(DatasetVersionRow.version_id))
+        .where(or_(listed, ~_ERASED) if removed else listed)
+        .order_by(col(DatasetRow.added_seq).desc())
+    )
+    if before is not None:
+        found = found.where(col(DatasetRow.added_seq) < before)
+    return (await session.exec(found.limit(limit))).all()
+
+
+async def erasures(
+    session: AsyncSession, *, limit: int | None = None, before: int | None = None
+) -> Sequence[ErasureRow]:
+    """All erasures, newest first; ``limit`` of those before an event."""
+    found = select(ErasureRow).order_by(col(ErasureRow.erased_seq).desc())
+    if before is not None:
+        found = found.where(col(ErasureRow.erased_seq) < before)
+    return (await session.exec(found.limit(limit))).all()
 
 
 async def dataset_named(session: AsyncSession, dataset_id: str) -> DatasetRow | None:

@@ -206,8 +206,9 @@ async def jobs(
     owner_uid: int | None = None,
     since_us: int | None = None,
     limit: int = 100,
+    before: int | None = None,
 ) -> Sequence[JobRow]:
-    """Jobs, newest first; ``since_us``: submitted then or later."""
+    """Jobs, newest first; ``since_us``: submitted then or later; ``before``: in an event before that one."""
     found = select(JobRow).order_by(col(JobRow.submitted_seq).desc()).limit(limit)
     if state is not None:
         found = found.where(JobRow.state == state)
@@ -215,6 +216,8 @@ async def jobs(
         found = found.where(col(JobRow.owner_uid) == owner_uid)
     if since_us is not None:
         found = found.where(col(JobRow.submitted_us) >= since_us)
+    if before is not None:
+        found = found.where(col(JobRow.submitted_seq) < before)
     return (await session.exec(found)).all()
 
 

@@ -116,6 +116,9 @@ MODELS_VIEW = View(
 )
 
 
-async def models(session: AsyncSession) -> Sequence[ModelRow]:
-    """All registered models, newest first."""
-    return (await session.exec(select(ModelRow).order_by(col(ModelRow.added_seq).desc()))).all()
+async def models(session: AsyncSession, *, limit: int | None = None, before: int | None = None) -> Sequence[ModelRow]:
+    """All registered models, newest first; ``limit`` of those that were added before an event."""
+    found = select(ModelRow).order_by(col(ModelRow.added_seq).desc())
+    if before is not None:
+        found = found.where(col(ModelRow.added_seq) < before)
+    return (await session.exec(found.limit(limit))).all()

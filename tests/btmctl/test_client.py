@@ -114,6 +114,40 @@ def test_pages_of_events_are_read_to_the_end(server: SmallServer) -> None:
     assert [event["seq"] for event in events if event is not None] == [2, 3, 4, 5]
 
 
+def paged(entries: list[dict[str, Any]], field: str, parameter: str) -> Callable[[Request], None]:
+    """As the daemon answers a list: so many entries beyond a position."""
+
+    def answer(request: Request) -> None:
+        position = request.query.get(parameter, [None])[0]
+        at = next((at + 1 for at, one in enumerate(entries) if str(one[field]) == position), 0)
+        reply(request, entries[at : at + int(request.query["limit"][0])])
+
+    return answer
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4, 5])
+def test_pages_of_a_list_are_read_to_the_end(server: SmallServer, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(client_module, "PAGE", 2)
+    models = [{"number": number} for number in range(count, 0, -1)]
+    presets = [{"key": f"preset-{number}"} for number in range(count)]
+    server.does("GET", "/models", paged(models, "number", "before"))
+    server.does("GET", "/preset-definitions", paged(presets, "key", "after"))
+    client = Client(server.socket_path)
+    assert client.listed("/models") == models
+    assert client.listed("/preset-definitions", origin="own") == presets
+    assert all("origin=own" in path for _, path in server.seen if "preset" in path)
+    assert client.listed("/models", most=3) == models[:3]
+    assert client.listed("/models", most=2) == models[:2]
+
+
+def test_a_list_that_is_told_whole_is_taken_once(server: SmallServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PAGE", 2)
+    for path, entry in (("/old", {"name": "one"}), ("/preset-definitions", {"key": "mine"}), ("/new", {"number": 7})):
+        # What does not know of pages answers all of it, whatever is asked.
+        server.answers("GET", path, [entry] * 3)
+        assert Client(server.socket_path).listed(path) == [entry] * 3
+
+
 def test_an_upload_that_is_refused_early_says_why(server: SmallServer) -> None:
     sha = "a" * 64
     problem = {"title": "The request is too large", "detail": "Over 1 GB.", "code": "too_large"}
