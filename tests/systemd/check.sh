@@ -5,7 +5,7 @@ steps=$1
 shift
 python=/opt/btmd/bin/python3 btmctl=/opt/btmd/bin/btmctl
 home=/home/tester runtime=/run/user/4711
-units=/etc/systemd/system
+units=/etc/systemd/system own_units=/home/tester/.config/systemd/user
 cd /
 # An interpreter that was built for another folder looks for its library there first, where the service sees nothing.
 echo /opt/python/lib > /etc/ld.so.conf.d/00-btmd.conf
@@ -50,12 +50,25 @@ job() { tester_btmctl jobs show "$1" --json | field "$2"; }
 job_is() { [ "$(job "$1" "$2")" = "$3" ]; }
 job_steps() { [ "$(job "$1" step)" -ge "$2" ]; }
 trainer_of() { field pid < "$1/jobs/$2/pid"; }
+checkpoints() { ls "$1/jobs/$2/checkpoints" 2>/dev/null | grep . ; }
+no_checkpoint() { ! checkpoints "$1" "$2" >&2; }
+# Warnings do not change the exit code of `systemd-analyze verify`: nothing may be said of ours.
+understood() {
+    local said
+    said=$("$@" 2>&1) && [[ $said != *btmd* ]] || { echo "$said" >&2; return 1; }
+}
 
 check_units() {
     say "units are understood, and the system's is closed"
     $btmctl daemon install --system --no-start
-    systemd-analyze verify --man=no $units/btmd.service $units/btmd.socket $units/btmd-devices.service
+    understood systemd-analyze verify --man=no $units/btmd.service $units/btmd.socket $units/btmd-devices.service
     systemd-analyze security --no-pager --threshold=10 btmd.service | tail -1
+    say "so are the drop-ins that come with it"
+    for example in /opt/source/btmctl/units/examples/*.conf; do
+        mkdir -p $units/btmd.service.d; cp "$example" $units/btmd.service.d/
+        understood systemd-analyze verify --man=no $units/btmd.service
+        rm -r $units/btmd.service.d
+    done
     $btmctl daemon uninstall --system >/dev/null
     [ ! -e $units/btmd.service ]
 }
@@ -68,7 +81,8 @@ check_system() {
     given
     say "install beside a drop-in"
     mkdir -p $units/btmd.service.d
-    printf '[Service]\nWatchdogSec=20\n' > $units/btmd.service.d/mine.conf
+    # So many starts in a minute are this check's alone.
+    printf '[Unit]\nStartLimitIntervalSec=0\n[Service]\nWatchdogSec=20\n' > $units/btmd.service.d/mine.conf
     $btmctl daemon install --system
     [ "$(stat -c %a:%U /run/btmd/btmd.sock)" = 666:btmd ]
     [ "$(stat -c %a:%U /var/lib/btmd)" = 700:btmd ]
@@ -102,21 +116,26 @@ check_system() {
     before=$(main_pid); kill -STOP "$before"; within 300 restarted "$before"; alive "$trainer"
     journalctl --no-pager -u btmd | grep 'Watchdog timeout' >/dev/null
     job_is "$job" attempt 1
+    no_checkpoint /var/lib/btmd "$job"
 
     say "reload reads the settings anew"
     within 120 test -e /etc/btmd/settings.toml
     $python -c 'from pathlib import Path
 p = Path("/etc/btmd/settings.toml"); t = p.read_text(); p.write_text(t.replace("# seed = 42", "seed = 77")) '
     grep -q '^seed = 77' /etc/btmd/settings.toml
-    before=$(main_pid); systemctl reload btmd; value_is training.seed 77
+    before=$(main_pid); systemctl reload btmd
+    # A change of the file is noticed without it, too: that it was done is what the daemon says.
+    within 60 sh -c "journalctl --no-pager -u btmd | grep 'were read anew'"
+    within 60 value_is training.seed 77
     [ "$before" = "$(main_pid)" ]
 
     say "a stop saves a checkpoint and ends the trainer; it goes on by itself"
+    no_checkpoint /var/lib/btmd "$job"
     $btmctl daemon stop
     gone "$trainer"
     [ "$(systemctl is-active btmd.socket || true)" = inactive ]
     [ "$(systemctl show btmd -p Result --value)" = success ]
-    ls /var/lib/btmd/jobs/"$job"/checkpoints | grep . >/dev/null
+    checkpoints /var/lib/btmd "$job"
     $btmctl daemon start
     within 300 job_is "$job" attempt 2
     [ "$(tester_btmctl events --type JobYielded --json | grep -c '"JobYielded"')" = 1 ]
@@ -138,7 +157,7 @@ p = Path("/etc/btmd/settings.toml"); t = p.read_text(); p.write_text(t.replace("
     [ -n "$(tester_btmctl chat "$job" --prompt 'What is 2 plus 2?')" ]
     tester_btmctl consent grant facts --scope export --yes
     tester_btmctl jobs export "$job" --format adapter --out $home/taken
-    [ "$(stat -c %U $home/taken)" = tester ]
+    [ "$(stat -c %U $home/taken/adapter_model.safetensors)" = tester ]
     within 180 has_locks 0
 
     say "a daemon with a user-made change is not written over; drop-ins and state stay"
@@ -147,7 +166,7 @@ p = Path("/etc/btmd/settings.toml"); t = p.read_text(); p.write_text(t.replace("
     sed -i '/^# mine$/d' $units/btmd.socket
     $btmctl daemon install --system
     $btmctl daemon uninstall --system
-    [ ! -e $units/btmd.service ] && [ -e $units/btmd.service.d/mine.conf ] && [ -e /var/lib/btmd/btmd.db ]
+    [ ! -e $units/btmd.service ]; [ -e $units/btmd.service.d/mine.conf ]; [ -e /var/lib/btmd/btmd.db ]
     rm -r $units/btmd.service.d; systemctl daemon-reload
 }
 
@@ -163,8 +182,12 @@ check_user() {
     given
     say "a user's own daemon, without lingering"
     login 1
-    as_tester systemd-analyze --user verify --man=no /opt/source/btmctl/units/user/btmd.socket
+    as_tester mkdir -p $own_units/btmd.service.d
+    as_tester sh -c "printf '[Service]\nWatchdogSec=90\n' > $own_units/btmd.service.d/mine.conf"
     tester_btmctl daemon install --user --no-linger 2>&1 | grep 'enable-linger' >/dev/null
+    understood as_tester systemd-analyze --user verify --man=no $own_units/btmd.service $own_units/btmd.socket \
+        $own_units/btmd-notify.service
+    [ "$(as_tester systemctl --user show btmd -p WatchdogUSec --value)" = "1min 30s" ]
     [ "$(stat -c %a $runtime/btmd/btmd.sock)" = 600 ]
     tester_btmctl config set training.tick_every_s=0.1 training.threads=1 recovery.wait_s=0.2
     job=$(begin)
@@ -172,11 +195,12 @@ check_user() {
     state=$home/.local/state/btmd
     trainer=$(trainer_of $state "$job")
     before=$(user_pid); as_tester systemctl --user restart btmd; [ "$before" != "$(user_pid)" ]; alive "$trainer"
+    no_checkpoint $state "$job"
     say "logging out ends it, with a checkpoint; at the next login it goes on"
     logout 1
     within 300 logged_out
     gone "$trainer"
-    ls $state/jobs/"$job"/checkpoints | grep . >/dev/null
+    checkpoints $state "$job"
     login 2
     within 300 job_is "$job" attempt 2
     say "with lingering, logging out changes nothing"
@@ -191,7 +215,7 @@ check_user() {
     job_is "$job" attempt 2
     say "uninstall leaves the state"
     tester_btmctl daemon uninstall --user | grep "state, stays" >/dev/null
-    [ ! -e $home/.config/systemd/user/btmd.service ] && [ -e $state/btmd.db ]
+    [ ! -e $own_units/btmd.service ]; [ -e $own_units/btmd.service.d/mine.conf ]; [ -e $state/btmd.db ]
 }
 
 for part in "$@"; do "check_$part"; done

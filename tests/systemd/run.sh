@@ -3,7 +3,8 @@
 # user's: started by the first request, ready, a training, the locks that keep the machine awake, the watchdog, restarts that
 # leave the trainer running, a stop with a checkpoint, reading anew, a sealed key, logging out with and without lingering,
 # installing and removing beside drop-ins, units that are understood and closed. Needs root and systemd-nspawn.
-# PARTS="units system user" chooses. A few minutes on a machine that has nothing else to do.
+# PARTS="units system user" chooses. A few minutes on a machine that has nothing else to do. 0: all holds; 2: it cannot be
+# checked here, and why is said; anything else: it does not hold.
 set -euo pipefail
 
 repo=$(cd "$(dirname "$0")/../.." && pwd)
@@ -13,7 +14,20 @@ parts=${PARTS:-units system user}
 steps=${STEPS:-20000}
 
 [ "$(id -u)" = 0 ] || { echo "run.sh needs root: it mounts and boots a container." >&2; exit 2; }
-command -v systemd-nspawn >/dev/null || { echo "systemd-nspawn is missing: apt-get install systemd-container" >&2; exit 2; }
+# It is a copy of this machine that is booted: all of it has to be here.
+missing=()
+need() { # the Debian package, then where one of its files may lie
+    local package=$1 path; shift
+    for path in "$@"; do [ ! -e "$path" ] || return 0; done
+    missing+=("$package")
+}
+need systemd-container "$(command -v systemd-nspawn || true)"
+need systemd /usr/lib/systemd/systemd /lib/systemd/systemd
+need dbus /usr/bin/dbus-daemon /usr/bin/dbus-broker-launch
+need polkitd /usr/lib/polkit-1/polkitd /usr/libexec/polkitd /usr/libexec/polkit-1/polkitd
+need libpam-systemd {/usr,}/lib/*/security/pam_systemd.so {/usr,}/lib{,64}/security/pam_systemd.so
+need passwd "$(command -v useradd || true)"
+[ "${#missing[@]}" = 0 ] || { echo "Not all is here that is booted: apt-get install ${missing[*]}" >&2; exit 2; }
 
 scratch=$(mktemp -d /tmp/btmd-systemd.XXXXXX)
 tidy() {
@@ -23,9 +37,11 @@ tidy() {
 }
 trap tidy EXIT
 mkdir "$scratch/layer" "$scratch/root" "$scratch/out"
-mount -t tmpfs -o size=3g tmpfs "$scratch/layer"
+cannot() { echo "$1 cannot be mounted here, as in most containers: nothing can be booted." >&2; exit 2; }
+mount -t tmpfs -o size=3g tmpfs "$scratch/layer" || cannot "A tmpfs"
 mkdir "$scratch/layer/upper" "$scratch/layer/work"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/layer/upper,workdir=$scratch/layer/work" "$scratch/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/layer/upper,workdir=$scratch/layer/work" "$scratch/root" ||
+    cannot "An overlay"
 root=$scratch/root
 
 # An ordinary user, whose home is closed to everybody else.
