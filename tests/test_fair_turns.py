@@ -41,3 +41,35 @@ async def test_the_daemons_own_user_may_have_all(uid: int | None) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(second)
     assert ended == [uid]
+
+
+async def test_who_comes_later_waits_for_their_own_too_and_nothing_is_kept_of_whoever_is_gone() -> None:
+    turns, began, ends = FairTurns(3), [], [anyio.Event() for _ in range(4)]
+    gives_up = anyio.CancelScope()
+
+    async def work(number: int) -> None:
+        asking_uid.set(4711)
+        async with turns.turn():
+            began.append(number)
+            await ends[number].wait()
+
+    async def give_up(number: int) -> None:
+        with gives_up:
+            await work(number)
+
+    async with anyio.create_task_group() as tasks:
+        for task, number in ((work, 0), (give_up, 1), (work, 2)):
+            tasks.start_soon(task, number)
+            await anyio.wait_all_tasks_blocked()
+        gives_up.cancel()
+        await anyio.wait_all_tasks_blocked()
+        ends[0].set()
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(work, 3)
+        await anyio.wait_all_tasks_blocked()
+        assert began == [0, 2]
+        ends[2].set()
+        await anyio.wait_all_tasks_blocked()
+        assert began == [0, 2, 3]
+        ends[3].set()
+    assert turns._users == {}

@@ -1,5 +1,7 @@
 """Versions and the end of a dataset: each from the newest one, erased once, and for good."""
 
+from msgspec.structs import replace
+
 from btmd.domain import dataset
 from btmd.domain.dataset import ConsentGranted, ConsentRevoked, DatasetAdded, DatasetCopiesErased, DatasetErased
 from btmd.domain.restore import Manner, Past, Registration, RestorePlan, plan_registration, registration
@@ -39,6 +41,15 @@ def test_a_version_comes_from_the_newest_one() -> None:
 
 def test_a_scope_that_there_is_not_is_refused_when_data_is_added() -> None:
     given().when(add("v1", "train", "sell")).then_refused(InvalidValue, "train, export, backup")
+
+
+def test_having_the_newest_version_of_somebody_elses_dataset_allows_nothing() -> None:
+    added = replace(add("v1", "train", "export"), by_owner=False)
+    given(ADDED, FIRST).when(added).then_refused(Conflict, "Somebody else's")
+    allowed = ConsentGranted("d", "", ("train", "export"), 1)
+    given(ADDED, FIRST).when(replace(added, by_owner=True)).then(allowed)
+    # A name that is free again is anybody's.
+    given(ADDED, FIRST, dataset.DatasetRemoved("d")).when(added).then(ADDED, added.version, allowed)
 
 
 def test_erasing_takes_consent_back_and_is_recorded_once() -> None:

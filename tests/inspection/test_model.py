@@ -311,6 +311,57 @@ def test_an_old_tokenizer_cannot_have_another_file_read_as_its_vocabulary(
     assert "nobody-elses-business" not in made
 
 
+def test_of_a_models_settings_only_tokens_and_switches_are_handed_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    token = {"content": "<s>", "special": True}
+    kept = {
+        "tokenizer_class": "BertTokenizer",
+        "bos_token": token,
+        "eos_token": "</s>",
+        "added_tokens_decoder": {"0": token},
+        "extra_special_tokens": ["<t>"],
+        "chat_template": "{{ messages }}",
+        "padding_side": "left",
+        "do_lower_case": True,
+        "model_max_length": 512,
+        "vocab_size": 320,
+        "unk_id": None,
+    }
+    # A number is a file to Python as well: one that is open.
+    dropped = {
+        **dict.fromkeys(("vocab", "vocab_file", "merges", "merges_file", "tokenizer_file", "model_path"), 3),
+        **dict.fromkeys(("cache_dir", "tokenizer_object", "files", "init_inputs", "model_kwargs"), True),
+        "name_or_path": "/etc",
+        "auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]},
+        "backend": "another",
+        "words": ["/etc/passwd"],
+    }
+    (tiny / "tokenizer_config.json").write_text(json.dumps(kept | dropped))
+    (tiny / "special_tokens_map.json").write_text(json.dumps(dropped | {"pad_token": "<pad>", "tokenizer_class": "os"}))
+    change(
+        tiny / "config.json", tokenizer_class="subprocess.Popen", errors="strict", auto_map={"AutoModel": "evil.Model"}
+    )
+    handed: dict[str, Any] = {}
+
+    def read(folder: Path, **asked: object) -> None:
+        assert asked["trust_remote_code"] is False
+        handed.update({path.name: json.loads(path.read_text()) for path in folder.glob("*config.json")})
+        handed.update({path.name: json.loads(path.read_text()) for path in folder.glob("special*.json")})
+        raise ValueError
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", read)
+    with pytest.raises(TokenizerMissing):
+        convert_tokenizer(tiny, tmp_path / "state" / "tokenizer")
+    assert handed == {
+        "tokenizer_config.json": kept,
+        "special_tokens_map.json": {"pad_token": "<pad>"},
+        "config.json": {"model_type": "llama"},
+    }
+
+
 def test_a_model_is_recognised_without_having_its_headers_in_memory(tiny: Path) -> None:
     path = tiny / "model.safetensors"
     whole = path.read_bytes()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from btmd.domain.hardware import Gpu
+from btmd.jobs import device_locks
 from btmd.jobs.device_locks import DeviceLocks, lock_name, shared_folder
 
 HOLDER = """
@@ -52,6 +53,35 @@ def test_who_has_it_is_known_by_process_and_user(tmp_path: Path) -> None:
     holder.kill()
     holder.wait()
     assert locks.holder("cpu") is None
+
+
+def test_only_who_has_the_lock_is_told_and_the_user_only_where_the_process_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks, held, own = DeviceLocks(tmp_path), tmp_path / "held", os.getpid()
+    taken = locks.take("cpu")
+    assert taken is not None
+    os.close(taken)
+    found = locks.path("cpu").stat()
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    monkeypatch.setattr(device_locks, "HELD", held)
+    assert locks.holder("cpu") is None, "a list that cannot be read"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for line, holder in (
+        (f"1: FLOCK  ADVISORY  WRITE {own} {file} 0 EOF", (own, os.getuid())),
+        (f"1: FLOCK  ADVISORY  WRITE {gone.pid} {file} 0 EOF", (gone.pid, None)),
+        # Without a number where the kernel shows none to this namespace.
+        (f"1: FLOCK  ADVISORY  WRITE 0 {file} 0 EOF", None),
+        (f"1: -> FLOCK  ADVISORY  WRITE {own} {file} 0 EOF", None),
+        # Of another kind, which keeps no training from this file.
+        (f"1: POSIX  ADVISORY  READ  {own} {file} 0 EOF", None),
+        (f"1: OFDLCK ADVISORY  READ  -1 {file} 0 EOF", None),
+        (f"1: FLOCK  ADVISORY  WRITE {own} {file}1 0 EOF", None),
+        ("", None),
+    ):
+        held.write_text(f"0: FLOCK  ADVISORY  WRITE 1 00:00:1 0 EOF\n{line}\n")
+        assert locks.holder("cpu") == holder, line
 
 
 def test_a_child_that_inherits_the_lock_keeps_it_when_the_parent_lets_go(tmp_path: Path) -> None:

@@ -20,10 +20,12 @@ from btmd.domain.warning import (
     evolve,
 )
 from btmd.monitoring.latch import Latch
+from btmd.monitoring.loss_warnings import LearningRateHigh
 from btmd.monitoring.robust import scale, slope
 from btmd.monitoring.texts import TEXTS
 from btmd.monitoring.warned import WarnedJob, has_words, remedy, warning_text
 from btmd.monitoring.watch import KINDS, Watch
+from btmd.monitoring.watched_run import WatchedRun
 from tests.fixtures.simulated_training import BEGIN_US, JOB, Simulation, Training
 from tests.fixtures.training_histories import (
     BORDERLINE_FOUND,
@@ -346,3 +348,24 @@ def test_a_jump_that_passes_by_itself_is_neither_a_divergence_nor_a_rate_too_hig
 def test_a_rate_too_high_is_told_in_a_short_training_as_well() -> None:
     high = replace(COARSE, name="learning_rate_high (coarse)", failure="learning_rate_high", seed=15975292)
     assert watched(high).delay_s(("learning_rate_high",)) is not None
+
+
+@pytest.mark.parametrize(
+    ("blocks", "told"),
+    [
+        # A jump in one of three, the others below four fifths of the height (0.08 above the best) or beyond it.
+        ((1.06, 3.0, 1.06, 1.06), False),
+        ((1.068, 3.0, 1.068, 1.068), True),
+        # One that is low again takes nothing back.
+        ((1.2, 1.2, 1.0, 1.2), True),
+    ],
+)
+def test_a_rate_too_high_lifts_more_than_one_block_of_losses(blocks: tuple[float, ...], told: bool) -> None:
+    run, detector = WatchedRun(), LearningRateHigh()
+    run.losses.begin(500, 0)
+    size = run.losses.block_steps
+    for number, level in enumerate((*[1.0] * 12, *blocks), 1):
+        for step in range((number - 1) * size + 1, number * size + 1):
+            run.losses.add(step, level)
+        detector.take(run, _tick(number * size, (level,)))
+    assert (detector.judge(run) is not None) is told

@@ -7,7 +7,7 @@ from time import process_time
 import pytest
 from msgspec.structs import replace
 
-from btmd.domain.forecast import MEMORY, TIME, Forecast, Range, said_and_took, score
+from btmd.domain.forecast import DISK, FORMULA, MEMORY, TIME, Forecast, Range, said_and_took, score
 from btmd.planning import make_plan
 from btmd.planning.calibration import factors
 from btmd.planning.forecast import forecast_plan, trial_seconds, work_of
@@ -125,6 +125,19 @@ def test_a_lasting_error_is_taken_off_whole_however_often_it_was_calibrated() ->
         (one,) = (each for each in score([said], {"attempt_s": 150.0}, whole=True) if each.quantity == TIME)
         seen.insert(0, one.log_ratio)
     assert range_.middle == pytest.approx(150.0, rel=0.01)
+
+
+def test_beside_each_range_stays_what_was_computed_whatever_came_before() -> None:
+    asked = request(time_limit_s=10**6)
+    record = {(quantity, FORMULA): [0.7] * 60 for quantity in (MEMORY, DISK, TIME)}
+    without, after = (
+        forecast_plan(make_plan(asked), asked.model, asked.tokens, asked.hardware, rates=RATES, history=known)
+        for known in ({}, record)
+    )
+    for name in ("memory_bytes", "disk_bytes", "step_s", "total_s"):
+        first, second = getattr(without, name), getattr(after, name)
+        assert second.middle > 1.2 * first.middle
+        assert second.uncalibrated == first.uncalibrated == pytest.approx(first.middle, rel=0.05)
 
 
 def test_nine_in_ten_outcomes_to_come_fall_into_the_range() -> None:
