@@ -15,8 +15,9 @@ from btmd.api.idempotency import earlier_answer, key_of, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
-from btmd.api.permission import PRESET, Permission, require_own
+from btmd.api.permission import PRESET, Permission, require_own, role_of
 from btmd.api.times import rfc3339
+from btmd.domain.access import ADMIN
 from btmd.domain.event import Actor
 from btmd.domain.preset_definition import (
     DeletePreset,
@@ -27,11 +28,12 @@ from btmd.domain.preset_definition import (
     stream_name,
     values_of,
 )
-from btmd.errors import InvalidValue
+from btmd.errors import InvalidValue, NotPermitted
 from btmd.presets.catalogue import OWN
 from btmd.presets.history import PresetChange, change_of_preset, changes_of_preset
 from btmd.presets.reading import MAX_PRESET_BYTES, parse_preset, preset_of, require_key
 from btmd.presets.text import rendered
+from btmd.projections.preset import own_preset
 from btmd.store.recorded import Recorded
 
 router = Router(prefix="/preset-definitions", tags=("presets",))
@@ -219,9 +221,11 @@ async def undo_preset(
 ) -> Response:
     """Take a change of an own preset back: a creation, a change, a deletion, or an undo.
 
-    Values that were changed again since are refused, unless `force` is true.
+    Values that were changed again since are refused, unless `force` is true. What was deleted goes back to its owner,
+    who can do it, or an admin.
     """
     parts.presets.require_own(key)
+    await _require_was_own(key, actor, parts)
     body = body or PresetUndo()
     idempotency = await key_of(request, actor)
     earlier = await earlier_answer(parts, idempotency)
@@ -236,6 +240,17 @@ async def undo_preset(
         command,
         lambda state, rows: {**_saved(state, rows), "undone": change_json(undone)},
     )
+
+
+async def _require_was_own(key: str, actor: Actor, parts: Parts) -> None:
+    """Raises NotPermitted for one that was deleted and was somebody else's."""
+    async with parts.store.session() as session:
+        gone = await own_preset(session, key, deleted=True)
+    if gone is not None and gone.owner_uid != actor.uid and await role_of(actor, parts) != ADMIN:
+        raise NotPermitted(
+            f"The preset {key} belonged to somebody else.",
+            hint="They or an admin can give it back; one of the same name can be made anew.",
+        )
 
 
 async def _save(request: Request, parts: Parts, actor: Actor, command: SavePreset) -> Response:

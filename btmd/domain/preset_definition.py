@@ -20,12 +20,16 @@ class PresetExists(Conflict):
 
 @event("PresetCreated")
 class PresetCreated(Event, frozen=True):
-    """``made_from`` is the key of the preset it began as, empty where it began as a file or as values."""
+    """``made_from`` is the key of the preset it began as, empty where it began as a file or as values.
+
+    ``given_back``: an undo or a restore made it of one that was deleted, and it belongs to whom that belonged to.
+    """
 
     key: str
     preset: Preset
     made_from: str = ""
     why: str = ""
+    given_back: bool = False
 
 
 @event("PresetChanged")
@@ -119,14 +123,16 @@ def decide(command: PresetCommand, state: PresetState | None) -> list[Event]:
             return [PresetFileRejected(command.key, command.sha256, command.line, command.reason)]
 
 
-def redefined(key: str, before: Preset | None, after: Preset | None, why: str, *, made_from: str = "") -> list[Event]:
+def redefined(
+    key: str, before: Preset | None, after: Preset | None, why: str, *, made_from: str = "", given_back: bool = False
+) -> list[Event]:
     """What makes ``after`` of ``before``, None standing for no preset."""
     if before == after:
         return []
     if after is None:
         return [] if before is None else [PresetDeleted(key, before, why)]
     if before is None:
-        return [PresetCreated(key, after, made_from, why)]
+        return [PresetCreated(key, after, made_from, why, given_back)]
     return [PresetChanged(key, before, after, why)]
 
 
@@ -177,7 +183,7 @@ def _undo(command: UndoPreset, now: Preset | None) -> list[Event]:
         # It was made or deleted, then or since: all of it comes or goes.
         if now != command.after and not command.force:
             raise _changed_again(command, ["it"])
-        return redefined(command.key, now, command.before, why)
+        return redefined(command.key, now, command.before, why, given_back=True)
     touched = differing(command.before, command.after)
     again = [name for name in touched if getattr(now, name) != getattr(command.after, name)]
     if again and not command.force:

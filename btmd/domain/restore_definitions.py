@@ -35,7 +35,7 @@ def plan_preset(
         plan.left_alone.append(f"presets: {key} cannot come back, {refusal}")
         return
     first, *more = changed
-    plan.change(first, stream_name(key), *redefined(key, now, then, why))
+    plan.change(first, stream_name(key), *redefined(key, now, then, why, given_back=True))
     plan.changes += more
 
 

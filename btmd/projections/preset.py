@@ -16,7 +16,10 @@ from btmd.store.recorded import Recorded
 
 
 class PresetRow(SQLModel, table=True):
-    """One own preset; ``preset_json`` is a Preset. Times in microseconds since the epoch."""
+    """One own preset; ``preset_json`` is a Preset. Times in microseconds since the epoch.
+
+    ``deleted``: it is there no more, and known for whom it is given back to.
+    """
 
     __tablename__ = "view_presets"
 
@@ -28,6 +31,7 @@ class PresetRow(SQLModel, table=True):
     changed_us: int
     changed_seq: int
     changed_by: str
+    deleted: bool
 
     @property
     def preset(self) -> Preset:
@@ -39,17 +43,22 @@ def _json(preset: Preset) -> str:
 
 
 def _created(connection: sqlite3.Connection, recorded: Recorded, happened: PresetCreated) -> None:
+    owner_uid, created_us = recorded.actor.uid, recorded.recorded_at_us
+    if happened.given_back:
+        statement = f"SELECT owner_uid, created_us FROM {PresetRow.__tablename__} WHERE key = ? AND deleted"
+        owner_uid, created_us = connection.execute(statement, (happened.key,)).fetchone() or (owner_uid, created_us)
     insert(
         connection,
         PresetRow,
         key=happened.key,
         preset_json=_json(happened.preset),
         made_from=happened.made_from,
-        owner_uid=recorded.actor.uid,
-        created_us=recorded.recorded_at_us,
+        owner_uid=owner_uid,
+        created_us=created_us,
         changed_us=recorded.recorded_at_us,
         changed_seq=recorded.seq,
         changed_by=recorded.actor.name,
+        deleted=False,
     )
 
 
@@ -67,12 +76,12 @@ def _changed(connection: sqlite3.Connection, recorded: Recorded, happened: Prese
 
 
 def _deleted(connection: sqlite3.Connection, recorded: Recorded, happened: PresetDeleted) -> None:
-    connection.execute(f"DELETE FROM {PresetRow.__tablename__} WHERE key = ?", (happened.key,))
+    update(connection, PresetRow, "key", happened.key, deleted=True)
 
 
 PRESETS_VIEW = View(
     "presets",
-    2,
+    3,
     (PresetRow,),
     {
         PresetCreated: _created,
@@ -85,8 +94,11 @@ PRESETS_VIEW = View(
 
 async def own_presets(session: AsyncSession) -> Sequence[PresetRow]:
     """All own presets, by key."""
-    return (await session.exec(select(PresetRow).order_by(col(PresetRow.key)))).all()
+    found = select(PresetRow).where(col(PresetRow.deleted).is_(False)).order_by(col(PresetRow.key))
+    return (await session.exec(found)).all()
 
 
-async def own_preset(session: AsyncSession, key: str) -> PresetRow | None:
-    return (await session.exec(select(PresetRow).where(col(PresetRow.key) == key))).first()
+async def own_preset(session: AsyncSession, key: str, *, deleted: bool = False) -> PresetRow | None:
+    """The one with this key, or the one that was deleted last."""
+    found = select(PresetRow).where(col(PresetRow.key) == key).where(col(PresetRow.deleted).is_(deleted))
+    return (await session.exec(found)).first()

@@ -157,6 +157,40 @@ def test_what_was_given_is_the_others_and_a_namesake_is_not_shared(client: Clien
         client.send("DELETE", "/datasets/facts").ok()
 
 
+def test_a_preset_that_comes_back_is_whose_it_was(client: Client, peers: Peers) -> None:
+    made = {"made_from": "quick_test", "values": {"num_epochs": 3}}
+
+    def owner() -> tuple[int, list[str]]:
+        told = client.get("/owners/preset?thing_id=letters").ok()
+        return told["owner_uid"], told["shared_with"]
+
+    with peers.as_(ADA):
+        put(client, "/preset-definitions/letters", made).ok()
+        client.post("/owners/preset/shares", {"thing_id": "letters", "subject": "bin"}).ok()
+        gone = client.send("DELETE", "/preset-definitions/letters").ok()["number"]
+    with peers.as_(BOB):
+        client.post("/preset-definitions/letters/undo", {}).refused(403, "not_permitted")
+    client.post("/preset-definitions/letters/undo", {}).ok()
+    assert owner() == (ADA.uid, ["bin"])
+    with peers.as_(ADA):
+        client.send("DELETE", "/preset-definitions/letters").ok()
+    client.post("/restores", {"seq": gone - 1, "only": ["presets"]}).ok()
+    assert owner() == (ADA.uid, ["bin"])
+    with peers.as_(ADA):
+        client.send("DELETE", "/preset-definitions/letters").ok()
+        client.post("/preset-definitions/letters/undo", {}).ok()
+        put(client, "/owners/preset", {"thing_id": "letters", "to": str(BOB.uid)}).ok()
+    assert owner() == (BOB.uid, ["bin"])
+    with peers.as_(BOB):
+        client.send("DELETE", "/preset-definitions/letters").ok()
+        client.post("/preset-definitions/letters/undo", {}).ok()
+        client.send("DELETE", "/preset-definitions/letters").ok()
+    with peers.as_(ADA):
+        # Made anew it is another one, and of who makes it.
+        put(client, "/preset-definitions/letters", made).ok()
+    assert owner() == (ADA.uid, [])
+
+
 def test_a_file_does_not_replace_anothers_preset(client: Client, peers: Peers) -> None:
     with peers.as_(ADA):
         put(client, "/preset-definitions/mine", {"made_from": "quick_test"}).ok()

@@ -57,7 +57,8 @@ def test_every_kind_of_change_is_taken_back() -> None:
         PresetChanged("mine", LONGER, MINE, "undo of 2")
     )
     gone = PresetDeleted("mine", MINE)
-    given(MADE, gone).when(UndoPreset("mine", 2, MINE, None)).then(PresetCreated("mine", MINE, "", "undo of 2"))
+    back = PresetCreated("mine", MINE, "", "undo of 2", given_back=True)
+    given(MADE, gone).when(UndoPreset("mine", 2, MINE, None)).then(back)
 
 
 def test_an_undo_gives_back_only_what_its_change_touched() -> None:

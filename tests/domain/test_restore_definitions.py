@@ -35,7 +35,7 @@ def granted(
     ("now", "then", "event"),
     [
         (MINE, LONGER, PresetChanged("mine", MINE, LONGER, "why")),
-        (None, MINE, PresetCreated("mine", MINE, "", "why")),
+        (None, MINE, PresetCreated("mine", MINE, "", "why", given_back=True)),
         (MINE, None, PresetDeleted("mine", MINE, "why")),
     ],
 )
@@ -54,7 +54,9 @@ def test_the_preview_names_each_value() -> None:
 
 def test_a_merge_fills_in_and_asks_where_both_have_one() -> None:
     assert planned(MINE, None, MERGE).events == {}
-    assert planned(None, MINE, MERGE).events == {"preset-mine": [PresetCreated("mine", MINE, "", "why")]}
+    assert planned(None, MINE, MERGE).events == {
+        "preset-mine": [PresetCreated("mine", MINE, "", "why", given_back=True)]
+    }
     undecided = planned(MINE, LONGER, MERGE)
     assert (len(undecided.conflicts), undecided.events) == (2, {})
     with pytest.raises(RestoreConflict, match=r"mine\.num_epochs"):
