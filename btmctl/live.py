@@ -7,8 +7,8 @@ from rich.live import Live
 from rich.text import Text
 
 from btmctl.client import Document
-from btmctl.output import clean
 from btmctl.training import Forecast
+from btmd.control_characters import clean
 
 FRAMES_PER_S = 2
 WIDEST_BAR = 60

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
+from btmd.control_characters import clean, clean_json
+
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _GAP = "  "
 _NARROWEST_LAST_COLUMN = 12
@@ -65,9 +67,7 @@ class Output:
 
     def _harmless(self, document: str) -> str:
         """The same document; at a terminal, what could steer it stands escaped."""
-        if not self.is_terminal or document.isprintable():
-            return document
-        return "".join(one if one == "\n" or one.isprintable() else json.dumps(one)[1:-1] for one in document)
+        return clean_json(document) if self.is_terminal else document
 
     def line(self, text: str = "", style: str = "") -> None:
         self._write(self.styled(clean(text), style) + "\n")
@@ -96,7 +96,7 @@ class Output:
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
         """Names and values, the values aligned, or below them where no room is beside; an empty one is left out."""
-        shown = [(name, clean(str(value))) for name, value in pairs if value not in (None, "")]
+        shown = [(clean(name), clean(str(value))) for name, value in pairs if value not in (None, "")]
         widest = max((columns(name) for name, _ in shown), default=0)
         margin = widest + len(_GAP)
         room = self.width - margin
@@ -113,6 +113,7 @@ class Output:
 
         The last column is cut at the terminal's edge, or with ``wrap`` goes on below itself.
         """
+        headings = [clean(heading) for heading in headings]
         cells = [[clean("" if value is None else str(value)) for value in row] for row in rows]
         widths = [max([columns(heading), *(columns(row[at]) for row in cells)]) for at, heading in enumerate(headings)]
         fixed = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
@@ -206,17 +207,6 @@ class Output:
         self._stdout.write(text)
         self._stdout.flush()
         self._is_blank = False
-
-
-def clean(text: str, keep: str = "") -> str:
-    """Without control characters: a name from elsewhere must not steer the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter in keep or letter.isprintable() else _visible(letter) for letter in text)
-
-
-def _visible(letter: str) -> str:
-    return " " if letter in "\n\r\t" else f"\\x{ord(letter):02x}"
 
 
 def columns(text: str) -> int:

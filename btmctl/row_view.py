@@ -6,7 +6,8 @@ The text of rows comes from anywhere, so whatever could steer a terminal is made
 from collections.abc import Iterable, Iterator, Sequence
 
 from btmctl.client import Document
-from btmctl.output import clean, columns
+from btmctl.output import columns
+from btmd.control_characters import clean
 
 Piece = tuple[str, str]
 """A text without control characters, and its style."""

@@ -1,6 +1,7 @@
 """Two answers in columns, written while they come: over themselves as long as they fit the screen."""
 
-from btmctl.output import Output, clean, columns, cut
+from btmctl.output import Output, columns, cut
+from btmd.control_characters import clean
 
 LEAST_WIDTH = 80
 """Narrower, two columns hold too few words: then one stands below the other."""

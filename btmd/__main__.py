@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from btmd.config import Config, read_config
+from btmd.control_characters import clean
 from btmd.errors import BtmdError
 from btmd.logs import set_up_log
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up_log(config.log_level or "info", config.log_format, journal=config.systemd.journal)
         _run(config)
     except BtmdError as error:
-        print(f"btmd: {error.title}.", error.detail, error.hint, sep="\n", file=sys.stderr)
+        print(*map(clean, (f"btmd: {error.title}.", error.detail, error.hint)), sep="\n", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from btmd.control_characters import clean, clean_json
+
 JOURNAL = "/run/systemd/journal/socket"
 TEXT, JSON = "text", "json"
 FORMS = (TEXT, JSON)
@@ -39,11 +41,11 @@ def _handler(form: str, *, journal: bool) -> logging.Handler:
         except OSError:
             # The journal's own text: it adds the time.
             plain = logging.StreamHandler(sys.stderr)
-            plain.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+            plain.setFormatter(TextFormatter("%(name)s: %(message)s"))
             return plain
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        JsonFormatter() if form == JSON else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        JsonFormatter() if form == JSON else TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     )
     return handler
 
@@ -81,6 +83,8 @@ class JournalHandler(logging.Handler):
 
     def __init__(self, path: str = JOURNAL) -> None:
         super().__init__()
+        # Of several lines it makes no further entries, as a reader of plain text would.
+        self.setFormatter(TextFormatter("%(message)s", keep="\n\t"))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.connect(path)
@@ -118,6 +122,20 @@ def as_datagram(fields: Mapping[str, str]) -> bytes:
     return bytes(made)
 
 
+class TextFormatter(logging.Formatter):
+    """Records as text in which a name from elsewhere neither steers a terminal nor looks like a line of its own."""
+
+    def __init__(self, form: str, *, keep: str = "") -> None:
+        super().__init__(form)
+        self._keep = keep
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return clean(super().formatMessage(record), self._keep)
+
+    def formatException(self, ei: Any) -> str:
+        return clean(super().formatException(ei), "\n\t")
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (RFC 3339, UTC), level, logger, message, and job_id, event_seq where there are."""
 
@@ -134,4 +152,4 @@ class JsonFormatter(logging.Formatter):
         for name in ("job_id", "event_seq"):
             if getattr(record, name, ""):
                 told[name] = getattr(record, name)
-        return json.dumps(told, ensure_ascii=False)
+        return clean_json(json.dumps(told, ensure_ascii=False))

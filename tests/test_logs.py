@@ -58,13 +58,13 @@ def test_a_line_about_a_training_has_its_id_as_a_field(journal: tuple[socket.soc
     log = logging.getLogger("btmd.test")
     log.addHandler(handler)
     try:
-        log.warning("job %s: it is\nthere", "k3q7")
+        log.warning("job %s: it is\nthere\x1b[2J", "k3q7")
         log.error("event %d", 7, extra={"event_seq": 7})
     finally:
         log.removeHandler(handler)
         handler.close()
     first, second = parsed(receiving.recv(65536)), parsed(receiving.recv(65536))
-    assert (first["MESSAGE"], first["JOB_ID"], first["PRIORITY"]) == ("job k3q7: it is\nthere", "k3q7", "4")
+    assert (first["MESSAGE"], first["JOB_ID"], first["PRIORITY"]) == ("job k3q7: it is\nthere\\x1b[2J", "k3q7", "4")
     assert (second["EVENT_SEQ"], second["PRIORITY"], "JOB_ID" in second) == ("7", "3", False)
     assert second["SYSLOG_IDENTIFIER"] == "btmd"
 
@@ -85,6 +85,35 @@ def test_what_a_journal_that_does_not_keep_up_lost_is_told(journal: tuple[socket
     handler.emit(logging.makeLogRecord({"msg": "after", "levelno": logging.INFO}))
     assert parsed(receiving.recv(65536))["MESSAGE"] == f"after ({100 - received} lines before this one were lost)"
     handler.close()
+
+
+LOGGED = """
+import logging, sys
+from btmd.logs import set_up_log
+set_up_log("info", sys.argv[1], journal=False)
+path = "a\\x1b[2Jb\\x9b1A\\n2026-11-23 10:00:00,000 ERROR btmd: forged"
+try:
+    raise ValueError(path)
+except ValueError:
+    logging.getLogger("btmd.test").exception("cannot read %s", path)
+"""
+
+
+def logged(form: str) -> str:
+    done = subprocess.run([sys.executable, "-c", LOGGED, form], stderr=subprocess.PIPE, check=True)
+    return done.stderr.decode()
+
+
+def test_a_name_in_the_log_neither_steers_a_terminal_nor_looks_like_a_line_of_its_own() -> None:
+    text = logged("text")
+    assert all(letter == "\n" or letter.isprintable() for letter in text)
+    told, *traceback = text.splitlines()
+    assert told.endswith("ERROR btmd.test: cannot read a\\x1b[2Jb\\x9b1A 2026-11-23 10:00:00,000 ERROR btmd: forged")
+    assert traceback[0] == "Traceback (most recent call last):"
+    assert "ValueError: a\\x1b[2Jb\\x9b1A" in traceback
+    [line] = logged("json").splitlines()
+    assert line.isprintable()
+    assert json.loads(line)["message"] == "cannot read a\x1b[2Jb\x9b1A\n2026-11-23 10:00:00,000 ERROR btmd: forged"
 
 
 def test_json_lines_tell_of_every_event_and_of_nothing_in_it() -> None:

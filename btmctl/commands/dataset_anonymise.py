@@ -6,9 +6,10 @@ import os
 from btmctl import words
 from btmctl.client import Document
 from btmctl.errors import DONE, UsageError
-from btmctl.output import Output, clean, columns
+from btmctl.output import Output, columns
 from btmctl.parser import Noun
 from btmctl.session import Session
+from btmd.control_characters import clean
 from btmd.vocabulary import PERSONAL_DATA
 
 EXAMPLES_SHOWN = 5

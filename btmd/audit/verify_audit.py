@@ -580,6 +580,11 @@ def _span(first: int, last: int) -> str:
     return f"event {first}" if last <= first else f"events {first} to {last}"
 
 
+def _shown(text: str) -> str:
+    """What stands in the file does not steer the terminal."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def _head(text: str) -> Head:
     match = re.fullmatch(r"(\d{1,9}):(\d{1,18}):([0-9a-f]{64})", text)
     if match is None:
@@ -611,12 +616,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         finding = verify(given.export, given.public_key or "", given.head)
     except NoExport as error:
-        print(error, file=sys.stderr)
+        print(_shown(str(error)), file=sys.stderr)
         return UNUSABLE
     if given.json:
         print(json.dumps({"accepted": finding.fault is None, **asdict(finding)}, indent=2))
     else:
-        print("\n".join(told(finding)))
+        print("\n".join(map(_shown, told(finding))))
     return finding.exit_code
 
 

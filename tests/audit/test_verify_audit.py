@@ -244,6 +244,10 @@ def test_it_runs_alone_with_nothing_but_the_standard_library(log: Path, tmp_path
     assert (code, fault["line"], fault["kind"], fault["first_event"]) == (1, 10, "removed", 9)
     (tmp_path / "export.jsonl").write_text("hello\n")
     assert ran()[0] == 2
+    strange = {**row(lines[0]), "btmd_audit_export": "\x9b2J"}
+    (tmp_path / "export.jsonl").write_bytes(verify_audit.written(strange) + b"\n")
+    code, said = ran()
+    assert (code, "\x9b" in said, "\\x9b2J" in said) == (2, False, True)
     (tmp_path / "export.jsonl").unlink()
     assert ran()[0] == 2
     assert ran("--head", "nonsense")[0] == 2

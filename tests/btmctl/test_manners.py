@@ -118,6 +118,23 @@ def test_what_could_steer_a_terminal_is_made_visible(btmctl: Btmctl, server: Sma
     assert "\\x1b]0;owned" in out
 
 
+def test_names_of_others_steer_no_terminal_wherever_they_stand() -> None:
+    out, err = Terminal(), Terminal()
+    output = Output(stdout=out, stderr=err, environment={"NO_COLOR": "1", "TERM": "dumb"})
+    name = "an\x1b[2J\x9b1A\u202ename"
+    output.table(("what", name), [("loss", name)])
+    output.fields([(name, name)])
+    output.line(name)
+    output.paragraph(name)
+    output.raw(name + "\n")
+    output.say(name)
+    output.question(name)
+    output.problem(name, name, name)
+    for shown in (out.getvalue(), err.getvalue()):
+        assert all(letter == "\n" or letter.isprintable() for letter in shown)
+    assert out.getvalue().count("an\\x1b[2J\\x9b1A\\x202ename") == 7
+
+
 def test_an_error_of_our_own_is_no_traceback(btmctl: Btmctl, server: SmallServer) -> None:
     server.answers("GET", "/jobs", [{"unexpected": 1}])
     code, _, err = btmctl("jobs", "list")
