@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import Figure, Topic, record
 from benchmarks.socket_traces import HERE, KERNEL, Traces, read_traces, traced
+from tests.fixtures.daemon import Client, end_trainers
 from tests.fixtures.documents import docx
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
@@ -61,20 +62,35 @@ class Place:
         self.socket = folder / "sock"
         names = ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("BTMD_")}
-        self.environment = kept | dict.fromkeys(names, str(folder)) | {"BTMD_SOCKET": str(self.socket)}
+        # A training of another btmd on this machine would be waited for.
+        own = {"BTMD_SOCKET": str(self.socket), "BTMD_DEVICE_LOCKS": str(folder)}
+        self.environment = kept | dict.fromkeys(names, str(folder)) | own
         self._count = 0
 
-    def start_daemon(self) -> "subprocess.Popen[bytes]":
-        """A daemon that answers, behind the strace whose process is returned."""
+    @contextmanager
+    def daemon(self) -> Iterator[None]:
+        """A daemon that answers, behind a strace that has written all of it down afterwards. Raises SystemExit."""
         where = ["--state-dir", str(self.folder / "state"), "--config-dir", str(self.folder / "config")]
-        command = [sys.executable, "-P", "-m", "btmd", *where, "--log-level", "warning"]
-        started = subprocess.Popen(traced(command, self.traces / "daemon"), env=self.environment, cwd=self.folder)
-        end = time.monotonic() + PATIENCE_S
-        while not self.socket.exists():
-            if started.poll() is not None or time.monotonic() > end:
-                raise SystemExit("The daemon did not start.")
-            time.sleep(0.05)
-        return started
+        command = traced([sys.executable, "-P", "-m", "btmd", *where, "--log-level", "warning"], self.traces / "daemon")
+        strace = subprocess.Popen(command, env=self.environment, cwd=self.folder, start_new_session=True)
+        try:
+            end = time.monotonic() + PATIENCE_S
+            while not self.socket.exists():
+                if strace.poll() is not None or time.monotonic() > end:
+                    raise SystemExit("The daemon did not start.")
+                time.sleep(0.05)
+            # It listens before its log is open.
+            pid = int(Client(self.socket).get("/health").ok()["pid"])
+            try:
+                yield
+            finally:
+                os.kill(pid, signal.SIGTERM)
+                strace.wait(PATIENCE_S)
+        finally:
+            if strace.poll() is None:
+                # With what it follows: by itself it would only let go of it.
+                os.killpg(strace.pid, signal.SIGKILL)
+                end_trainers(self.folder / "state" / "jobs")
 
     def btmctl(self, *arguments: str) -> Any:
         """What a command answers; a stream's last line. Raises SystemExit where it fails."""
@@ -132,26 +148,16 @@ def inside(folder: Path, formats: Iterable[str], until: str) -> int:
         traced([sys.executable, "-c", CONTROL], place.traces / "control"), check=True, stdout=subprocess.PIPE, text=True
     )
     done: list[str] = []
-    daemon = place.start_daemon()
-    try:
-        pid = int(place.btmctl("daemon", "status")["pid"])
-        try:
-            for name, command in main_job(place, formats):
-                began = time.monotonic()
-                answer = place.btmctl(*command)
-                if name == "result" and not answer["success"]:
-                    raise SystemExit(f"The training failed: {answer}")
-                print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
-                done.append(name)
-                if name == until:
-                    break
-        finally:
-            os.kill(pid, signal.SIGTERM)
-            daemon.wait(PATIENCE_S)
-    finally:
-        if daemon.poll() is None:
-            with suppress(ProcessLookupError):
-                daemon.kill()
+    with place.daemon():
+        for name, command in main_job(place, formats):
+            began = time.monotonic()
+            answer = place.btmctl(*command)
+            if name == "result" and not answer["success"]:
+                raise SystemExit(f"The training failed: {answer}")
+            print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
+            done.append(name)
+            if name == until:
+                break
     facts = {"done": done, "control": control.stdout.split("\n")[:-1], "namespace": os.readlink("/proc/self/ns/net")}
     (folder / "facts.json").write_text(json.dumps(facts))
     return 0
@@ -176,6 +182,7 @@ def _figures(facts: dict[str, Any], control: Traces, service: Traces, commands: 
         Figure("sent beyond this machine's sockets by daemon, trainer or child", [len(service.reached)], "", "<= 0", 0),
         Figure("- by btmctl", [len(commands.reached)], "", "<= 0", 0),
         Figure("programs that the daemon ran, itself included", [service.programs.total()], digits=0),
+        Figure("- of them trainers", [service.programs["btmd.trainer"]], "", ">= 1", digits=0),
         Figure("- of them in a network namespace of their own", [service.left_the_network.total()], digits=0),
         Figure("calls looked at", [service.lines + commands.lines], digits=0),
     ]
