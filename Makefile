@@ -104,7 +104,7 @@ proof-quickstart: dev $(VENV)/.demo-model
 # Compares with Debian's restic, which has to be installed.
 proof-backup: dev
 	$(BIN)/python -m benchmarks.backup
-# Makes a file of 1 GB in .proof/ first, and an environment with the package datasets. About an hour and a half.
+# Makes a file of 1 GB in .proof/ first, and an environment with the package datasets. About half an hour, alone on a machine.
 proof-data: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.data $(ARGS)
 # Rows of questions and answers as JSON lines: make proof-speed DATA=rows.jsonl

@@ -3,8 +3,9 @@
 Makes a file of conversations in .proof/data and looks at it in processes of their own, one after the other, round
 after round: ``datasets.load_dataset`` (from PyPI, in an environment of its own, offline), the reading of the product,
 the bare tokenizer on the very texts that a training would see, and the product's counting of tokens with its search for
-near-duplicates. Each process's memory, that of its workers included, is looked at ten times a second. What is done is
-kept in .proof/data: interrupted, the program goes on where it was.
+near-duplicates. In a first round each process's memory, that of its workers included, is looked at ten times a second;
+the rounds that are timed are not looked at. What is done is kept in .proof/data: interrupted, the program goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -117,8 +118,9 @@ def _rounds(large: Path, small: Path, model: Path, options: argparse.Namespace) 
     kept = PROOF / f"rounds-{options.size_mb}-{options.tokens_mb}-{commit()}.jsonl"
     runs = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     python = _datasets_python()
-    # The large file is counted and compared once, for its memory: it takes long.
-    plan = [("tokens", large, 0), ("near", large, 0)]
+    # For memory. The large file is counted and compared this once: it takes long.
+    plan = [(part, large, 0) for part in ("load_dataset", "read", "tokens", "near")]
+    plan += [(part, small, 0) for part in ("tokens", "near")]
     for number in range(1, options.rounds + 1):
         plan += [("load_dataset", large, number), ("read", large, number)]
         plan += [(part, small, number) for part in ("bare", "tokens", "near")]
@@ -127,11 +129,17 @@ def _rounds(large: Path, small: Path, model: Path, options: argparse.Namespace) 
         if any((run["part"], run["file"], run["round"]) == (part, file.name, number) for run in runs):
             continue
         source = file if part in ("load_dataset", "read") else rows_of[file]
-        run = {"part": part, "file": file.name, "round": number, **_run(part, source, model, python)}
+        run = {
+            "part": part,
+            "file": file.name,
+            "round": number,
+            **_run(part, source, model, python, watched=number == 0),
+        }
         runs.append(run)
         with kept.open("a") as out:
             out.write(json.dumps(run) + "\n")
-        print(f"round {number}, {part} of {file.name}: {run['s']:.1f} s, {run['peak_mb']:.0f} MB", flush=True)
+        found = f"{run['s']:.1f} s" if number else f"{run['peak_mb']:.0f} MB"
+        print(f"round {number}, {part} of {file.name}: {found}", flush=True)
     return runs
 
 
@@ -151,7 +159,9 @@ def _datasets_python() -> str:
     return str(python)
 
 
-def _run(part: str, file: Path, model: Path, datasets_python: str, *, keep: Path | None = None) -> dict[str, Any]:
+def _run(
+    part: str, file: Path, model: Path, datasets_python: str, *, watched: bool = False, keep: Path | None = None
+) -> dict[str, Any]:
     folder = PROOF / "scratch"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -161,9 +171,11 @@ def _run(part: str, file: Path, model: Path, datasets_python: str, *, keep: Path
         command = [datasets_python, "-c", _LOAD, str(file), str(folder / "cache")]
     file.open("rb").close()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
-    peak = _Peak(process.pid)
+    peak = _Peak(process.pid) if watched else None
     answer, _ = process.communicate()
-    found: dict[str, Any] = json.loads(answer.splitlines()[-1]) | {"peak_mb": peak.stop()}
+    found: dict[str, Any] = json.loads(answer.splitlines()[-1])
+    if peak is not None:
+        found["peak_mb"] = peak.stop()
     if keep is not None:
         (folder / "rows.chunks").replace(keep.with_name(keep.name + ".chunks"))
         (folder / "rows").replace(keep)
@@ -274,7 +286,7 @@ def _report(runs: list[dict[str, Any]], planted: list[tuple[float, float]], opti
     large, small = f"{options.size_mb}.jsonl", f"{options.tokens_mb}.jsonl"
 
     def figures(part: str, file: str, what: str) -> list[float]:
-        return [run[what] for run in runs if (run["part"], run["file"]) == (part, file)]
+        return [run[what] for run in runs if (run["part"], run["file"]) == (part, file) and what in run]
 
     def of_rounds(part: str, file: str) -> list[float]:
         return [run["s"] for run in runs if (run["part"], run["file"]) == (part, file) and run["round"]]

@@ -19,12 +19,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
 from btmd.errors import Damaged, FileMissing
 from btmd.files.durable import sync_folder, write_synced
+
+if TYPE_CHECKING:
+    import zstandard
 
 USUAL_CHUNK_BYTES: Final = 1024 * 1024
 """Of rows, before compression: the mean."""
@@ -105,6 +108,7 @@ class RowsWriter:
         self._made: list[Chunk] = []
         self._waiting: deque[Future[Chunk]] = deque()
         self._thread = ThreadPoolExecutor(1)
+        self._compressor: zstandard.ZstdCompressor | None = None
         self._finished = False
         self.rows = self.size_bytes = 0
 
@@ -158,9 +162,12 @@ class RowsWriter:
             self._made.append(self._waiting.popleft().result())
 
     def _store(self, text: bytes, line: int, rows: int) -> Chunk:
-        import zstandard
+        if self._compressor is None:
+            import zstandard
 
-        stored = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(text)
+            # One for all chunks, as only one thread compresses.
+            self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
+        stored = self._compressor.compress(text)
         sha256 = hashlib.sha256(stored).hexdigest()
         path = self._folder / sha256
         if not path.exists():

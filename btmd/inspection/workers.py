@@ -1,13 +1,14 @@
 """One piece of work on all processors: processes that each take every so many portions of the rows."""
 
 import ctypes
+import fcntl
 import multiprocessing
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import cycle
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,6 +22,8 @@ PORTION_ROWS: Final = 1000
 PORTION_BYTES: Final = 1 << 20
 _WORTH_A_PROCESS_BYTES: Final = 4 << 20
 _MOST_WORKERS: Final = 4
+_PIPE_BYTES: Final = 1 << 20
+"""What a worker may be ahead of the one that collects."""
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -98,6 +101,9 @@ def _start(work: Callable[[int, Done], Any], number: int) -> "tuple[multiprocess
     # Forked: it begins at once, with what was loaded here, and with the files that are open here.
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
+    with suppress(OSError):
+        # Where an account may have no more, it works with what there is.
+        fcntl.fcntl(there.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     process = context.Process(target=_work, args=(work, number, there, os.getpid()), daemon=True)
     process.start()
     there.close()
