@@ -2,8 +2,10 @@
 
 The time is split between the daemon's own user, an admin, a trainer who owns the things there are, a trainer and a
 viewer whom they were shared with, a viewer, and somebody without any role. Each part has a daemon of its own with a
-dataset, a model, a preset, trainings that wait and that ended, and a backup; a daemon that ends is started again. Wrong
-is: an answer that is not documented, a 5xx but 503, and a question without a whole answer within the limit.
+dataset, a model, a preset, a backup, and trainings that wait, were cancelled and have a result; a daemon that ends is
+started again. Every second part asks a daemon without budgets, which end the other ones' changes with a 429. Wrong is:
+an answer that is not documented, a 5xx but 503, a question without a whole answer within the limit, and an operation
+that one of them was not answered but by a 429.
 
 ``python -m benchmarks.api_fuzz`` records and takes root; ``--minutes 1 --roles viewer,stranger`` is a short form that
 does not. What was wrong is kept in .proof/api-fuzz, and parts that are done are not done again.
@@ -26,6 +28,7 @@ from pwd import getpwnam
 from typing import Any
 
 from benchmarks.results import Figure, Topic, commit, record
+from btmd.config import Config
 from tests.fixtures.daemon import QUICK, Client, DaemonProcess, config_of
 from tests.fixtures.every_operation import THINGS, furnish, put
 from tests.fixtures.short_folder import short_folder
@@ -36,6 +39,10 @@ PROOF = ROOT_DIR / ".proof" / "api-fuzz"
 VENV = PROOF / "venv"
 SCHEMATHESIS = "schemathesis==4.32.5"
 MINUTES, PARTS, LIMIT_S = 20.0, 2, 60.0
+MORE_WAITING = 3
+"""Trainings beside the first one: whoever may end it has done so after a moment."""
+ROWS = b'{"question": "Who?", "answer": "Me, said the bee."}\n{"question": "When?", "answer": "At noon."}\n'
+"""A file that whoever may have sent it may make a dataset of."""
 OWNER, GROUP = "bin", "sys"
 """Accounts and a group that every Linux system has: whose the things are, and whom they are shared with."""
 
@@ -72,7 +79,12 @@ EVERYBODY = (
 class SpoiledDaemon(DaemonProcess):
     """Stands in the folder that may be spoiled: what is written to a relative path lands there."""
 
+    def __init__(self, config: Config, *, has_budgets: bool) -> None:
+        super().__init__(config)
+        self._module = "btmd" if has_budgets else "benchmarks.daemon_without_budgets"
+
     def spawn(self, command: list[str], log: Any) -> subprocess.Popen[bytes]:
+        command = [self._module if word == "btmd" else word for word in command]
         scratch = self.config.state_dir.parent / "scratch"
         scratch.mkdir(exist_ok=True)
         environment = os.environ | {"PYTHONPATH": str(ROOT_DIR)}
@@ -121,17 +133,23 @@ def _python() -> str:
 def _part(who: Who, number: int, users: int, given: argparse.Namespace, python: str) -> list[dict[str, Any]]:
     """What one user was answered; read from the file where an earlier run with this code has done it."""
     seconds = 60 * given.minutes / users / given.parts
-    out = PROOF / f"{who.name}-{number}-{seconds:.0f}s-{commit()}.jsonl"
-    if given.only or not _is_whole(out):
+    code = commit()
+    out = PROOF / f"{who.name}-{number}-{seconds:.0f}s-{code}{'-only' if given.only else ''}.jsonl"
+    # Code that is being changed is another one each time.
+    if given.only or code.endswith("+") or not _is_whole(out):
         out.unlink(missing_ok=True)
         with short_folder() as folder:
             folder.chmod(0o755)
-            daemon = SpoiledDaemon(config_of(folder))
+            daemon = SpoiledDaemon(config_of(folder), has_budgets=number % 2 == 0)
             with daemon:
                 known = _furnished(daemon, folder)
                 (folder / "known.json").write_text(json.dumps(known))
-                process = _fuzzer(daemon, who, seconds, out, given, python)
-                ended = _watched(daemon, process, out)
+                process = _fuzzer(daemon, who, number, seconds, out, given, python)
+                try:
+                    ended = _watched(daemon, process, out)
+                finally:
+                    process.kill()
+                    process.wait()
             shutil.copyfile(daemon.log, out.with_suffix(".log"))
         print(f"{who.name}, part {number + 1}: the daemon ended {ended} times", flush=True)
     return [json.loads(line) for line in out.read_text().splitlines()]
@@ -142,7 +160,7 @@ def _is_whole(out: Path) -> bool:
 
 
 def _fuzzer(
-    daemon: DaemonProcess, who: Who, seconds: float, out: Path, given: argparse.Namespace, python: str
+    daemon: DaemonProcess, who: Who, number: int, seconds: float, out: Path, given: argparse.Namespace, python: str
 ) -> subprocess.Popen[bytes]:
     folder = daemon.config.state_dir.parent
     told = {
@@ -154,6 +172,8 @@ def _fuzzer(
         "uid": who.uid,
         "gid": who.gid,
         "seed": given.seed,
+        "part": number,
+        "parts": given.parts,
         "seconds": seconds,
         "limit": given.limit,
         "only": given.only,
@@ -191,11 +211,32 @@ def _furnished(daemon: DaemonProcess, folder: Path) -> dict[str, list[Any]]:
     client.patch("/settings", {"changes": {**QUICK, "backup.every_hours": 0}}).ok()
     model = make_tiny_llama(folder / "tiny")
     furnish(client, model, owner=OWNER, group=GROUP)
+    put(client, "/consents/facts", {"scopes": ["train", "export", "backup"]})
     ended = client.start()
     client.post(f"/jobs/{ended}/cancel").ok()
+    done = _trained(client)
+    waiting = [THINGS["job"], *(client.start() for _ in range(MORE_WAITING))]
+    for job_id in (*waiting[1:], done):
+        put(client, "/owners/job", {"thing_id": job_id, "to": OWNER})
+        client.post("/owners/job/shares", {"thing_id": job_id, "subject": f"@{GROUP}"}).ok()
+    export_id = client.post("/exports", {"job_id": done, "format": "adapter"}).ok()["export_id"]
     backup_id = client.post("/backup", {"description": "before"}).ok()["backup_id"]
     [dataset] = client.get("/datasets").ok()
-    return _known(client, model, [THINGS["job"], ended], dataset, backup_id)
+    found = _known(client, model, [*waiting, ended, *[done] * MORE_WAITING], dataset, backup_id)
+    kept = str(folder / "scratch" / "kept")
+    return {**found, "export_id": [export_id], "to": ["games", kept, "now", "5"], "sent first": [ROWS.decode()]}
+
+
+def _trained(client: Client) -> str:
+    """A training with a result; the one that waits goes on waiting."""
+    waiting = THINGS["job"]
+    client.post(f"/queue/{waiting}/hold").ok()
+    client.patch("/settings", {"changes": {"queue.quiet_hours": ""}}).ok()
+    done = client.start(overrides={"max_steps": 4, "eval_every": 2, "save_every": 2})
+    client.wait_until(done, "completed")
+    client.patch("/settings", {"changes": {"queue.quiet_hours": "00:00-24:00"}}).ok()
+    client.post(f"/queue/{waiting}/release").ok()
+    return done
 
 
 def _known(
@@ -203,7 +244,7 @@ def _known(
 ) -> dict[str, list[Any]]:
     datasets = ["facts", str(dataset["dataset_id"])]
     presets = ["theirs", "quick_test", "Quick Test"]
-    content = client.upload(b'{"question": "Who?", "answer": "Me, said the bee."}\n')
+    content = client.upload(ROWS)
     settings = [str(one["key"]) for one in client.get("/settings/schema").ok()]
     several: dict[tuple[str, ...], list[Any]] = {
         ("job_id", "other_id", "from_job"): [*jobs, "last"],
@@ -218,6 +259,7 @@ def _known(
         ("kind",): ["job", "dataset", "model", "preset"],
         ("thing_id",): [*jobs, *datasets, "tiny", "theirs"],
         ("subject", "user"): ["man", "games", f"@{GROUP}"],
+        ("at", "from", "since", "until"): ["now", "5", "2026-01-01 00:00"],
         ("stream",): [["settings"], [f"job-{jobs[0]}"]],
         ("type",): [["SettingChanged"], ["JobSubmitted"]],
         # What would keep trainings waiting for ever, or let them begin, is left to chance.
@@ -236,11 +278,18 @@ def _record(
         statuses += Counter(one["statuses"])
     kinds = Counter("hang" if "in time" in one["wrong"] else "other" for one in wrong)
     slowest = max(totals, key=lambda one: float(one["slowest"][0]))["slowest"]
-    asked = len({name for name in requests if name.startswith("/")})
+    operations = max(int(one["operations"]) for one in totals)
+    asked = {who.name: {label for one in totals if one["user"] == who.name for label in one["asked"]} for who in chosen}
     figures = [
         Figure("time", [given.minutes], "min", f">= {MINUTES:g}", 0),
         Figure("users", [len(chosen)], target=f">= {len(EVERYBODY)}", digits=0),
-        Figure("paths asked", [asked], digits=0),
+        Figure("operations", [operations], digits=0),
+        Figure(
+            "of them answered to each user, but by 429: at least",
+            [min(map(len, asked.values()))],
+            target=f">= {operations}",
+            digits=0,
+        ),
         Figure("requests", [requests["requests"]], digits=0),
         Figure(f"questions without a whole answer in {given.limit:g} s", [kinds["hang"]], target="<= 0", digits=0),
         Figure("operations answered otherwise than documented", [kinds["other"]], target="<= 0", digits=0),
@@ -249,7 +298,7 @@ def _record(
     notes = [
         f"Seed {given.seed}, {SCHEMATHESIS}; who asks: {', '.join(one.name for one in chosen)}.",
         f"Answers by status: {', '.join(f'{status} {count}' for status, count in sorted(statuses.items()))}.",
-        f"Longest: {slowest[1]}. {requests['asked too fast']} times asked again after 429.",
+        f"Longest: {slowest[1]}. The first part of each user asks the daemon as it is, the second one without budgets.",
     ]
     record(Topic("The API, fuzzed", "make proof-fuzz-api", figures, packages=("starlette", "uvicorn"), notes=notes))
 
