@@ -203,6 +203,7 @@ class Door:
         quickest_s = min(lag_s for _, lag_s in found)
         for phase in (self.quiet, self.busy):
             phase.lags_s = [lag_s - quickest_s for at_us, lag_s in found if phase.from_us <= at_us <= phase.to_us]
+            assert phase.lags_s, "the training reported nothing meanwhile"
 
 
 def _lengthen(client: Client, events: int) -> None:

@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import btmd.daemon
+from btmd.config import Config
 from tests.docs.place import Place
-from tests.fixtures.daemon import QUICK
+from tests.fixtures.daemon import QUICK, ThreadedDaemon
 from tests.fixtures.tiny_gguf import make_tiny_gguf
 from tests.fixtures.tiny_model import make_tiny_llama
 
 MODEL = "SmolLM2-135M-Instruct"
 OTHER_USER, OTHER_GROUP = "nobody", "nogroup"
 PATIENCE_S = 240.0
+TWO_DAYS_US = 2 * 24 * 3600 * 1_000_000
 ENDED = ("completed", "failed", "cancelled")
 _SHORT = {"max_steps": 8, "num_epochs": 1, "eval_every": 4, "save_every": 4}
 _LONG = {"num_epochs": 1000, "max_steps": 20_000, "eval_every": 5000, "save_every": 20, "sample_answers": 0}
@@ -29,6 +33,8 @@ class Scene(Place):
         super().__init__(home)
         self.long: set[str] = set()
         self.kept = home
+        self.on_stick = ""
+        """The newest backup there."""
         self.environment |= {
             "HF_ENDPOINT": hub, "DESTDIR": str(home / "package"), "EDITOR": str(home / "editor"), "USER": "root",
             "TERM": "xterm", "COLUMNS": "160",
@@ -45,7 +51,9 @@ class Scene(Place):
     def furnish(self) -> None:
         """What is there before the first page is opened."""
         home = self.home
-        self.socket.parent.mkdir(parents=True, mode=0o700)
+        # Those who are granted a role on the pages could reach the daemon.
+        self.socket.parent.mkdir(parents=True, mode=0o711)
+        home.chmod(0o711)
         for seed, name in enumerate((MODEL, "SmolLM2", "smol")):
             make_tiny_llama(home / "known" / name, seed=seed)
         for path in ("models/SmolLM2-135M", f"models/{MODEL}", "old/model", "hf", "stick", "textfile", "presets"):
@@ -59,13 +67,15 @@ class Scene(Place):
             (home / name).write_text(lines)
         (home / "questions.csv").write_text("question,answer\n" + "".join(f'"{q}","{a}"\n' for q, a in rows))
         editor = home / "editor"
-        editor.write_text('#!/bin/sh\nsed -i "s/^num_epochs = .*/num_epochs = 2/; s/^seed = .*/seed = 11/" "$1"\n')
+        editor.write_text(
+            '#!/bin/sh\nsed -i -E "s/^num_epochs = .*/num_epochs = 2/; s/^(# )?seed = .*/seed = 11/" "$1"\n'
+        )
         editor.chmod(0o755)
         (home / ".venv" / "bin").mkdir(parents=True)
         for program in ("activate", "btmctl", "btmd", "python"):
             (home / ".venv" / "bin" / program).symlink_to(Path(sys.executable).parent / program)
+        self._begin_two_days_ago()
         self.start()
-        self.client.patch("/settings", {"changes": QUICK}).ok()
         for name in (MODEL, "SmolLM2", "smol"):
             self.client.post("/models", {"path": str(home / "known" / name)}).ok()
         self.dataset("questions")
@@ -73,6 +83,19 @@ class Scene(Place):
         self.ended(self.train(**_SHORT))
         self.ended(self.train(**_SHORT))
         self.stop()
+
+    def _begin_two_days_ago(self) -> None:
+        """The pages ask what was yesterday."""
+        now_us = btmd.daemon.clock_us
+        config = Config(
+            state_dir=self.state,
+            config_dir=self.config,
+            socket_path=self.socket,
+            log_level="warning",
+            device_locks_dir=self.home,
+        )
+        with patch.object(btmd.daemon, "clock_us", lambda: now_us() - TWO_DAYS_US), ThreadedDaemon(config) as daemon:
+            daemon.client.patch("/settings", {"changes": QUICK}).ok()
 
     # What there is
 
@@ -96,10 +119,19 @@ class Scene(Place):
         self.until(lambda: self.client.job(job_id)["state"] in ENDED)
 
     def dataset(self, name: str) -> None:
-        if name not in self.names("/datasets"):
-            self.client.add_dataset(
-                (self.home / "questions.jsonl").read_bytes(), name, scopes=("train", "export", "backup")
-            )
+        """The file of that name is known, and where it lies."""
+        if name in self.names("/datasets"):
+            return
+        path = self.home / f"{name}.jsonl"
+        body = {
+            "content": self.client.upload(path.read_bytes()),
+            "file_name": path.name,
+            "source_path": str(path),
+            "consent": True,
+            "scopes": ["train", "export", "backup"],
+        }
+        # One that was erased right before is being erased for a moment.
+        self.until(lambda: self.client.post("/datasets", body).status == 200)
 
     def model(self, name: str) -> None:
         if name not in self.names("/models"):
@@ -110,7 +142,10 @@ class Scene(Place):
         for job in self.jobs():
             if job["job_id"] in self.long and job["state"] not in ENDED:
                 self.client.post(f"/jobs/{job['job_id']}/cancel")
-        self.until(lambda: all(job["state"] in (*ENDED, "paused") for job in self.jobs() if not job.get("held")))
+            elif job["state"] == "queued":
+                # It may be held, and would wait for ever.
+                self.client.post(f"/queue/{job['job_id']}/release")
+        self.until(lambda: all(job["state"] in (*ENDED, "paused") for job in self.jobs()))
 
     def quiet(self) -> None:
         """No training is under way."""
@@ -205,7 +240,8 @@ def two_settings_set(scene: Scene) -> None:
 
 
 def waits_for_confirmation(scene: Scene) -> None:
-    scene.btmctl("config", "set", "training.seed=23", "--confirm", "30m")
+    seed = int(str(scene.setting("training.seed"))) + 1
+    scene.btmctl("config", "set", f"training.seed={seed}", "--confirm", "30m")
 
 
 def known_user(scene: Scene) -> None:
@@ -245,7 +281,8 @@ def no_daemon(scene: Scene) -> None:
 
 def database_is_lost(scene: Scene) -> None:
     a_recovery_key(scene)
-    scene.btmctl("backup", "create", "--to", str(scene.home / "stick"))
+    made = json.loads(scene.btmctl("backup", "create", "--to", str(scene.home / "stick"), "--json"))
+    scene.on_stick = str(made["backup_id"])
     shutil.copy(scene.state / "keys" / "key", scene.home / "stick-key")
     scene.no_daemon()
     for path in scene.state.glob("btmd.db*"):
@@ -298,6 +335,9 @@ def files_for_data(scene: Scene) -> None:
 
 
 def tickets(scene: Scene) -> None:
+    if not (scene.home / "names.txt").exists():
+        # Those of another page's example have no customers.
+        no_dataset("tickets")(scene)
     (scene.home / "names.txt").write_text("Anna Weiss\n")
     rows = [f"Anna Weiss,Where is CUSTOMER K-{n:06}?,Write to anna{n}@example.org." for n in range(20)]
     (scene.home / "tickets.csv").write_text("customer,question,answer\n" + "".join(f"{row}\n" for row in rows))
@@ -318,7 +358,13 @@ def makefile(scene: Scene) -> None:
 
 def reset_done(scene: Scene) -> None:
     scene.settled()
+    scene.client.patch("/settings", {"changes": {"training.seed": 29}}).ok()
     scene.btmctl("reset", "--preserve-user-data")
+
+
+def completion_folders(scene: Scene) -> None:
+    for folder in (".local/share/bash-completion/completions", ".zfunc"):
+        (scene.home / folder).mkdir(parents=True, exist_ok=True)
 
 
 def another(scene: Scene) -> str:
@@ -330,13 +376,17 @@ def a_backup(scene: Scene) -> str:
     return str(scene.client.get("/backups").ok()[0]["backup_id"])
 
 
+def a_full_backup(scene: Scene) -> str:
+    return next(str(one["backup_id"]) for one in scene.client.get("/backups").ok() if one["kind"] == "full")
+
+
 def a_head(scene: Scene) -> str:
     found = json.loads(scene.btmctl("audit", "verify", "--json"))
     return f"{found['epoch']}:{found['head_seq']}:{found['head_hash']}"
 
 
 def a_change(scene: Scene) -> str:
-    return str(scene.client.events(type="SettingsChanged")[-1]["seq"])
+    return str(scene.client.events(type="SettingChanged")[-1]["seq"])
 
 
 def a_preset_change(scene: Scene) -> str:
@@ -368,7 +418,11 @@ OURS: list[tuple[str, str, str | Callable[[Scene], str]]] = [
     (r"jobs |queue ", r"\bJ\b", "last"),
     (r"jobs |queue ", r"\bK\b|\bk3q7\w*", another),
     (r"audit report", r"\bk3q7\w*", lambda scene: str(scene.newest()["job_id"])),
-    (r"backup|recover ", r"\b9f86\b", a_backup),
+    (r"^btmctl backup delete", r"\b9f86\b", a_backup),
+    (r"^btmctl backup drill", r"\b9f86\b", a_full_backup),
+    (r"^btmctl recover", r"\b9f86\b", lambda scene: scene.on_stick),
+    (r"events --follow|audit export", r"\b1200\b", "12"),
+    (r"text/event-stream", r"\bafter=120\b", "after=12"),
     (r"audit verify", r"1:1200:9f86d081\.\.\.", a_head),
     (r"config (undo|diff|confirm)", r"\b41\b", a_change),
     (r"presets undo", r"\b41\b", a_preset_change),
@@ -387,11 +441,11 @@ NEEDS: list[tuple[str, Preparation]] = [
     (r"models add .*Instruct", model_files),
     (r"models add ~/old", pickled),
     (r"models add model\.Q4", a_gguf),
-    (r"models pull", no_model("org-name", "name")),
+    (r"models pull", no_model("org/name")),
     (r"datasets add", files_for_data),
-    (r"tickets", tickets),
-    (r"faq", dataset_of("faq")),
-    (r"datasets (?!add)|consent|plan |train |restore |--model", whole_data),
+    (r"anonymise tickets", tickets),
+    (r"--dataset faq|\"dataset_id\": \"faq\"", dataset_of("faq")),
+    (r"datasets (?!add)|btmctl consent|--dataset questions|plan |train |restore |--model", whole_data),
     (r"presets create letters", no_preset),
     (r"presets import", a_preset_file),
     (r"presets (edit|history|undo|export|delete|share|give).* (letters|NAME)", a_preset),
@@ -403,8 +457,9 @@ NEEDS: list[tuple[str, Preparation]] = [
     (r"key renew --recovery-key", key_is_lost),
     (r"recover ", database_is_lost),
     (r"daemon (run|start)|unshare", no_daemon),
-    (r"reset --undo", reset_done),
-    (r"reset", whole_data),
+    (r"^btmctl reset", whole_data),
+    (r"^btmctl reset --undo", reset_done),
+    (r"completion (bash|zsh) >", completion_folders),
     (r"make clean", makefile),
 ]
 """What is prepared before a command that matches: a person would not type it otherwise."""

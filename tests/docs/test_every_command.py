@@ -6,6 +6,7 @@
 import os
 import re
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.docs.test_data_recipes import RECIPES as DATA_RECIPES
 from tests.docs.test_restore_recipes import RECIPES as RESTORE_RECIPES
 from tests.docs.typed import blocks
 from tests.fixtures.short_folder import short_folder
+from tests.fixtures.small_bus import bus_with
 from tests.fixtures.tiny_model import make_tiny_llama
 
 PROOF = os.environ.get("BTMD_PROOF") == "1"
@@ -72,10 +74,11 @@ def test_no_command_is_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def furnished() -> Iterator[Scene]:
-    with short_folder() as home, short_folder() as kept:
+    with short_folder() as home, short_folder() as kept, bus_with("notifications", kept) as bus:
         files = make_tiny_llama(kept / "published", seed=9)
         with small_hub({file.name: file.read_bytes() for file in files.iterdir()}) as hub:
             scene = Scene(home, hub.endpoint)
+            scene.environment["DBUS_SESSION_BUS_ADDRESS"] = bus.address
             scene.furnish()
             shutil.copytree(home, kept / "home", symlinks=True, ignore=shutil.ignore_patterns("btmd.sock"))
             scene.kept = kept / "home"
@@ -101,7 +104,8 @@ def as_typed(text: str, scene: Scene) -> str:
             text = re.sub(pattern, ours if isinstance(ours, str) else ours(scene), text)
     names = re.findall(r"^(\w+)=\S+$|^(\w+)=\$\(", text, re.MULTILINE)
     keep = "".join(f"declare -p {one or other} >> ~/.page\n" for one, other in names)
-    return f". ~/.page\n{text}\ncode=$?\n{keep}exit $code"
+    # No part of it may fail unseen, as before a pipe's last command or in a loop.
+    return f". ~/.page\nset -eo pipefail\n{text}\n{keep}"
 
 
 def type_it(statement: Statement, scene: Scene) -> str:
@@ -131,7 +135,7 @@ def test_every_command_of_a_page_does_what_it_says(page: Path, scene: Scene) -> 
     for statement in typed_here(page):
         try:
             problem = type_it(statement, scene)
-        except AssertionError as error:
+        except (AssertionError, OSError, LookupError, subprocess.SubprocessError) as error:
             problem = f"{statement.heading}: {statement.text}\n-> before it: {error}"
         print("--" if problem else "ok", statement.text, flush=True)
         failed += [problem] * bool(problem)
