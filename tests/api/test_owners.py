@@ -1,11 +1,16 @@
 """Two people on one daemon: what is whose, what is shared, and what each may take."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from btmd.domain.event import Actor
@@ -120,14 +125,25 @@ def test_a_name_means_ones_own_training_first(client: Client, peers: Peers) -> N
 
 
 def test_who_has_no_role_any_more_follows_nothing_any_more(client: Client, peers: Peers) -> None:
-    with peers.as_(BOB):
-        stream = client.stream("/events?follow=true")
-        followed = stream.__enter__()
-        assert followed.status == 200
-    client.send("DELETE", f"/access/{BOB.name}").ok()
-    client.patch("/settings", {"changes": {"training.seed": 7}}).ok()
-    assert b"SettingChanged" not in followed.read()
-    stream.__exit__(None, None, None)
+    with ExitStack() as opened:
+
+        def followed(who: Actor, more: str = "") -> HTTPResponse:
+            with peers.as_(who):
+                return opened.enter_context(client.stream(f"/events?follow=true{more}"))
+
+        ended = [followed(BOB), followed(BOB, "&type=SettingChanged")]
+        goes_on = followed(ADA)
+        assert {one.status for one in (*ended, goes_on)} == {200}
+        client.send("DELETE", f"/access/{BOB.name}").ok()
+        client.patch("/settings", {"changes": {"training.seed": 7}}).ok()
+        assert not any(b"SettingChanged" in one.read() for one in ended)
+        # Who has a role still follows, and sees that of the other one go.
+        seen = b""
+        while b"SettingChanged" not in seen:
+            line = goes_on.readline()
+            assert line, "the stream ended"
+            seen += line
+        assert b"AccessRevoked" in seen
 
 
 def test_having_the_same_file_gives_no_say_in_anothers_dataset(client: Client, peers: Peers) -> None:
@@ -140,6 +156,33 @@ def test_having_the_same_file_gives_no_say_in_anothers_dataset(client: Client, p
     with peers.as_(ADA):
         client.upload(rows())
         assert client.post("/datasets", body).ok()["scopes"] == ["train", "export"]
+
+
+def test_whose_a_dataset_is_is_asked_again_after_its_rows_were_read(
+    daemon: ThreadedDaemon, client: Client, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody adds one of the same name and file while another one's is being read."""
+    sources = daemon.daemon.assembly.parts.dataset_adding._sources
+    read, reads, go_on = sources.rows, threading.Event(), threading.Event()
+
+    async def slowly(source: Any, actor: Actor, *more: Any) -> Any:
+        if actor.uid == BOB.uid:
+            reads.set()
+            assert await anyio.to_thread.run_sync(go_on.wait, 60)
+        return await read(source, actor, *more)
+
+    monkeypatch.setattr(sources, "rows", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        with peers.as_(BOB):
+            body = {"content": client.upload(rows()), "file_name": "facts.jsonl", "consent": True, "scopes": ["export"]}
+            his = pool.submit(client.post, "/datasets", body)
+            assert reads.wait(60)
+        with peers.as_(ADA):
+            client.add_dataset(rows(), scopes=("train",))
+        go_on.set()
+        assert "Somebody else's" in his.result(60).refused(409, "conflict")["detail"]
+    there = client.get("/datasets/facts").ok()
+    assert (there["owner_uid"], there["scopes"]) == (ADA.uid, ["train"])
 
 
 def test_what_was_given_is_the_others_and_a_namesake_is_not_shared(client: Client, peers: Peers) -> None:

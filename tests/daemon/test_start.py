@@ -11,11 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from btmd.config import read_config
+from btmd.domain import settings
+from btmd.domain.dataset import ConsentGranted, DatasetAdded, DatasetVersionAdded
+from btmd.domain.settings import SettingChanged
 from btmd.errors import BtmdError
+from btmd.store.event_log import StreamAppend
+from tests.fixtures import job_histories as history
 from tests.fixtures.daemon import DaemonProcess, config_of
 from tests.fixtures.short_folder import short_folder
+from tests.store.given import ACTOR, opened
 
 
 @pytest.fixture
@@ -136,6 +143,30 @@ def test_a_daemon_nobody_needs_ends_by_itself(folder: Path) -> None:
     assert daemon.process is not None
     assert daemon.process.wait(60) == 0
     assert not daemon.config.socket_path.exists()
+
+
+async def test_only_a_training_that_goes_on_by_itself_keeps_it(folder: Path) -> None:
+    config = config_of(folder)
+    config.state_dir.mkdir(mode=0o700)
+    async with opened(config.state_dir) as store:
+        quiet = SettingChanged("queue.quiet_hours", None, "00:00-24:00")
+        await store.append([StreamAppend(settings.STREAM, (quiet,))], actor=ACTOR)
+        data = (
+            DatasetAdded("facts", "facts", 1000, "facts.jsonl"),
+            DatasetVersionAdded("facts", "v1", "1" * 64, "0" * 64, 10, 3, {}, {"rows_kept": 3}),
+            ConsentGranted("facts", "", ("train",), 1000),
+        )
+        await store.append([StreamAppend("dataset-facts", data)], actor=ACTOR)
+        submitted = history.submitted("aa")
+        planned = submitted.trainer_plan | {"rows_sha256": "0" * 64}
+        await history.write(store, "aa", replace(submitted, trainer_plan=planned))
+    with DaemonProcess(config, "--idle-exit", "0.5") as daemon:
+        assert daemon.process is not None
+        # It waits for the end of the quiet hours.
+        with pytest.raises(subprocess.TimeoutExpired):
+            daemon.process.wait(2.5)
+        daemon.client.post("/queue/aa/hold").ok()
+        assert daemon.process.wait(60) == 0
 
 
 def test_sigint_and_sigterm_end_it_within_five_seconds(folder: Path) -> None:

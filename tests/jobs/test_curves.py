@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from msgspec.structs import replace
 
@@ -97,5 +98,19 @@ async def test_few_are_kept_and_none_that_are_large(store: Store, monkeypatch: p
     for points in (10, 11, 12, 10, reading.KEPT_POINTS + 1, reading.KEPT_POINTS + 1):
         await _read(kept, store, points)
     assert sum(found) == 6 * 30
-    await _read(kept, store, 10)
+    for points in (10, 12, 10, 12):
+        await _read(kept, store, points)
     assert sum(found) == 6 * 30
+
+
+async def test_two_that_look_at_once_see_each_step_once(store: Store) -> None:
+    kept, seen = CurveReading(), []
+
+    async def look() -> None:
+        seen.append(await _read(kept, store))
+
+    await _ticks(store, 1, 30)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(look)
+    assert [one.curves[0].values for one in seen] == [30] * 3

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from btmd.domain.hardware import Gpu
 from btmd.jobs import device_locks
 from btmd.jobs.device_locks import DeviceLocks, lock_name, shared_folder
+from btmd.jobs.scheduler import Scheduler
+from btmd.jobs.turns import Sight, Start, Wait
 
 HOLDER = """
 import os, sys
@@ -171,3 +174,35 @@ def test_the_daemons_of_two_users_meet_at_one_lock(tmp_path: Path) -> None:
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
+
+
+async def test_who_waits_for_a_device_is_told_as_much_as_is_known_of_who_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = cast(Any, None)
+    locks = DeviceLocks(tmp_path)
+    scheduler = Scheduler(
+        store=nothing,
+        handler=nothing,
+        state_dir=tmp_path,
+        jobs_dir=tmp_path,
+        locks=locks,
+        start=nothing,
+        busy=frozenset,
+        actor=nothing,
+        clock=lambda: 0,
+    )
+    sight = Sight(now_us=0, weekday=0, minute=0, memory_free_bytes=0, disk_free_bytes=0)
+    held = locks.take("cpu")
+    assert held is not None
+    says = "Waits for the CPU: another btmd trains on the CPU"
+    for holder, more in (
+        (None, "."),
+        ((4711, None), f" (process 4711 has the lock {tmp_path}/btmd-cpu.lock)."),
+        ((4711, 0), f" (process 4711 of root has the lock {tmp_path}/btmd-cpu.lock)."),
+    ):
+        monkeypatch.setattr(locks, "holder", {"cpu": holder}.get)
+        unclaimable: dict[str, Wait] = {}
+        assert scheduler._claim(Start("j", "cpu"), sight, unclaimable) is None
+        assert unclaimable == {"cpu": Wait("other_btmd", says + more)}
+    os.close(held)

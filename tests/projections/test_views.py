@@ -134,6 +134,8 @@ async def test_waiting_jobs_come_in_order(store: Store) -> None:
         ([job_events.AttemptStarted("a", 1, "boot", "first"), queue.JobHeld("a")], 1),
         ([job_events.AttemptFailed("a", 1, "hung", "x"), job_events.AnswerAsked("a", 1, "?", "try_again", {}, 9)], 0),
         ([job_events.AttemptFailed("a", 1, "device", "x"), job_events.AnswerAsked("a", 1, "?", WAITS[0], {}, 9)], 1),
+        ([job_events.AttemptStarted("a", 1, "boot", "first"), job_events.AttemptLost("a", 1, "reboot", "x")], 1),
+        ([job_events.AttemptLost("a", 1, "reboot", "x"), queue.JobHeld("a")], 0),
         ([job_events.JobPaused("a", 0)], 0),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from btmd.accounts import user_name
 from btmd.jobs.device_locks import DeviceLocks
 from tests.fixtures.daemon import QUICK, Client, DaemonProcess, config_of, rows, trainer_pid
 from tests.fixtures.short_folder import short_folder
@@ -125,7 +126,9 @@ def test_a_device_that_another_daemon_trains_on_is_waited_for(daemon: DaemonProc
             assert told(other.client, "theirs", words)["wait"] == "other_btmd"
             assert words in other.client.get("/progress/theirs").ok()["status_message"]
             assert daemon.process is not None
-            assert f"process {daemon.process.pid} of " in told(other.client, "theirs", words)["waits_for"]
+            lock = DeviceLocks(daemon.config.device_locks_dir).path("cpu")
+            who = f"{words} (process {daemon.process.pid} of {user_name(os.getuid())} has the lock {lock})."
+            assert who in told(other.client, "theirs", words)["waits_for"]
             # The trainer holds the lock, not the daemon that started it.
             daemon.kill()
             time.sleep(1)

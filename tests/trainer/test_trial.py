@@ -24,9 +24,9 @@ from tests.trainer.job import (
 
 TRIAL = TrialPlan(
     most_s=60.0,
-    memory_factors=(0.95, 1.0, 1.05),
+    memory_factors=(0.8, 0.9, 1.05),
     gpu_memory_factors=(0.95, 1.0, 1.05),
-    time_factors=(0.5, 1.0, 2.0),
+    time_factors=(0.5, 1.5, 2.0),
     disk_bytes=(1.0, 2.0, 3.0),
     row_bytes=1000,
     measures_rates=True,
@@ -61,7 +61,13 @@ def test_a_run_is_the_same_to_the_last_bit_with_and_without_a_trial(tmp_path: Pa
     (finished,) = told(with_trial, Finished)
     assert found.shapes_left == 0
     assert found.process_bytes < found.memory_bytes.low < found.memory_bytes.middle
-    assert 0.7 < finished.peak_memory_bytes / found.memory_bytes.middle < 1.15
+    computed = found.memory_bytes.uncalibrated
+    assert 0.7 < finished.peak_memory_bytes / computed < 1.15
+    # Beside what it computed stands what earlier outcomes make of it.
+    above = computed - found.process_bytes
+    assert found.memory_bytes.middle - found.process_bytes == pytest.approx(0.9 * above)
+    for time in (found.step_s, found.total_s):
+        assert time.middle == pytest.approx(1.5 * time.uncalibrated)
     assert 0 < found.step_s.low < found.step_s.middle < found.total_s.middle
     assert finished.attempt_s > found.seconds
     (rate,) = told(with_trial, MachineRate)
