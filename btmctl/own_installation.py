@@ -5,7 +5,7 @@ import shlex
 import sys
 from typing import NamedTuple
 
-CLONE, PIPX, FOLDER, ENVIRONMENT = "clone", "pipx", "folder", "environment"
+CLONE, PIPX, UV, FOLDER, ENVIRONMENT = "clone", "pipx", "uv", "folder", "environment"
 MARK = "btmd-installed-from"
 """In an environment that the script of an offline folder made: where that folder lay."""
 A_WHEEL, A_FOLDER = "WHEEL", "btmd-*-offline"
@@ -25,6 +25,9 @@ class Installation(NamedTuple):
         """What ``install`` follows to put packages where btmd finds them."""
         if self.way == PIPX:
             return "pipx runpip btmd"
+        if self.way == UV:
+            # An environment of a tool has no pip of its own either; this is how uv is told which one is meant.
+            return f"VIRTUAL_ENV={shlex.quote(self.prefix)} uv pip"
         python = shlex.quote(os.path.join(self.prefix, "bin", "python"))
         if self.way == FOLDER:
             # It has no pip of its own.
@@ -38,6 +41,8 @@ class Installation(NamedTuple):
             return f"git -C {shlex.quote(self.source)} pull && make -C {shlex.quote(self.source)} install"
         if self.way == PIPX:
             return f"pipx install --force {A_WHEEL}" if self.source else "pipx upgrade btmd"
+        if self.way == UV:
+            return f"uv tool install --force {A_WHEEL}" if self.source else "uv tool upgrade btmd"
         if self.way == FOLDER:
             return f"{self._sudo}sh {A_FOLDER}/install.sh"
         return f"{self.pip} install --upgrade {A_WHEEL if self.source else 'btmd'}"
@@ -62,7 +67,7 @@ class Installation(NamedTuple):
         if self.way == FOLDER:
             return self._script
         make, wheel = self._wheel()
-        return f"{make}pipx install {wheel}"
+        return f"{make}{'uv tool' if self.way == UV else 'pipx'} install {wheel}"
 
     @property
     def _script(self) -> str:
@@ -92,6 +97,8 @@ def read_installation(prefix: str, root: str, direct_url: str | None) -> Install
     """
     if os.path.exists(os.path.join(prefix, "pipx_metadata.json")):
         return Installation(PIPX, prefix, _file_of(direct_url))
+    if os.path.exists(os.path.join(prefix, "uv-receipt.toml")):
+        return Installation(UV, prefix, _file_of(direct_url))
     try:
         with open(os.path.join(prefix, MARK), encoding="utf-8") as mark:
             folder = mark.readline().strip()

@@ -77,6 +77,17 @@ def test_pipx_is_asked_for_its_own(prefix: Path, tmp_path: Path) -> None:
     assert (found.pip, found.upgrade) == ("pipx runpip btmd", "pipx install --force WHEEL")
 
 
+def test_a_tool_of_uv_is_uvs_to_change(prefix: Path, tmp_path: Path) -> None:
+    (prefix / "uv-receipt.toml").write_text('[tool]\nrequirements = [{ name = "btmd" }]\n')
+    wheel = tmp_path / "btmd-1.0-py3-none-any.whl"
+    wheel.touch()
+    found = read_installation(str(prefix), str(prefix / "lib"), direct_url(wheel))
+    assert found.mend(["torch>=2.11", "rich"]) == f"VIRTUAL_ENV='{prefix}' uv pip install 'torch>=2.11' rich"
+    assert (found.upgrade, found.to_stay) == ("uv tool install --force WHEEL", f"uv tool install {wheel}")
+    assert found.for_everybody.startswith("sudo python3 -m venv /opt/btmd && ")
+    assert read_installation(str(prefix), str(prefix / "lib"), None).upgrade == "uv tool upgrade btmd"
+
+
 def test_a_folder_without_a_network_mends_by_its_script(prefix: Path, tmp_path: Path) -> None:
     (prefix / MARK).write_text(f"{tmp_path}\n")
     found = read_installation(str(prefix), str(prefix / "lib"), None)
