@@ -111,13 +111,14 @@ def read_installation(prefix: str, root: str, direct_url: str | None) -> Install
 
 
 def filled(text: str) -> str:
-    """The text with the commands of this installation in the place of ``{pip}``, ``{upgrade}`` and so on."""
+    """The text with what this installation takes in the place of ``{pip}``, ``{upgrade}``, ``{units}`` and so on."""
     if "{" not in text:
         return text
     found = own_installation()
-    commands = {"pip": found.pip, "upgrade": found.upgrade, "for_everybody": found.for_everybody}
-    for name, command in commands.items():
-        text = text.replace(f"{{{name}}}", command)
+    units = shlex.quote(os.path.join(os.path.dirname(os.path.abspath(__file__)), "units"))
+    here = {"pip": found.pip, "upgrade": found.upgrade, "for_everybody": found.for_everybody, "units": units}
+    for name, value in here.items():
+        text = text.replace(f"{{{name}}}", value)
     return text
 
 

@@ -49,6 +49,20 @@ HELP = {
             "Until then, train on the processor: `btmctl train MODEL DATASET --set device=cpu`.",
         ),
     ),
+    "sleep_refused": Help(
+        "The machine may go to sleep while a training runs",
+        "The daemon asked logind to keep the machine awake, and was refused: wholly, or but for going to sleep by"
+        " itself. The training goes on; while the machine sleeps, nothing is trained.",
+        "A user who sits at the machine may do this. A daemon without a session, of another user or after a login over"
+        " ssh often may not, until a rule of polkit lets it.",
+        (
+            "See whether it is refused, while a training runs: `btmctl status`.",
+            'Let a daemon of your own: `sed "/subject/s/btmd/$USER/" {units}/system/50-btmd-sleep.rules | sudo tee'
+            " /etc/polkit-1/rules.d/50-btmd-sleep.rules`.",
+            "The machine's own daemon has the rule from `btmctl daemon install --system`.",
+            "Or leave the machine to itself: `btmctl config set sleep.inhibit=no`.",
+        ),
+    ),
     "package_missing": Help(
         "A package that this needs is not installed",
         "One way of training needs a further package. The others work without it.",

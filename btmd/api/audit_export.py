@@ -26,7 +26,7 @@ router = Router(prefix="/audit", tags=("audit",))
 TIME = "a time (RFC 3339, or as a person types it) or the number of an event; it is included"
 RESPONSES = {
     200: {
-        "description": "an opening line, a line for each event, a closing line; docs/audit.md describes them",
+        "description": "an opening line, a line for each event, a closing line; btmd/audit/verify_audit.py knows them",
         "content": {NDJSON: {"schema": {"type": "string"}}},
     },
     **{code: {"description": "refused", "content": {MEDIA_TYPE: {"schema": SCHEMA}}} for code in (403, 422, 503)},

@@ -13,9 +13,10 @@ NOTICE_TEXTS: dict[str, str] = {
     "notice_several": "{count} things about your trainings",
     "notice_more": "and {count} more",
     "sleep_refused": "The machine may go to sleep while a training runs: logind refused to keep it awake ({problem}). "
-    "docs/sleep.md has the polkit rule that allows it.",
+    "`btmctl help sleep_refused` has the polkit rule that allows it.",
     "sleep_idle_only": "The machine does not go to sleep by itself while a training runs, but a closed lid or a person "
-    "can still send it to sleep: logind refused more ({problem}). docs/sleep.md has the polkit rule that allows it.",
+    "can still send it to sleep: logind refused more ({problem}). `btmctl help sleep_refused` has the polkit rule "
+    "that allows it.",
     "budget_exceeded": "The trainings take {taken}, and disk.budget_gb is {budget}; what is left is needed, or for you "
     "to decide on. `btmctl disk` shows what takes the room.",
     "sleep_lost_gpu": "After the machine had slept, {device} was not there any more.",

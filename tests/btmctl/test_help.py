@@ -20,6 +20,7 @@ from btmctl.commands import help as help_command
 from btmctl.help_texts import GROUPS, codes, groups
 from btmctl.own_installation import filled
 from btmd.config import parser as btmd_parser
+from btmd.monitoring.notice_texts import NOTICE_TEXTS
 from btmd.trainer.failures import Reason
 from tests.btmctl.conftest import Btmctl
 from tests.btmctl.small_server import SmallServer
@@ -29,8 +30,10 @@ OTHER_REASONS = {"killed", "hung", "crash_limit"}
 """Why trainings end that the trainer itself cannot tell."""
 OTHER_PROGRAMS = {
     "chmod", "df", "file", "getent", "git", "head", "id", "journalctl", "loginctl", "ls", "make", "nvidia-smi",
-    "ocrmypdf", "pipx", "python", "python3", "sh", "tail", "printenv", "sudo", "systemctl", "which",
+    "ocrmypdf", "pipx", "python", "python3", "sed", "sh", "tail", "printenv", "sudo", "systemctl", "which",
 }  # fmt: skip
+OF_NOTICES = {"sleep_refused"}
+"""What `status` says and no error does."""
 LIKE_A_COMMAND = re.compile(r"`([^`]+)`")
 
 
@@ -106,7 +109,7 @@ def test_every_code_has_steps_and_no_steps_are_for_none(
     server_codes: dict[str, str], other_server_codes: set[str], btmctl_codes: set[str]
 ) -> None:
     reasons = {*get_args(Reason), *OTHER_REASONS}
-    known = {*server_codes, *other_server_codes, *btmctl_codes, *reasons}
+    known = {*server_codes, *other_server_codes, *btmctl_codes, *reasons, *OF_NOTICES}
     assert set(codes()) == known
 
 
@@ -155,6 +158,39 @@ def test_every_command_in_the_steps_can_be_typed() -> None:
             btmd_parser().parse_args(words)
         else:
             assert Path(program).name in OTHER_PROGRAMS, line
+
+
+def test_no_text_points_to_a_page_that_does_not_come_with_the_program() -> None:
+    pointing = [
+        (path.name, one.value)
+        for folder in (BTMD, BTMCTL)
+        for path in folder.rglob("*.py")
+        for one in texts_of(ast.parse(path.read_text()))
+        if re.search(r"\bdocs/\w+\.md", one.value)
+    ]
+    assert pointing == []
+    named = {code for text in NOTICE_TEXTS.values() for code in re.findall(r"`btmctl help (\w+)`", text)}
+    assert named == OF_NOTICES
+
+
+def texts_of(tree: ast.Module) -> Iterator[ast.Constant]:
+    """All texts but those that say what the code is."""
+    said = {id(one.value) for one in ast.walk(tree) if isinstance(one, ast.Expr)}
+    for one in ast.walk(tree):
+        if isinstance(one, ast.Constant) and isinstance(one.value, str) and id(one) not in said:
+            yield one
+
+
+def test_the_rule_for_a_machine_that_stays_awake_is_where_help_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "ada")
+    [line] = [
+        command
+        for step in codes()["sleep_refused"].steps
+        for command in LIKE_A_COMMAND.findall(filled(step))
+        if command.startswith("sed ")
+    ]
+    done = subprocess.run(["sh", "-c", line.partition(" | ")[0]], capture_output=True, text=True, check=True)
+    assert 'subject.user == "ada"' in done.stdout
 
 
 def test_help_of_a_code_numbers_the_steps(btmctl: Btmctl) -> None:
