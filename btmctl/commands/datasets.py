@@ -20,9 +20,14 @@ _PUT_TOGETHER = "grouped_messages"
 def command() -> Noun:
     noun = Noun("datasets", "A dataset is a file or a folder of questions and answers, of conversations, or of text.")
     listing = noun.verb(
-        "list", show_all, "List the datasets that were added.", ["btmctl datasets list", "btmctl datasets list --all"]
+        "list",
+        show_all,
+        "List the datasets that were added.",
+        ["btmctl datasets list", "btmctl datasets list --all", "btmctl datasets list --erased"],
     )
-    listing.add_argument("--all", action="store_true", help="also those that were removed, which can still be erased")
+    which = listing.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="also those that were removed, which can still be erased")
+    which.add_argument("--erased", action="store_true", help="those that were erased, and what was made from them")
     dataset_add.add_verb(noun)
     noun.verb("show", show, "Show what is known of one dataset.", ["btmctl datasets show questions"]).add_argument(
         "dataset", metavar="D", help="id, beginning of an id, or name"
@@ -37,6 +42,8 @@ def command() -> Noun:
 
 def show_all(arguments: argparse.Namespace, session: Session) -> int:
     output = session.output
+    if arguments.erased:
+        return _show_erased(session)
     found = session.client.listed("/datasets", removed="true" if arguments.all else None)
     # Those that are gone stand below those that are there.
     found.sort(key=lambda one: one["removed_at"] is not None)
@@ -52,6 +59,30 @@ def show_all(arguments: argparse.Namespace, session: Session) -> int:
             "What was removed comes back when its file is added again; btmctl datasets erase D destroys what backups "
             "still have of it."
         )
+    return DONE
+
+
+def _show_erased(session: Session) -> int:
+    output, found = session.output, session.client.listed("/erasures")
+    if output.as_json:
+        output.document(found)
+        return DONE
+    if not found:
+        output.say("No dataset was erased.")
+        return DONE
+    rows = [
+        (
+            one["dataset_id"],
+            words.moment(one["at"]),
+            words.user(one["by_uid"]),
+            "yes" if one["done"] and not one["unreached"] else "not yet",
+            ", ".join(one["jobs"]),
+        )
+        for one in found
+    ]
+    output.table(("dataset", "erased", "by", "everywhere", "trained on it"), rows)
+    for folder in sorted({folder for one in found for folder in one["unreached"]}):
+        output.say(f"Out of reach: {folder}. Copies there can be read until it appears and is treated.", "yellow")
     return DONE
 
 

@@ -427,6 +427,28 @@ def test_what_was_removed_is_listed_when_asked_for(
     assert "btmctl datasets erase D" in err
 
 
+def test_what_was_erased_is_listed_with_what_is_out_of_reach(
+    btmctl: Btmctl, server: SmallServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erased = {
+        "number": 9, "dataset_id": "gone", "name": "gone", "by_uid": 0, "at": "2026-11-23T14:00:00.000000Z",
+        "versions": ["v1"], "jobs": ["k3q7", "p5xw"], "done": True, "unreached": [],
+    }  # fmt: skip
+    kept = {**erased, "number": 7, "dataset_id": "kept", "jobs": [], "unreached": ["/media/stick"]}
+    server.answers("GET", "/erasures", [erased, kept])
+    monkeypatch.setattr(Output, "width", 80)
+    code, out, err = btmctl("datasets", "list", "--erased")
+    assert code == 0
+    gone, still = out.splitlines()[1:]
+    assert (gone.split()[0], gone.split()[-3:]) == ("gone", ["yes", "k3q7,", "p5xw"])
+    assert still.endswith("not yet")
+    assert "Out of reach: /media/stick." in err
+    assert json.loads(btmctl("datasets", "list", "--erased", "--json")[1]) == [erased, kept]
+    server.answers("GET", "/erasures", [])
+    assert "No dataset was erased." in btmctl("datasets", "list", "--erased")[2]
+    assert btmctl("datasets", "list", "--erased", "--all")[0] == 2
+
+
 def test_an_addition_names_what_to_do_next(btmctl: Btmctl, server: SmallServer, tmp_path: Path) -> None:
     path = rows_file(tmp_path)
     added(server, [])
