@@ -6,16 +6,18 @@ A command without sample arguments is an error: none is forgotten.
 import argparse
 import importlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from btmctl.__main__ import COMMANDS
 
-READING: Final = ("list", "show", "get", "history", "log")
-"""The last word of a command that only reads the store."""
-ALONE: Final = ("quickstart", "recover", "daemon run", "daemon start", "daemon stop", "daemon restart")
+READING: Final = ("list", "show", "get", "history", "log", "versions", "diff", "blame", "schema", "events")
+"""The last word of a command that only reads the store. Others read files or the machine as well."""
+ALONE: Final = ("quickstart", "daemon run", "daemon start", "daemon stop", "daemon restart")
 """Commands that are for folders without a daemon."""
+REFUSED: Final = ("jobs answer", "jobs stop")
+"""Commands for which nothing is made here that they could be done to: no training asks or runs."""
 _BY_METAVAR: Final = {
     "J": ("JOB",),
     "M": ("tiny",),
@@ -33,40 +35,50 @@ _BY_COMMAND: Final[dict[str, tuple[str, ...]]] = {
     "train": ("tiny", "facts", "--preset", "quick_test"),
     "plan": ("tiny", "facts", "--preset", "quick_test"),
     "chat": ("JOB", "--prompt", "What is 2 plus 2?"),
-    **{f"jobs {verb}": ("WAITING",) for verb in ("pause", "resume", "stop", "cancel", "delete")},
+    **{f"jobs {verb}": ("WAITING",) for verb in ("pause", "resume", "stop", "cancel")},
     **{f"queue {verb}": ("WAITING",) for verb in ("hold", "release")},
     "queue move": ("WAITING", "--first"),
     "jobs set": ("WAITING", "priority=0"),
     "jobs export": ("JOB", "--format", "card", "--out", "FOLDER/taken"),
+    "jobs delete": ("JOB",),
     "jobs plot": ("JOB", "--out", "FOLDER/curve.svg"),
     "models add": ("FOLDER/other",),
-    "models set": ("tiny", "name=tiny"),
+    "models set": ("tiny", "lora_r=16"),
     "models remove": ("other",),
     "datasets add": ("FOLDER/other.jsonl", "--consent"),
     "datasets update": ("facts", "FOLDER/other.jsonl"),
     "datasets clean": ("facts", "--drop", "duplicates"),
     "datasets anonymise": ("facts", "--preview"),
     **{f"presets {verb}": ("quick_test",) for verb in ("show", "export")},
-    **{f"presets {verb}": ("mine",) for verb in ("edit", "delete", "history", "undo", "share")},
+    **{f"presets {verb}": ("mine",) for verb in ("edit", "delete", "history", "share")},
     "presets give": ("mine", "root"),
-    "presets create": ("another", "--from", "quick_test"),
+    "presets create": ("another-NUMBER", "--from", "quick_test"),
+    "presets undo": ("another-NUMBER",),
     "presets import": ("FOLDER/preset.toml",),
     **{f"config {verb}": ("training.tick_every_s",) for verb in ("get", "unset", "history", "blame")},
     "config set": ("training.tick_every_s=0.2",),
     "access limit": ("daemon", "running_jobs=1"),
     "restore": ("--seq", "5"),
     "reset": ("--preserve-user-data",),
-    "recover": ("--from", "FOLDER/state/backups"),
+    "recover": ("--from", "FOLDER/state/backups", "--key", "FOLDER/state/keys/key", "--state-dir", "FOLDER/recovered"),
     "backup create": ("--description", "a measurement"),
+    "backup key renew": ("--anew",),
     "daemon install": ("--user", "--dry-run"),
     "daemon uninstall": ("--user", "--dry-run"),
     "disk clean": (),
+}
+_BEFORE: Final[dict[str, tuple[str, ...]]] = {
+    "jobs resume": ("jobs", "pause", "WAITING"),
+    "queue release": ("queue", "hold", "WAITING"),
+    "config confirm": ("config", "set", "training.tick_every_s=0.3", "--confirm", "10m"),
+    "daemon stop": ("daemon", "start"),
+    "daemon restart": ("daemon", "start"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``words`` name it; ``arguments`` follow. JOB, WAITING and FOLDER in them stand for what a run has made."""
+    """``words`` name it; ``arguments`` follow. JOB, WAITING, FOLDER and NUMBER in them stand for what a run makes."""
 
     words: tuple[str, ...]
     arguments: tuple[str, ...]
@@ -81,14 +93,24 @@ class Command:
     def alone(self) -> bool:
         return self.name in ALONE
 
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The words of what has to be done first, so that there is something to do; empty for nothing."""
+        return _BEFORE.get(self.name, ())
+
     def filled(self, **made: str) -> list[str]:
         """The words to type, with what stands for something replaced."""
-        typed = []
-        for word in (*self.words, *self.arguments):
-            for name, value in made.items():
-                word = word.replace(name.upper(), value)
-            typed.append(word)
-        return typed
+        return filled((*self.words, *self.arguments), **made)
+
+
+def filled(words: Iterable[str], **made: str) -> list[str]:
+    """The words, with what stands for something replaced."""
+    typed = []
+    for word in words:
+        for name, value in made.items():
+            word = word.replace(name.upper(), value)
+        typed.append(word)
+    return typed
 
 
 def every_command() -> list[Command]:

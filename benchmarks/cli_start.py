@@ -1,13 +1,12 @@
 """How long every command of `btmctl` takes as a whole process, cold, with a daemon running.
 
 `status`, and what only reads the store, against `python -c pass`, interleaved; every other command until the first
-thing that a person sees, at a terminal; and a name completed by a shell. ``--only`` takes some commands, ``--rounds``
-fewer rounds, and then nothing is recorded.
+thing that a person sees, at a terminal; and names of every kind completed by a shell. ``--only`` takes some commands,
+``--rounds`` fewer rounds, and then nothing is recorded.
 """
 
 import argparse
 import fcntl
-import json
 import os
 import pty
 import re
@@ -22,12 +21,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.cli_commands import Command, every_command
-from benchmarks.quickstart import end_daemon
+from benchmarks.cli_commands import REFUSED, Command, every_command, filled
 from benchmarks.results import Figure, Topic, record
+from btmctl.completion_names import KINDS
+from btmctl.places import SYSTEM_SOCKET, quickstart_socket
 from tests.fixtures.daemon import QUICK, Client, DaemonProcess, config_of, rows
 from tests.fixtures.short_folder import short_folder
 from tests.fixtures.tiny_model import make_tiny_llama
@@ -37,6 +37,8 @@ STATUS_TARGET, READING_TARGET = 4.0, 6.0
 COMPLETION_TARGET_MS, FIRST_LINE_TARGET_S = 100, 1.0
 NOTHING_S, GRACE_S = 60.0, 1.0
 """A command that shows nothing is given up; one that goes on after its first line is ended."""
+COMING_UP_S = 30.0
+"""How long the quickstart's daemon may take until it can be ended."""
 SLOWEST = 5
 _STEERING = re.compile(rb"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|.)")
 
@@ -55,15 +57,21 @@ class Place:
         names = ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
         dropped = ("BTMD_", "DBUS_", "LISTEN_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-        own = {"EDITOR": "true", "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+        own = {"EDITOR": "true", "TERM": "xterm-256color", "LANG": "C.UTF-8", "BTMD_DEVICE_LOCKS": str(home)}
         return kept | dict.fromkeys(names, str(home)) | own | ({"BTMD_SOCKET": str(home / "sock")} if named else {})
 
-    def waiting_job(self) -> str:
-        """A training that waits, for the quiet hours never end."""
-        return self.client.start()
-
-    def words(self, command: Command, waiting: str) -> list[str]:
-        return ["btmctl", *command.filled(job=self.job_id, waiting=waiting, folder=str(self.folder))]
+    @contextmanager
+    def typed(self, command: Command, number: int = 0) -> Iterator[tuple[list[str], list[str]]]:
+        """The words of what comes before a command and of itself, with a training that waits where one is named."""
+        made = {"job": self.job_id, "folder": str(self.folder), "number": str(number)}
+        if "WAITING" in (*command.before, *command.arguments):
+            # The quiet hours never end.
+            made["waiting"] = self.client.start()
+        yield filled(command.before, **made), command.filled(**made)
+        # Or more and more would wait, and no reset be possible.
+        for state in ("queued", "paused"):
+            for job in self.client.get(f"/jobs?state={state}").ok():
+                self.client.post(f"/jobs/{job['job_id']}/cancel")
 
 
 @contextmanager
@@ -89,31 +97,37 @@ def furnished() -> Iterator[Place]:
         yield place
 
 
-def whole(command: list[str], environment: dict[str, str]) -> float:
-    """Wall-clock seconds of one process. Raises SystemExit when it fails."""
+def whole(command: list[str], environment: dict[str, str], *, must_tell: bool = False) -> float:
+    """Wall-clock seconds of one process; infinite where it must tell something and does not. Raises SystemExit."""
     start = time.perf_counter()
-    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    done = subprocess.run(command, env=environment, capture_output=True)
     taken_s = time.perf_counter() - start
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}: {done.stderr.decode()}")
-    return taken_s
+    return taken_s if done.stdout or not must_tell else float("inf")
 
 
-def first_sight(command: Sequence[str], environment: dict[str, str]) -> float:
-    """Seconds until something can be read at a terminal: a line, a bar or a question; infinite where nothing comes."""
+def first_sight(command: Sequence[str], environment: dict[str, str], grace_s: float = GRACE_S) -> tuple[float, int]:
+    """Seconds until something can be read at a terminal, a line, a bar or a question; infinite where nothing comes.
+
+    And the exit code; 0 where it would have gone on for longer than ``grace_s``.
+    """
     start = time.perf_counter()
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execvpe(_btmctl(), list(command), environment)
+        os.execvpe(_btmctl(), ["btmctl", *command], environment)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 40, 120, 0, 0))
+    code = None
     try:
-        return _until_seen(terminal, start)
+        seen_s = _until_seen(terminal, start)
+        code = _left_to_end(pid, terminal, grace_s)
+        return seen_s, code or 0
     finally:
-        _let_end(terminal)
-        # It leads a session of its own: with all it has started.
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        if code is None:
+            # It leads a session of its own: with all it has started.
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         os.close(terminal)
 
 
@@ -130,12 +144,19 @@ def _until_seen(terminal: int, start: float) -> float:
     return float("inf")
 
 
-def _let_end(terminal: int) -> None:
-    """For a moment: what only has to print the rest is done then, what asks or works goes on for long."""
-    end = time.perf_counter() + GRACE_S
+def _left_to_end(pid: int, terminal: int, grace_s: float) -> int | None:
+    """Its exit code; what only has to print the rest ends in a moment. None for what asks, or works for long."""
+    end = time.perf_counter() + grace_s
+    reading = True
     while (left := end - time.perf_counter()) > 0:
-        if select.select([terminal], [], [], left)[0] and not _read(terminal):
-            return
+        if reading and select.select([terminal], [], [], min(left, 0.05))[0]:
+            reading = bool(_read(terminal))
+        elif not reading:
+            time.sleep(0.005)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+    return None
 
 
 def _read(terminal: int) -> bytes:
@@ -151,45 +172,63 @@ def _btmctl() -> str:
 
 @dataclass(slots=True)
 class Measured:
-    nothing: list[float]
-    ratios: dict[str, list[float]]
+    nothing: list[float] = field(default_factory=list)
+    ratios: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """By command, how many times as long as the `python -c pass` just before it."""
-    completing_ms: list[float]
-    seen: dict[str, list[float]]
+    completing_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By kind of name."""
+    seen: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    failed: set[str] = field(default_factory=set)
+    """Those of which only a refusal was seen."""
 
 
 def measure(place: Place, commands: Sequence[Command], rounds: int, showing_rounds: int) -> Measured:
     """All of it, in one run: each round has every command once."""
-    found = Measured([], defaultdict(list), [], defaultdict(list))
+    found = Measured()
     environment = place.environment()
     nothing = [sys.executable, "-c", "pass"]
     for number in range(rounds):
         for command in commands:
             if command.name == "status" or command.reads:
-                found.nothing.append(whole(nothing, environment))
-                words = [_btmctl(), *place.words(command, "")[1:]]
-                found.ratios[command.name].append(whole(words, environment) / found.nothing[-1])
-        found.nothing.append(whole(nothing, environment))
-        completed = whole([_btmctl(), "__complete", "settings", ""], environment)
-        found.completing_ms.append((completed - found.nothing[-1]) * 1000)
+                with place.typed(command) as (_, words):
+                    found.nothing.append(whole(nothing, environment))
+                    found.ratios[command.name].append(whole([_btmctl(), *words], environment) / found.nothing[-1])
+        for kind in KINDS:
+            found.nothing.append(whole(nothing, environment))
+            completed_s = whole([_btmctl(), "__complete", kind, ""], environment, must_tell=True)
+            found.completing_ms[kind].append((completed_s - found.nothing[-1]) * 1000)
         if number < showing_rounds:
-            waiting = place.waiting_job()
             for command in commands:
                 if command.name != "status" and not command.reads:
-                    own = place.environment(alone=command.alone, named=command.name != "quickstart")
-                    found.seen[command.name].append(first_sight(place.words(command, waiting), own))
-            _end_what_was_started(place)
+                    _see(place, command, number, found)
     return found
 
 
-def _end_what_was_started(place: Place) -> None:
-    """Daemons that `daemon start` and `quickstart` left running in the folders without one."""
-    for named in (True, False):
-        environment = place.environment(alone=True, named=named)
-        asked = [_btmctl(), "daemon", "status", "--json"]
-        done = subprocess.run(asked, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        if done.returncode == 0:
-            end_daemon(int(json.loads(done.stdout)["pid"]))
+def _see(place: Place, command: Command, number: int, found: Measured) -> None:
+    environment = place.environment(alone=command.alone, named=command.name != "quickstart")
+    ends_itself = command.alone and command.name not in ("quickstart", "daemon run")
+    with place.typed(command, number) as (before, words):
+        if before:
+            whole([_btmctl(), *before], environment)
+        try:
+            seen_s, code = first_sight(words, environment, NOTHING_S if ends_itself else GRACE_S)
+        finally:
+            if command.alone:
+                _end_daemons(environment, COMING_UP_S if command.name == "quickstart" else 0)
+    found.seen[command.name].append(seen_s)
+    if code:
+        found.failed.add(command.name)
+
+
+def _end_daemons(environment: dict[str, str], coming_up_s: float) -> None:
+    """With their trainings, those that a command left running in the folders without one."""
+    end = time.monotonic() + coming_up_s
+    for path in (environment.get("BTMD_SOCKET"), quickstart_socket(environment)):
+        command = [_btmctl(), "--socket", str(path), "daemon", "stop"]
+        while path and subprocess.run(command, env=environment, capture_output=True).returncode != 0:
+            if time.monotonic() > end:
+                break
+            time.sleep(0.2)
 
 
 def _figures(found: Measured) -> list[Figure]:
@@ -197,15 +236,19 @@ def _figures(found: Measured) -> list[Figure]:
     for name, values in found.ratios.items():
         target = STATUS_TARGET if name == "status" else READING_TARGET
         figures.append(Figure(f"btmctl {name} / python -c pass", values, "x", f"<= {target:.0f}"))
-    figures.append(
-        Figure("completing a name - python -c pass", found.completing_ms, "ms", f"<= {COMPLETION_TARGET_MS}", digits=0)
-    )
+    for kind, values in found.completing_ms.items():
+        name = f"completing names of {kind.replace('-', ' ')} - python -c pass"
+        figures.append(Figure(name, values, "ms", f"<= {COMPLETION_TARGET_MS}", digits=0))
     target = f"<= {FIRST_LINE_TARGET_S:.0f}"
     for name in _slowest(found)[:SLOWEST]:
         figures.append(Figure(f"btmctl {name}: first line or bar", found.seen[name], "s", target))
     late = [name for name in found.seen if statistics.median(found.seen[name]) > FIRST_LINE_TARGET_S]
     others = f"of the other {len(found.seen)} commands, those that show nothing for a second"
     figures.append(Figure(others, [len(late)], "", "<= 0", digits=0))
+    refused = found.failed - set(REFUSED)
+    figures.append(Figure("- that only refuse what they are for", [len(refused)], "", "<= 0", digits=0))
+    for name in sorted(refused | set(late)):
+        print(f"btmctl {name}: {'refused' if name in refused else 'late'}", file=sys.stderr)
     return figures
 
 
@@ -220,6 +263,8 @@ def main() -> int:
     given = parser.parse_args()
     wanted = [name for name in given.only.split(",") if name]
     commands = [one for one in every_command() if not wanted or one.name in wanted]
+    if os.path.exists(SYSTEM_SOCKET):
+        raise SystemExit(f"The quickstart would train with the daemon at {SYSTEM_SOCKET}: stop that first.")
     with furnished() as place:
         found = measure(place, commands, given.rounds, min(given.rounds, SHOWING_ROUNDS))
     figures = _figures(found)
@@ -227,7 +272,7 @@ def main() -> int:
         "Whole processes, interleaved, each after a `python -c pass` of its own; the daemon's own time to answer is"
         " part of it. First lines: at a terminal, from the start of the process.",
         f"Every command that btmctl's parser knows, with sample arguments: {len(commands)}. Of those that do more than"
-        f" read the {SLOWEST} slowest are shown.",
+        f" read the {SLOWEST} slowest are shown. Refused, as no training asks or runs: {', '.join(REFUSED)}.",
     ]
     if given.rounds < ROUNDS or wanted:
         for figure in figures:
