@@ -43,7 +43,8 @@ class Client:
         position: object = None
         while True:
             limit = PAGE if most is None else min(PAGE, most - len(found))
-            page = self.get(path, **query, limit=limit, **{parameter: position})
+            asked: Document = {**query, "limit": limit, parameter: position}
+            page = self.get(path, **asked)
             if position is not None and page and page[-1].get(field) == position:
                 # A btmd that answers in no pages told all of it before.
                 return found
