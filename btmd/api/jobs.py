@@ -18,6 +18,7 @@ from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission
 from btmd.api.times import optional_rfc3339, rfc3339
+from btmd.api.user_room import require_few
 from btmd.domain.event import Actor
 from btmd.domain.job import STATES, CancelJob, JobCommand, JobState, PauseJob, ResumeJob, StopJob
 from btmd.domain.job_events import TrainingProgressed
@@ -255,6 +256,8 @@ async def pause(job_id: str, request: Request, parts: Parts, actor: Actor) -> Re
 async def resume(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
     """Take a paused or failed job up again, from its last checkpoint; only while its data may be used."""
     row = await found_job(parts, job_id)
+    if row.state == "failed":
+        await require_few(actor, parts)
     if row.state in ("paused", "failed"):
         await require_training_allowed(parts.handler, row.dataset_id)
     return await steer(request, parts, actor, job_id, ResumeJob, lambda state: "It goes on as soon as it is its turn.")

@@ -237,8 +237,13 @@ def _ask(command: JobCommand, state: JobState) -> list[Event]:
     if isinstance(command, ResumeJob):
         if state.state == "paused" or (state.state == "failed" and state.attempt > 0):
             return [ResumeRequested(job_id)]
+        if state.state == "failed":
+            raise JobEnded(
+                f"Job {job_id} failed before it had begun; there is nothing to go on from.",
+                hint=f"`btmctl jobs rerun {job_id}` trains the same anew.",
+            )
         if state.ended:
-            raise JobEnded(f"Job {job_id} was {state.state}; only a paused or failed one can be resumed.", hint=shown)
+            raise JobEnded(f"Job {job_id} is {state.state}; only a paused or failed one can be resumed.", hint=shown)
         if state.asked == "pause":
             raise Conflict(f"Job {job_id} is being paused.", hint="Wait a moment, then resume it.")
         if state.question is not None:

@@ -23,6 +23,9 @@ ATTEMPTS = 5
 HELD = Path("/proc/locks")
 """The kernel's list: a lock a line, such as ``1: FLOCK ADVISORY WRITE 4711 fd:01:131 0 EOF`` (proc_locks(5))."""
 
+Holder = tuple[int, int | None]
+"""The process that took a lock, and its user's number where that may be seen."""
+
 
 def lock_name(device: str, gpus: Sequence[Gpu]) -> str:
     """What a device is called in the name of its lock: a GPU by the number its maker gave it, which never changes."""
@@ -56,8 +59,8 @@ class DeviceLocks:
     def path(self, name: str) -> Path:
         return self.folder / f"btmd-{name}.lock"
 
-    def holder(self, name: str) -> tuple[int, int | None] | None:
-        """The process that took the lock, and its user's number where that may be seen; None where it is not known.
+    def holder(self, name: str) -> Holder | None:
+        """Who took the lock; None where it is not known.
 
         A trainer that has outlived its daemon holds the lock under the daemon's number.
         """

@@ -34,7 +34,7 @@ from btmd.domain.quiet_hours import minutes_of_quiet, parse_quiet_hours
 from btmd.domain.settings import SettingChanged, SettingsState
 from btmd.domain.units import GIB
 from btmd.errors import BtmdError
-from btmd.jobs.device_locks import CPU, DeviceLocks, lock_name
+from btmd.jobs.device_locks import CPU, DeviceLocks, Holder, lock_name
 from btmd.jobs.long_waits import LongWaits
 from btmd.jobs.needs import Needs
 from btmd.jobs.sight import Seen, look
@@ -130,8 +130,8 @@ class Scheduler:
         """By job that this daemon has started, its device."""
         self._started_at: dict[str, float] = {}
         self._outside_since: dict[str, float] = {}
-        self._locked: set[str] = set()
-        """Names of the locks that somebody else holds and a job here waits for."""
+        self._locked: dict[str, Holder | None] = {}
+        """The locks that somebody else holds and a job here waits for, and who was told to hold each."""
         self._is_closed = False
         self.waits: dict[str, Wait] = {}
         """By job: what it waits for."""
@@ -156,12 +156,12 @@ class Scheduler:
                     await self._turn_or_lock()
 
     async def _turn_or_lock(self) -> None:
-        """Return when something changed, or a device that another daemon trained on is free."""
+        """Return when something changed, or a device that another daemon trained on is free or another's."""
         while self._locked:
             with anyio.move_on_after(LOCK_S):
                 await self._turn.wait()
                 return
-            if any(self._is_free(name) for name in self._locked):
+            if any(self._locks.holder(name) != told or self._is_free(name) for name, told in self._locked.items()):
                 return
         await self._turn.wait()
 
@@ -304,12 +304,12 @@ class Scheduler:
             unclaimable[start.device] = Wait("lock", text("wait_lock", device=device, problem=told))
             return None
         if lock is None:
-            self._locked.add(name)
+            self._locked[name] = self._locks.holder(name)
             unclaimable[start.device] = Wait("other_btmd", self._holder_text(device, name))
         return lock
 
     def _holder_text(self, device: str, name: str) -> str:
-        holder = self._locks.holder(name)
+        holder = self._locked[name]
         if holder is None:
             return text("wait_other_btmd", device=device)
         pid, uid = holder

@@ -78,7 +78,9 @@ def within_limit(said: Range, limit_s: float) -> Range:
     """A limit of time (0: none) is kept by taking fewer steps."""
     if limit_s <= 0 or said.high <= limit_s:
         return said
-    return Range(min(said.low, LIMIT_LOW * limit_s), min(said.middle, limit_s), min(said.high, LIMIT_HIGH * limit_s))
+    low, high = LIMIT_LOW * limit_s, LIMIT_HIGH * limit_s
+    # A run that ends before its limit is compared with what was computed for the whole of it.
+    return Range(min(said.low, low), min(said.middle, limit_s), min(said.high, high), said.uncalibrated)
 
 
 def trial_seconds(forecast: Forecast, limit_s: float = 0.0) -> float:

@@ -70,9 +70,10 @@ def _spread(factors: tuple[float, float, float], amount: float, base: float = 0.
 
 def _within_limit(said: Spread, limit_s: float) -> Spread:
     """A limit of time is kept by taking fewer steps."""
-    if limit_s <= 0:
+    if limit_s <= 0 or said.high <= limit_s:
         return said
-    return Spread(min(said.low, 0.9 * limit_s), min(said.middle, limit_s), min(said.high, 1.1 * limit_s))
+    low, high = 0.9 * limit_s, 1.1 * limit_s
+    return Spread(min(said.low, low), min(said.middle, limit_s), min(said.high, high), said.uncalibrated)
 
 
 def trained_seconds(run: Run, tried: Tried) -> float:

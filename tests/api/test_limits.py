@@ -5,10 +5,14 @@ import secrets
 import select
 import socket
 from collections.abc import Iterator
+from functools import partial
 
+import anyio.from_thread
 import pytest
 
 from btmd.api import application, user_room
+from btmd.domain.event import Actor
+from btmd.domain.job import FailJob
 from btmd.registry import content, sources
 from tests.api.test_owners import ADA, BOB, client, daemon, put
 from tests.fixtures.daemon import ROOT, Client, ThreadedDaemon, rows
@@ -154,6 +158,24 @@ def test_so_many_trainings_of_one_user_may_wait(client: Client, peers: Peers, mo
     with peers.as_(ADA):
         client.post(f"/jobs/{job}/cancel").ok()
         client.start()
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_failed_training_that_is_taken_up_counts_again(
+    daemon: ThreadedDaemon, client: Client, peers: Peers, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(user_room, "MOST_UNFINISHED", most)
+    with peers.as_(ADA):
+        client.add_dataset(rows())
+        job = client.start()
+        handler, user = daemon.daemon.assembly.parts.handler, Actor(uid=0, gid=0, pid=1, name="root")
+        fails = partial(handler.handle, FailJob(job, "data", "Its data is gone."), actor=user)
+        anyio.from_thread.run(fails, token=daemon._token)
+        client.wait_until(job, "failed")
+        client.start()
+        answer = client.post(f"/jobs/{job}/resume")
+        # One that had not even begun cannot be taken up at all: that is looked at behind the limit.
+        answer.refused(409, "over_limit" if most == 1 else "job_ended")
 
 
 __all__ = ["client", "daemon"]

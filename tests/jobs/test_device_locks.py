@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import pytest
 
 from btmd.domain.hardware import Gpu
 from btmd.jobs import device_locks
+from btmd.jobs import scheduler as scheduling
 from btmd.jobs.device_locks import DeviceLocks, lock_name, shared_folder
 from btmd.jobs.scheduler import Scheduler
 from btmd.jobs.turns import Sight, Start, Wait
@@ -205,4 +207,12 @@ async def test_who_waits_for_a_device_is_told_as_much_as_is_known_of_who_has_it(
         unclaimable: dict[str, Wait] = {}
         assert scheduler._claim(Start("j", "cpu"), sight, unclaimable) is None
         assert unclaimable == {"cpu": Wait("other_btmd", says + more)}
+    # The lock passes to somebody else, and a turn is given to tell of that.
+    monkeypatch.setattr(scheduling, "LOCK_S", 0.01)
+    with anyio.move_on_after(0.3) as waited:
+        await scheduler._turn_or_lock()
+    assert waited.cancelled_caught
+    monkeypatch.setattr(locks, "holder", {"cpu": (4712, 0)}.get)
+    with anyio.fail_after(10):
+        await scheduler._turn_or_lock()
     os.close(held)

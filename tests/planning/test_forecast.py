@@ -3,15 +3,19 @@
 import math
 import random
 from time import process_time
+from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from btmd.domain.forecast import DISK, FORMULA, MEMORY, TIME, Forecast, Range, said_and_took, score
+from btmd.frames import Spread
 from btmd.planning import make_plan
 from btmd.planning.calibration import factors
-from btmd.planning.forecast import forecast_plan, trial_seconds, work_of
+from btmd.planning.forecast import forecast_plan, trial_seconds, within_limit, work_of
 from btmd.planning.time_estimate import MachineRates, sustained_rates, total_seconds
+from btmd.trainer import outlook
 from tests.planning.given import ROWS, SEVEN_BILLION, SMALL, cpu_machine, gpu, gpu_machine, request
 
 RATES = MachineRates(400e9, 8e9, measured=True)
@@ -138,6 +142,14 @@ def test_beside_each_range_stays_what_was_computed_whatever_came_before() -> Non
         first, second = getattr(without, name), getattr(after, name)
         assert second.middle > 1.2 * first.middle
         assert second.uncalibrated == first.uncalibrated == pytest.approx(first.middle, rel=0.05)
+
+
+@pytest.mark.parametrize("limited", [within_limit, outlook._within_limit])
+def test_a_limit_of_time_bounds_the_range_and_not_what_was_computed(limited: Any) -> None:
+    said = (Range if limited is within_limit else Spread)(50, 100, 200, 90)
+    assert limited(said, 0) == limited(said, 200) == said
+    assert msgspec.structs.astuple(limited(said, 80)) == pytest.approx((50, 80, 88, 90))
+    assert msgspec.structs.astuple(limited(said, 20)) == pytest.approx((18, 20, 22, 90))
 
 
 def test_nine_in_ten_outcomes_to_come_fall_into_the_range() -> None:
