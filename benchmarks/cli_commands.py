@@ -14,6 +14,8 @@ from btmctl.__main__ import COMMANDS
 
 READING: Final = ("list", "show", "get", "history", "log", "versions", "diff", "blame", "schema", "events")
 """The last word of a command that only reads the store. Others read files or the machine as well."""
+FROM_FILES: Final = ("backup show",)
+"""Commands that end in such a word and read something else: a backup is opened by a process that has its key."""
 ALONE: Final = ("quickstart", "daemon run", "daemon start", "daemon stop", "daemon restart")
 """Commands that are for folders without a daemon."""
 REFUSED: Final = ("jobs answer", "jobs stop")
@@ -148,7 +150,7 @@ def _with_samples(words: tuple[str, ...], parser: argparse.ArgumentParser) -> It
             missing = [one.option_strings[-1] for one in parser._actions if one.option_strings and one.required]
             if missing:
                 raise LookupError(f"btmctl {' '.join(words)} needs {missing} and has no sample arguments")
-        yield Command(whole, given, reads=words[-1] in READING)
+        yield Command(whole, given, reads=words[-1] in READING and " ".join(whole) not in FROM_FILES)
 
 
 def _sample(words: tuple[str, ...], one: argparse.Action) -> tuple[str, ...]:
