@@ -89,7 +89,7 @@ proof-start-up: dev
 	$(BIN)/python -m benchmarks.start_up
 proof-memory: dev $(VENV)/.demo-model
 	$(BIN)/python -m benchmarks.memory_levels $(ARGS)
-# About two hours on two cores that do nothing else; interrupted, it goes on where it was.
+# An hour and a half on two cores with AMX that do nothing else, five hours on older ones; interrupted, it goes on where it was.
 proof-forecast: dev
 	$(BIN)/python -m benchmarks.forecast $(ARGS)
 # A quarter of an hour, on a machine that does nothing else.

@@ -3,7 +3,9 @@
 Every configuration of forecast_cases.py is trained twice by a real daemon. The trainer's peak is the kernel's own
 figure for resident memory; what it has before the model is loaded is taken off, and with it what it shares with others
 (the difference is that of its proportional set size). The daemon keeps its log from run to run, so that its ranges are
-calibrated on the runs before. Each run is kept in .proof/forecast: interrupted, the program goes on where it was.
+calibrated on the runs before. Each run is kept in benchmarks/kept/forecast for as long as the code that forecasts and
+trains stands: interrupted, the program goes on where it was, on another machine as well. Both runs of a configuration
+are made one behind the other, so that they are of one machine.
 
 What is forecast is a machine that does nothing else. A run beside which other programs, or the host of a virtual
 machine, took more than a quarter of the processors is measured again, whatever came out.
@@ -25,13 +27,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks.forecast_cases import LENGTHS, MODELS, Case, cases, write_model, write_rows
-from benchmarks.results import Figure, Topic, record
+from benchmarks.results import Figure, Topic, commit, hardware, record, stands
 from btmd.config import Config
 from btmd.frames import StageEntered, read_frames
 from btmd.job_folder import JobFolder
 from tests.fixtures.daemon import Client, DaemonProcess
 
 PROOF = Path(__file__).parents[1] / ".proof" / "forecast"
+KEPT = Path(__file__).parent / "kept" / "forecast"
+COVERED = ("btmd/planning", "btmd/trainer", "btmd/hardware", "btmd/domain/forecast.py", "btmd/jobs/observations.py")
 RUNS = (1, 2)
 SAMPLE_S, STARTING_S, STARTED_SAMPLE_S = 0.1, 6.0, 1.0
 """Often while it imports, rarely while it trains: looking takes time from what is timed."""
@@ -56,6 +60,8 @@ class Outcome(msgspec.Struct):
     """The share of the processors' time that went to others."""
     disturbed: int = 0
     """How often it was measured before, beside others."""
+    commit: str = ""
+    machine: str = ""
 
     def memory_error(self, basis: str) -> float | None:
         """By how much the forecast was too high (or, negative, too low), as a share of the outcome."""
@@ -88,14 +94,13 @@ def main() -> None:
     wanted = [case for case in cases() if not options.only or options.only in case.name]
     if not options.report:
         with _daemon() as (client, pid):
-            for run in RUNS[: options.runs]:
-                for case in wanted:
+            for case in wanted:
+                for run in RUNS[: options.runs]:
                     _undisturbed(client, pid, case, run)
-    outcomes = [_read(path) for path in sorted((PROOF / "runs").glob("*.json"))]
-    chosen = [one for one in outcomes if any(one.case == case.name for case in wanted)]
-    _show(chosen)
-    if len({one.case for one in outcomes}) == len(cases()) and not options.only:
-        _record(chosen)
+    outcomes = [one for case in wanted for run in RUNS if (one := _kept(case, run)) is not None]
+    _show(outcomes)
+    if len(outcomes) == len(cases()) * len(RUNS):
+        _record(outcomes)
 
 
 def _options() -> argparse.Namespace:
@@ -126,17 +131,21 @@ def _daemon() -> Iterator[tuple[Client, int]]:
 
 
 def _path(case: Case, run: int) -> Path:
-    return PROOF / "runs" / f"{case.name}-run{run}.json"
+    return KEPT / f"{case.name}-run{run}.json"
 
 
-def _read(path: Path) -> Outcome:
-    return msgspec.json.decode(path.read_bytes(), type=Outcome)
+def _kept(case: Case, run: int) -> Outcome | None:
+    """What was measured before, if nothing that it covers has changed since."""
+    try:
+        found = msgspec.json.decode(_path(case, run).read_bytes(), type=Outcome)
+    except FileNotFoundError:
+        return None
+    return found if stands(found.commit, COVERED) else None
 
 
 def _undisturbed(client: Client, pid: int, case: Case, run: int) -> None:
     """Measure a run, unless that was done, and again where the machine did other things."""
-    path = _path(case, run)
-    if path.exists():
+    if _kept(case, run) is not None:
         return
     for disturbed in range(TRIES):
         before = _Processors.read(pid)
@@ -144,9 +153,10 @@ def _undisturbed(client: Client, pid: int, case: Case, run: int) -> None:
         of_others = _Processors.read(pid).of_others(before)
         print(f"{_line(outcome)}, {100 * of_others:.0f} % of the processors to others", flush=True)
         if of_others <= MOST_OF_OTHERS:
-            kept = msgspec.structs.replace(outcome, of_others=of_others, disturbed=disturbed)
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(msgspec.json.encode(kept))
+            noted = {"commit": commit(), "machine": hardware()}
+            kept = msgspec.structs.replace(outcome, of_others=of_others, disturbed=disturbed, **noted)
+            KEPT.mkdir(parents=True, exist_ok=True)
+            _path(case, run).write_bytes(msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
             return
     raise SystemExit(f"{case.name}: the machine does other things. Begun again, this goes on here.")
 
@@ -329,6 +339,7 @@ def _record(outcomes: list[Outcome]) -> None:
                 "Memory is the resident peak above the imported, idle trainer: what its proportional set grows by.",
                 f"{sum(one.disturbed for one in outcomes)} runs were measured again: other programs, or the host, took "
                 "more than a quarter of the processors beside them.",
+                f"Measured with {'; '.join(sorted({f'{one.machine} (commit {one.commit})' for one in outcomes}))}.",
                 "accelerate's figure is that of training with Adam in bf16; it is not told of adapters or batches.",
             ),
         )

@@ -77,14 +77,28 @@ def record(topic: Topic, *, file: Path = RESULTS) -> None:
     print(section)
 
 
+def stands(found_at: str, covered: Sequence[str]) -> bool:
+    """Whether nothing in these paths has changed since that commit, so that what was measured with it still stands."""
+    root = RESULTS.parents[1]
+    differs = subprocess.run(
+        ["git", "-C", root, "diff", "--quiet", found_at, "--", *covered], stderr=subprocess.DEVNULL
+    )
+    return differs.returncode == 0
+
+
 def machine() -> str:
     """Processor, cores, memory and load in words."""
+    return f"{hardware()}, load before {LOAD_BEFORE:.1f}"
+
+
+def hardware() -> str:
+    """Processor, cores and memory in words."""
     cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     cores = re.findall(r"^processor", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
     size_gb = int(memory[1]) / 1e6 if memory else 0
     name = cpu[1] if cpu else platform.machine()
-    return f"{name}, {len(cores)} cores, {size_gb:.0f} GB, {platform.system()}, load before {LOAD_BEFORE:.1f}"
+    return f"{name}, {len(cores)} cores, {size_gb:.0f} GB, {platform.system()}"
 
 
 def commit() -> str:
@@ -96,7 +110,8 @@ def commit() -> str:
 
     found = git("describe", "--always", "--abbrev=10")
     # Several proofs write their figures in turn: that changes nothing of what they measure.
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)benchmarks/RESULTS.md")
+    figures = (":(top,exclude)benchmarks/RESULTS.md", ":(top,exclude)benchmarks/kept")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", *figures)
     return (found + "+" if changed else found) or "unknown"
 
 
