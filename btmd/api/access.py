@@ -5,12 +5,11 @@ from typing import Annotated, Any, Literal
 import anyio.to_thread
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.accounts import AccountNotFound, find_account
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -72,29 +71,29 @@ async def list_access(parts: Parts) -> Response:
 
 
 @operation(router, "PUT", "/{subject}", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404,)))
-async def grant_access(subject: str, body: AccessRole, request: Request, parts: Parts, actor: Actor) -> Response:
+async def grant_access(subject: str, body: AccessRole, key: Key, parts: Parts, actor: Actor) -> Response:
     """Give a user, or a @group, a role: viewer, trainer or admin. It takes the place of the one they had."""
     name, kernel_id = await anyio.to_thread.run_sync(find_account, subject)
     article = "an" if body.role == ADMIN else "a"
     said = f"{name} is {article} {body.role} from now on."
-    return await _changed(request, parts, actor, GrantAccess(name, kernel_id, body.role, body.why), said)
+    return await _changed(key, parts, actor, GrantAccess(name, kernel_id, body.role, body.why), said)
 
 
 @operation(router, "PUT", "/{subject}/limits", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404,)))
-async def limit_access(subject: str, body: Limits, request: Request, parts: Parts, actor: Actor) -> Response:
+async def limit_access(subject: str, body: Limits, key: Key, parts: Parts, actor: Actor) -> Response:
     """Limit what a user, or each user of a @group, may have: it counts for those who are no admins.
 
     A user's own limit goes before that of a group; of several groups the widest counts.
     """
     name, kernel_id = await anyio.to_thread.run_sync(find_account, subject)
     command = ChangeLimits(name, kernel_id, body.limits, body.why)
-    return await _changed(request, parts, actor, command, f"The limits of {name} are changed.")
+    return await _changed(key, parts, actor, command, f"The limits of {name} are changed.")
 
 
 @operation(router, "DELETE", "/{subject}", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404,)))
 async def revoke_access(
     subject: str,
-    request: Request,
+    key: Key,
     parts: Parts,
     actor: Actor,
     why: Annotated[str, Meta(max_length=1000)] = "",
@@ -108,14 +107,10 @@ async def revoke_access(
         except AccountNotFound:
             # One who left this machine can still have something to lose, under the name of before.
             name = subject
-    return await _changed(request, parts, actor, RevokeAccess(name, why), f"{name} has no role any more.")
+    return await _changed(key, parts, actor, RevokeAccess(name, why), f"{name} has no role any more.")
 
 
-async def _changed(request: Request, parts: Parts, actor: Actor, command: AccessCommand, message: str) -> Response:
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
+async def _changed(key: Key, parts: Parts, actor: Actor, command: AccessCommand, message: str) -> Response:
 
     def answer(state: AccessState | None, rows: list[Recorded]) -> dict[str, Any]:
         return {"number": rows[-1].seq if rows else None, "message": message, "grants": grants_json(state)}

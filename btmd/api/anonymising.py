@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, working_answer
 from btmd.api.dataset_documents import EXAMPLE, UploadedFile, found_dataset
+from btmd.api.idempotency import Key
 from btmd.api.next_version import Changes, Recording, next_version, told
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -184,7 +185,7 @@ async def preview_anonymising(
     **described(ANONYMISED_EXAMPLE, errors=(400, 404, 409), progress=True),
 )
 async def anonymise_dataset(
-    dataset_id: str, body: Anonymisation, request: Request, parts: Parts, actor: Actor
+    dataset_id: str, body: Anonymisation, request: Request, key: Key, parts: Parts, actor: Actor
 ) -> Response:
     """Make the version with placeholders; `anonymised` is false where nothing was found. The one before stays."""
     replacing = body.replacing()
@@ -195,7 +196,7 @@ async def anonymise_dataset(
     def limits(changes: Changes) -> dict[str, Any]:
         return {"not_found": not_found(replacing, names_looked_for=bool(changes.get("names_looked_for")))}
 
-    return await next_version(dataset_id, request, parts, actor, make, done="anonymised", more=limits)
+    return await next_version(dataset_id, request, key, parts, actor, make, done="anonymised", more=limits)
 
 
 def _kind(given: str) -> str:

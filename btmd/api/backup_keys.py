@@ -5,11 +5,10 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, earlier_answer, stored_answer, stored_facts
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -64,49 +63,51 @@ SHOWN_EXAMPLE = {**CHANGED_EXAMPLE, "recovery_key": "0A1B2-..."}
 
 
 @operation(router, "POST", "/recovery-key", Permission.ADMIN, **described(SHOWN_EXAMPLE, errors=(409,)))
-async def show_recovery_key(request: Request, parts: Parts, actor: Actor) -> Response:
+async def show_recovery_key(key: Key, parts: Parts, actor: Actor) -> Response:
     """A new recovery key to write down; it is shown this once and kept nowhere, and ends an earlier one."""
-    key = await key_of(request, actor)
-    kept = stored_answer({"message": "A recovery key was shown."})
-    answer = await parts.backup_keys.show_recovery(Asking(actor, key, lambda answer: kept))
+    answer = await parts.backup_keys.show_recovery(Asking(actor, key, lambda answer: stored_facts({})))
     if answer is None:
-        await earlier_answer(parts, key)
-        raise Conflict("The answer to this request was a key, which is kept nowhere.", hint="Ask for a new one.")
+        raise Conflict(
+            "This was done already: the answer to this Idempotency-Key was a recovery key, which is kept nowhere.",
+            hint="Ask with a new Idempotency-Key for another recovery key, which ends that one.",
+        )
     message = "Write the recovery key down, then type it back."
     return json_answer({**_changed(answer, message), "recovery_key": answer.recovery_key})
 
 
-@operation(router, "POST", "/recovery-key/confirm", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(409,)))
-async def confirm_recovery_key(body: RecoveryKey, request: Request, parts: Parts, actor: Actor) -> Response:
+@operation(
+    router, "POST", "/recovery-key/confirm", Permission.ADMIN, secret=True, **described(CHANGED_EXAMPLE, errors=(409,))
+)
+async def confirm_recovery_key(body: RecoveryKey, key: Key, parts: Parts, actor: Actor) -> Response:
     """The recovery key typed back; 422 names the group that is mistyped."""
     message = "This is the recovery key. It opens every backup, here and anywhere else."
 
     async def change(asking: Asking) -> KeysAnswer | None:
         return await parts.backup_keys.confirm_recovery(body.recovery_key, asking)
 
-    return await _done(request, parts, actor, message, change)
+    return await _done(key, parts, actor, message, change)
 
 
 @operation(router, "POST", "/rotate", Permission.ADMIN, **described(CHANGED_EXAMPLE))
-async def rotate_keys(request: Request, parts: Parts, actor: Actor) -> Response:
+async def rotate_keys(key: Key, parts: Parts, actor: Actor) -> Response:
     """New keys for what comes, after a backup; what is there stays readable. Passphrase and recovery key stay valid."""
     message = "New backups are sealed with a new key; the old ones stay readable."
-    return await _done(request, parts, actor, message, parts.backup_keys.rotate)
+    return await _done(key, parts, actor, message, parts.backup_keys.rotate)
 
 
-@operation(router, "POST", "/passphrase", Permission.ADMIN, **described(CHANGED_EXAMPLE))
-async def set_passphrase(body: Passphrase, request: Request, parts: Parts, actor: Actor) -> Response:
+@operation(router, "POST", "/passphrase", Permission.ADMIN, secret=True, **described(CHANGED_EXAMPLE))
+async def set_passphrase(body: Passphrase, key: Key, parts: Parts, actor: Actor) -> Response:
     """A passphrase that opens every backup, in place of an earlier one."""
     message = "The passphrase opens every backup, here and anywhere else."
 
     async def change(asking: Asking) -> KeysAnswer | None:
         return await parts.backup_keys.set_passphrase(body.passphrase, asking)
 
-    return await _done(request, parts, actor, message, change)
+    return await _done(key, parts, actor, message, change)
 
 
-@operation(router, "POST", "/key-file", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(403,)))
-async def renew_key_file(body: OtherSecret, request: Request, parts: Parts, actor: Actor) -> Response:
+@operation(router, "POST", "/key-file", Permission.ADMIN, secret=True, **described(CHANGED_EXAMPLE, errors=(403,)))
+async def renew_key_file(body: OtherSecret, key: Key, parts: Parts, actor: Actor) -> Response:
     """A new key file where the old one is lost or damaged, by the recovery key or the passphrase."""
     message = "This machine has a new key file. The old one opens nothing that comes."
     if body.anew:
@@ -115,17 +116,16 @@ async def renew_key_file(body: OtherSecret, request: Request, parts: Parts, acto
     async def change(asking: Asking) -> KeysAnswer | None:
         return await parts.backup_keys.renew_key_file(body.recovery_key, body.passphrase, asking, anew=body.anew)
 
-    return await _done(request, parts, actor, message, change)
+    return await _done(key, parts, actor, message, change)
 
 
 async def _done(
-    request: Request,
+    key: Key,
     parts: Parts,
     actor: Actor,
     message: str,
     change: Callable[[Asking], Awaitable[KeysAnswer | None]],
 ) -> Response:
-    key = await key_of(request, actor)
     answer = await change(Asking(actor, key, lambda answer: stored_answer(_changed(answer, message))))
     if answer is not None:
         return json_answer(_changed(answer, message))

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, earlier_answer, once, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -131,9 +131,10 @@ def _size(size_bytes: int) -> str:
     Permission.ADMIN,
     **described(CREATED_EXAMPLE, text="Backup", errors=(400, 404, 409), progress=True),
 )
-async def create_backup(request: Request, parts: Parts, actor: Actor, body: BackupCreation | None = None) -> Response:
+async def create_backup(
+    request: Request, key: Key, parts: Parts, actor: Actor, body: BackupCreation | None = None
+) -> Response:
     """Make a backup; only what is new since the one before is written. JSON lines where they are accepted."""
-    key = await key_of(request, actor)
     wish = Wish() if body is None else body.wish()
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -194,7 +195,9 @@ class Pruning(msgspec.Struct):
 
 
 @operation(router, "POST", "/backups/prune", Permission.ADMIN, **described(PRUNED_EXAMPLE, progress=True))
-async def prune_backups(request: Request, parts: Parts, actor: Actor, body: Pruning | None = None) -> Response:
+async def prune_backups(
+    request: Request, key: Key, parts: Parts, actor: Actor, body: Pruning | None = None
+) -> Response:
     """Let go the backups in the state folder that the settings `backup.keep_*` and `backup.max_gb` do not keep."""
     dry_run = body is not None and body.dry_run
 
@@ -211,7 +214,8 @@ async def prune_backups(request: Request, parts: Parts, actor: Actor, body: Prun
             "over_mb": _mb(pruned.over_bytes),
         }
 
-    return await working_answer(request, work, parts.stopping)
+    answered = work if dry_run else once(parts, actor, key, work)
+    return await working_answer(request, answered, parts.stopping)
 
 
 @operation(
@@ -221,7 +225,7 @@ async def prune_backups(request: Request, parts: Parts, actor: Actor, body: Prun
     Permission.ADMIN,
     **described({"backups": [CHECK_EXAMPLE], "out_of_reach": []}, progress=True),
 )
-async def verify_backups(request: Request, parts: Parts, actor: Actor) -> Response:
+async def verify_backups(request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Read every backup within reach through; what is wrong with one, or that it is gone, stands in its entry."""
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -229,7 +233,7 @@ async def verify_backups(request: Request, parts: Parts, actor: Actor) -> Respon
             checked, away = await parts.backups.verify_all(actor=actor, on_progress=on_progress)
         return {"backups": [check_json(row, check) for row, check in checked], "out_of_reach": away}
 
-    return await working_answer(request, work, parts.stopping)
+    return await working_answer(request, once(parts, actor, key, work), parts.stopping)
 
 
 SHOWN_EXAMPLE = {
@@ -261,7 +265,7 @@ async def show_backup(backup_id: str, parts: Parts) -> Response:
     Permission.ADMIN,
     **described(CHECK_EXAMPLE, errors=(404,), progress=True),
 )
-async def verify_backup(backup_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def verify_backup(backup_id: str, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Read one backup through: checksums, seals, links, the hash chain, the state. 503 names what is wrong with it."""
     row = await parts.backups.known.find(backup_id)
 
@@ -272,7 +276,7 @@ async def verify_backup(backup_id: str, request: Request, parts: Parts, actor: A
             raise fault_of(check.code, check.detail, check.hint)
         return check_json(row, check)
 
-    return await working_answer(request, work, parts.stopping)
+    return await working_answer(request, once(parts, actor, key, work), parts.stopping)
 
 
 DRILL_EXAMPLE = {"backup_id": "9f86d081884c7d65", "proved": True, "events": 812, "duration_s": 0.4, "state": "matches"}
@@ -285,7 +289,7 @@ DRILL_EXAMPLE = {"backup_id": "9f86d081884c7d65", "proved": True, "events": 812,
     Permission.ADMIN,
     **described(DRILL_EXAMPLE, errors=(404,), progress=True),
 )
-async def drill_backup(backup_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def drill_backup(backup_id: str, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Restore a full backup (`last`: the newest) into a temporary place and compare the state. 503 says what failed."""
     row = await parts.backups.known.newest_full() if backup_id == "last" else await parts.backups.known.find(backup_id)
 
@@ -303,4 +307,4 @@ async def drill_backup(backup_id: str, request: Request, parts: Parts, actor: Ac
             "state": done.state,
         }
 
-    return await working_answer(request, work, parts.stopping)
+    return await working_answer(request, once(parts, actor, key, work), parts.stopping)

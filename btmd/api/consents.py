@@ -5,12 +5,11 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.dataset_documents import consent_json
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
@@ -63,12 +62,8 @@ async def list_consents(parts: Parts, limit: Limit = PAGE, before: Before = None
 @operation(
     router, "PUT", "/{dataset}", Permission.OWN, Named("dataset", "dataset"), **described(EXAMPLE, errors=(404, 409))
 )
-async def grant_consent(dataset: str, body: Consent, request: Request, parts: Parts, actor: Actor) -> Response:
+async def grant_consent(dataset: str, body: Consent, key: Key, parts: Parts, actor: Actor) -> Response:
     """Allow the use of a dataset. It adds to what was allowed before; only a revocation takes something away."""
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
     row = await _row(parts, dataset)
     await parts.handler.handle(
         GrantConsent(row.dataset_id, actor.uid, body.purpose, tuple(body.scopes)),
@@ -99,16 +94,12 @@ REVOKED_EXAMPLE = {"message": "Nothing is allowed with faq any more.", "unfinish
     Named("dataset", "dataset"),
     **described(REVOKED_EXAMPLE, errors=(404, 409)),
 )
-async def revoke_consent(dataset: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def revoke_consent(dataset: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """Take back all that was allowed: no training begins with the dataset any more.
 
     The answer names the jobs that had begun or wait already, which end with a checkpoint, and those whose results
     were made from it.
     """
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
     row = await _row(parts, dataset)
     async with parts.store.session() as session:
         answer = _revoked(row, await jobs_on_dataset(session, row.dataset_id))

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, working_answer
 from btmd.api.dataset_documents import EXAMPLE, dataset_json, found_dataset, named_model
+from btmd.api.idempotency import Key
 from btmd.api.next_version import Changes, Recording, next_version
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -86,7 +87,7 @@ async def check_dataset(dataset_id: str, body: DatasetCheck, request: Request, p
     **described(CLEAN_EXAMPLE, errors=(400, 404, 409), progress=True),
 )
 async def clean_dataset(
-    dataset_id: str, body: DatasetCleaning, request: Request, parts: Parts, actor: Actor
+    dataset_id: str, body: DatasetCleaning, request: Request, key: Key, parts: Parts, actor: Actor
 ) -> Response:
     """A version without the rows of some kinds, and what was left out; `cleaned` is false where there are none."""
     if body.model_id:
@@ -99,4 +100,4 @@ async def clean_dataset(
         )
         return bool(handled.events), changes
 
-    return await next_version(dataset_id, request, parts, actor, make, done="cleaned")
+    return await next_version(dataset_id, request, key, parts, actor, make, done="cleaned")

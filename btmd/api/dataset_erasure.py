@@ -5,6 +5,7 @@ from typing import Any
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import Key, once
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
@@ -48,21 +49,23 @@ async def list_erasures(parts: Parts, limit: Limit = PAGE, before: Before = None
 
 
 @operation(router, "POST", "/{dataset_id}", Permission.OWN, DATASET, **described(ERASED_EXAMPLE, errors=(404, 409)))
-async def erase_dataset(dataset_id: str, parts: Parts, actor: Actor) -> Response:
+async def erase_dataset(dataset_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """Destroy a dataset, also one that was removed: contents, sample answers, and the keys of copies in backups.
 
     Trainings on it end first. The log keeps that it was there; results that were made from it stay and are named.
     """
     row = await _dataset(parts, dataset_id)
-    erased = await parts.erasure.erase(row, actor=actor)
-    return json_answer(
-        {
+
+    async def work() -> dict[str, Any]:
+        erased = await parts.erasure.erase(row, actor=actor)
+        return {
             "message": _said(row, erased),
             "dataset_id": row.dataset_id,
             "jobs": erased.jobs,
             "unreached": erased.unreached,
         }
-    )
+
+    return json_answer(await once(parts, actor, key, work)())
 
 
 async def _dataset(parts: Parts, text: str) -> DatasetRow:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.dataset_documents import EXAMPLE, UploadedSource, found_dataset, version_json
+from btmd.api.idempotency import Key
 from btmd.api.next_version import Changes, Recording, next_version, told
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
@@ -60,7 +61,7 @@ async def list_versions(dataset_id: str, parts: Parts, limit: Limit = PAGE, befo
     **described(UPDATE_EXAMPLE, errors=(400, 404, 409), progress=True),
 )
 async def update_dataset(
-    dataset_id: str, body: DatasetUpdate, request: Request, parts: Parts, actor: Actor
+    dataset_id: str, body: DatasetUpdate, request: Request, key: Key, parts: Parts, actor: Actor
 ) -> Response:
     """The next version from an uploaded content, and the difference; `updated` is false where nothing changed."""
 
@@ -68,4 +69,4 @@ async def update_dataset(
         source = body.source(newest.mapping if body.mapping is None else body.mapping)
         return told(await parts.dataset_versions.update(row, newest, source, **recording))
 
-    return await next_version(dataset_id, request, parts, actor, make, done="updated")
+    return await next_version(dataset_id, request, key, parts, actor, make, done="updated")

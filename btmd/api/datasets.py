@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.dataset_documents import EXAMPLE, UploadedSource, dataset_json, found_dataset, version_json
-from btmd.api.idempotency import earlier_id, key_of, stored_answer
+from btmd.api.idempotency import Key, earlier_facts, stored_facts
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
@@ -49,12 +49,11 @@ async def list_datasets(parts: Parts, removed: bool = False, limit: Limit = PAGE
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409), progress=True))
-async def add_dataset(body: DatasetAddition, request: Request, parts: Parts, actor: Actor) -> Response:
+async def add_dataset(body: DatasetAddition, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Read an uploaded content and register it. JSON lines with progress where they are accepted."""
-    key = await key_of(request, actor)
-    earlier = await earlier_id(parts, key, "dataset_id")
+    earlier = await earlier_facts(parts, key)
     if earlier is not None:
-        return json_answer(dataset_json(parts, *await found_dataset(parts, earlier)))
+        return json_answer(dataset_json(parts, *await found_dataset(parts, earlier["dataset_id"])))
 
     async def work(progress: Progress) -> dict[str, Any]:
         await require_room(1, actor, parts)
@@ -68,7 +67,7 @@ async def add_dataset(body: DatasetAddition, request: Request, parts: Parts, act
                 actor=actor,
                 on_progress=on_progress,
                 idempotency=key,
-                respond=lambda state, rows: stored_answer({"dataset_id": state.dataset_id}),
+                respond=lambda state, rows: stored_facts({"dataset_id": state.dataset_id}),
             )
         return dataset_json(parts, *await found_dataset(parts, handled.state.dataset_id))
 

@@ -1,6 +1,7 @@
 """Room on the disk: what takes it, and making some; deleting jobs."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
+from btmd.api.idempotency import Key, once
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -112,7 +114,7 @@ class Clean(msgspec.Struct):
     Permission.ADMIN,
     **described({"freed_bytes": 52_428_800, "removed": [REMOVABLE_EXAMPLE], "dry_run": False}, errors=(409,)),
 )
-async def clean(parts: Parts, actor: Actor, body: Clean | None = None) -> Response:
+async def clean(key: Key, parts: Parts, actor: Actor, body: Clean | None = None) -> Response:
     """Remove what crashes left, caches, and checkpoints of ended jobs; results and best states of completed ones stay.
 
     A failed job whose checkpoints went can only be begun anew.
@@ -124,12 +126,17 @@ async def clean(parts: Parts, actor: Actor, body: Clean | None = None) -> Respon
         wrong = f"There is nothing called {unknown[0]!r} to clean." if unknown else "Nothing is to be cleaned."
         raise InvalidValue(wrong, hint=f"Choose from: {', '.join(KINDS)}.")
     if body.dry_run:
-        removed = tuple(await parts.housekeeping.removable(kinds))
-    else:
-        removed = (await parts.housekeeping.clean(kinds, actor=actor)).removed
+        return json_answer(_cleaned(await parts.housekeeping.removable(kinds), dry_run=True))
+
+    async def work() -> dict[str, Any]:
+        return _cleaned((await parts.housekeeping.clean(kinds, actor=actor)).removed, dry_run=False)
+
+    return json_answer(await once(parts, actor, key, work)())
+
+
+def _cleaned(removed: Sequence[Removable], *, dry_run: bool) -> dict[str, Any]:
     freed_bytes = sum(one.size_bytes for one in removed)
-    answer = {"freed_bytes": freed_bytes, "removed": [_as_values(one) for one in removed], "dry_run": body.dry_run}
-    return json_answer(answer)
+    return {"freed_bytes": freed_bytes, "removed": [_as_values(one) for one in removed], "dry_run": dry_run}
 
 
 @operation(

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, StreamAnswer, Write, described, json_answer, working_answer
+from btmd.api.idempotency import Key, once
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
@@ -68,7 +69,7 @@ async def exporting_of(parts: Parts) -> tuple[Exporting, SettingsState]:
 
 
 @operation(router, "POST", "", Permission.TRAIN, JOB, **described(EXAMPLE, errors=(404, 409), progress=True))
-async def make_export(body: ExportWish, request: Request, parts: Parts, actor: Actor) -> Response:
+async def make_export(body: ExportWish, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Write a job's result in a form to take away, read it again and compare it with the model the training made.
 
     It waits here to be fetched: `GET /exports/{export_id}/files/{path}`, then `DELETE`. Whoever does not fetch it finds
@@ -96,7 +97,7 @@ async def make_export(body: ExportWish, request: Request, parts: Parts, actor: A
             )
         return _as_json(made)
 
-    return await working_answer(request, work, parts.stopping)
+    return await working_answer(request, once(parts, actor, key, work), parts.stopping)
 
 
 def _as_json(made: Export) -> dict[str, Any]:

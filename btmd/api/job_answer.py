@@ -1,10 +1,10 @@
 """Answering what a job asks."""
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described
+from btmd.api.idempotency import Key
 from btmd.api.jobs import steer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -24,10 +24,10 @@ class Answer(msgspec.Struct):
 
 
 @operation(router, "POST", "/{job_id}/answer", Permission.OWN, JOB, **described(EXAMPLE, errors=(404, 409)))
-async def answer(job_id: str, body: Answer, request: Request, parts: Parts, actor: Actor) -> Response:
+async def answer(job_id: str, body: Answer, key: Key, parts: Parts, actor: Actor) -> Response:
     """Permit what a job asks, or not: with no it ends and keeps its best checkpoint."""
     return await steer(
-        request,
+        key,
         parts,
         actor,
         job_id,

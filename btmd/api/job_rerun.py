@@ -4,11 +4,10 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -41,17 +40,11 @@ class RerunRequest(msgspec.Struct):
 
 
 @operation(router, "POST", "/{job_id}/rerun", Permission.TRAIN, JOB, **described(EXAMPLE, errors=(404, 409)))
-async def rerun(
-    job_id: str, request: Request, parts: Parts, actor: Actor, body: RerunRequest | None = None
-) -> Response:
+async def rerun(job_id: str, key: Key, parts: Parts, actor: Actor, body: RerunRequest | None = None) -> Response:
     """Train once more with the same plan, seeds, dataset version and model; 409 `not_repeatable` says what changed.
 
     The result of the new job says whether it came out the same. `dry_run` only says whether it can be repeated.
     """
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
     asked = body or RerunRequest()
     row = await found_job(parts, job_id)
     await require_use(DATASET, row.dataset_id, actor, parts)

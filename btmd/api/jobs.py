@@ -6,12 +6,11 @@ from typing import Annotated, Any
 import anyio
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.accounts import find_account
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.job_warnings import warnings_json
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
@@ -200,7 +199,7 @@ async def get_job(job_id: str, parts: Parts) -> Response:
 
 
 async def steer(
-    request: Request,
+    key: Key,
     parts: Parts,
     actor: Actor,
     job_id: str,
@@ -208,10 +207,6 @@ async def steer(
     message: Callable[[JobState], str],
 ) -> Response:
     """Ask something of a job; the answer says what happens now."""
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
     row = await found_job(parts, job_id)
 
     def answer(state: JobState) -> dict[str, Any]:
@@ -238,10 +233,10 @@ _STEERED = described(
 
 
 @operation(router, "POST", "/{job_id}/pause", Permission.OWN, JOB, **_STEERED)
-async def pause(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def pause(job_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """Save a checkpoint and exit, so that the device is free; `resume` goes on from there."""
     return await steer(
-        request,
+        key,
         parts,
         actor,
         job_id,
@@ -253,31 +248,31 @@ async def pause(job_id: str, request: Request, parts: Parts, actor: Actor) -> Re
 
 
 @operation(router, "POST", "/{job_id}/resume", Permission.OWN, JOB, **_STEERED)
-async def resume(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def resume(job_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """Take a paused or failed job up again, from its last checkpoint; only while its data may be used."""
     row = await found_job(parts, job_id)
     if row.state == "failed":
         await require_few(actor, parts)
     if row.state in ("paused", "failed"):
         await require_training_allowed(parts.handler, row.dataset_id)
-    return await steer(request, parts, actor, job_id, ResumeJob, lambda state: "It goes on as soon as it is its turn.")
+    return await steer(key, parts, actor, job_id, ResumeJob, lambda state: "It goes on as soon as it is its turn.")
 
 
 @operation(router, "POST", "/{job_id}/stop", Permission.OWN, JOB, **_STEERED)
-async def stop(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def stop(job_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """End the training now and keep the best state as its result."""
-    return await steer(request, parts, actor, job_id, StopJob, lambda state: "It ends and keeps the best state so far.")
+    return await steer(key, parts, actor, job_id, StopJob, lambda state: "It ends and keeps the best state so far.")
 
 
 @operation(router, "POST", "/{job_id}/cancel", Permission.OWN, JOB, **_STEERED)
-async def cancel_job(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def cancel_job(job_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """End the training without a result."""
-    return await cancel(request, parts, actor, job_id)
+    return await cancel(key, parts, actor, job_id)
 
 
-async def cancel(request: Request, parts: Parts, actor: Actor, job_id: str) -> Response:
+async def cancel(key: Key, parts: Parts, actor: Actor, job_id: str) -> Response:
     return await steer(
-        request,
+        key,
         parts,
         actor,
         job_id,

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.idempotency import earlier_id, key_of, stored_answer
+from btmd.api.idempotency import Key, earlier_facts, once, stored_facts
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
@@ -154,16 +154,15 @@ async def list_models(parts: Parts, limit: Limit = PAGE, before: Before = None) 
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(EXAMPLE, errors=(400, 404, 409), progress=True))
-async def add_model(body: ModelAddition, request: Request, parts: Parts, actor: Actor) -> Response:
+async def add_model(body: ModelAddition, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Register a model folder, or convert a GGUF file. JSON lines with progress where they are accepted.
 
     Without `files` the path is opened by the daemon, for its own user alone (`path_not_opened`).
     """
-    key = await key_of(request, actor)
-    earlier = await earlier_id(parts, key, "model_id")
+    earlier = await earlier_facts(parts, key)
     if earlier is not None:
         async with parts.store.session() as session:
-            return json_answer(model_json(await find_model(session, earlier)))
+            return json_answer(model_json(await find_model(session, earlier["model_id"])))
 
     sent = body.sent()
 
@@ -172,7 +171,7 @@ async def add_model(body: ModelAddition, request: Request, parts: Parts, actor: 
             "actor": actor,
             "convert": body.convert,
             "idempotency": key,
-            "respond": lambda state, rows: stored_answer({"model_id": state.model_id}),
+            "respond": lambda state, rows: stored_facts({"model_id": state.model_id}),
         }
         async with heard(progress) as on_progress:
             if sent is None:
@@ -239,7 +238,7 @@ async def judge_models(body: VerdictRequest, parts: Parts) -> Response:
     MODEL,
     **described(VERIFIED, errors=(404,), progress=True),
 )
-async def verify_model(model_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def verify_model(model_id: str, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Read every byte of the model's files and name those that are not as they were recorded."""
     async with parts.store.session() as session:
         row = await find_model(session, model_id)
@@ -260,7 +259,7 @@ async def verify_model(model_id: str, request: Request, parts: Parts, actor: Act
             **verification,
         }
 
-    return await working_answer(request, work, parts.stopping)
+    return await working_answer(request, once(parts, actor, key, work), parts.stopping)
 
 
 @operation(router, "PATCH", "/{model_id:path}", Permission.OWN, MODEL, **described(EXAMPLE, errors=(404,)))

@@ -3,13 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypedDict
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, working_answer
 from btmd.api.dataset_documents import dataset_json, found_dataset
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, earlier_facts, stored_facts
 from btmd.api.parts import Parts
 from btmd.api.user_room import require_room
 from btmd.api.work import heard
@@ -37,6 +36,7 @@ Make = Callable[[DatasetRow, DatasetVersionRow, Recording], Awaitable[tuple[bool
 async def next_version(
     dataset_id: str,
     request: Request,
+    key: Key,
     parts: Parts,
     actor: Actor,
     make: Make,
@@ -48,9 +48,7 @@ async def next_version(
 
     ``more`` adds to the document. Raises DatasetNotFound, Ambiguous, and what ``make`` raises.
     """
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    kept = None if earlier is None else msgspec.json.decode(earlier.body)
+    kept = await earlier_facts(parts, key)
     row, newest = await found_dataset(parts, dataset_id if kept is None else kept["dataset_id"])
 
     async def work(progress: Progress) -> dict[str, Any]:
@@ -74,7 +72,7 @@ def told(handled: Handled) -> tuple[bool, Changes]:
 
 
 def _kept(state: Any, rows: list[Recorded]) -> bytes:
-    return stored_answer({"dataset_id": state.dataset_id, "made": bool(rows), "changes": _changes(rows)})
+    return stored_facts({"dataset_id": state.dataset_id, "made": bool(rows), "changes": _changes(rows)})
 
 
 def _changes(rows: list[Recorded]) -> Changes:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from btmd import __version__
+from btmd.api.idempotency import LONGEST_KEY
 from btmd.api.operation import ONLY_READING, Operation, by_path
 from btmd.api.problems import MEDIA_TYPE, SCHEMA
 
@@ -32,6 +33,14 @@ _TEXTS = {
 }
 _REFUSED: dict[int, dict[str, Any]] = {
     status: {"description": text, "content": {MEDIA_TYPE: {"schema": SCHEMA}}} for status, text in _TEXTS.items()
+}
+
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    "description": "for 24 hours the same key with the same request does nothing again and is answered the same",
 }
 
 
@@ -69,6 +78,7 @@ def _described(one: Operation, body_schemas: dict[Any, dict[str, Any]]) -> dict[
         "parameters": [
             *_parameters(one.arguments.path, "path"),
             *_parameters(one.arguments.query, "query"),
+            *([_KEY] if one.arguments.takes_key else []),
         ],
         "responses": {str(status): answer for status, answer in sorted(_answers(one).items())},
     }

@@ -1,8 +1,8 @@
 """What can be asked: method, path and permission of each operation, and how a request becomes a function's arguments.
 
-A parameter is taken from the request by its type: ``Parts``, ``Actor`` and ``Request`` are handed in, a name of the
-path comes from there, a msgspec struct is the JSON body, anything else is a query parameter. What is allowed stands in
-the type (``Annotated[int, Meta(ge=1)]``) and is what the OpenAPI document says.
+A parameter is taken from the request by its type: ``Parts``, ``Actor``, ``Request`` and ``Key`` (of idempotency) are
+handed in, a name of the path comes from there, a msgspec struct is the JSON body, anything else is a query parameter.
+What is allowed stands in the type (``Annotated[int, Meta(ge=1)]``) and is what the OpenAPI document says.
 """
 
 import inspect
@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.budgets import Budgets
+from btmd.api.idempotency import Key, earlier_answer, key_of
 from btmd.api.parts import Parts
 from btmd.api.permission import Named, Permission, require, require_thing
 from btmd.domain.access import ADMIN
@@ -42,8 +43,8 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 class Arguments(Struct, frozen=True):
     """Where a handler's parameters come from. ``path``, ``query`` and ``body`` are msgspec structs or None."""
 
-    given: Mapping[str, type]
-    """Parts, Actor or Request by the parameter's name."""
+    given: Mapping[str, Any]
+    """Parts, Actor, Request or Key by the parameter's name."""
     path: type[msgspec.Struct] | None
     query: type[msgspec.Struct] | None
     several: frozenset[str]
@@ -58,7 +59,7 @@ class Arguments(Struct, frozen=True):
     def of(cls, handler: Handler, path: str, *, takes_bytes: bool = False) -> "Arguments":
         hints = get_type_hints(handler, include_extras=True)
         named = set(_IN_PATH.findall(path))
-        given: dict[str, type] = {}
+        given: dict[str, Any] = {}
         in_path: list[tuple[Any, ...]] = []
         in_query: list[tuple[Any, ...]] = []
         several: set[str] = set()
@@ -66,7 +67,7 @@ class Arguments(Struct, frozen=True):
         for name, parameter in inspect.signature(handler).parameters.items():
             kind = hints[name]
             needed = parameter.default is inspect.Parameter.empty
-            if kind in (Parts, Actor, Request):
+            if kind in (Parts, Actor, Request, Key):
                 given[name] = kind
             elif name in named:
                 in_path.append((name, kind))
@@ -85,9 +86,14 @@ class Arguments(Struct, frozen=True):
         """Whether the address or the body has a field with this name."""
         return any(one is not None and name in one.__struct_fields__ for one in (self.path, self.query, self.body))
 
-    async def bind(self, request: Request, parts: Parts, actor: Actor) -> dict[str, Any]:
+    @property
+    def takes_key(self) -> bool:
+        """Whether the same Idempotency-Key with the same request is answered the same."""
+        return Key in self.given.values()
+
+    async def bind(self, request: Request, parts: Parts, actor: Actor, key: Key) -> dict[str, Any]:
         """The handler's arguments. Raises BadRequest, InvalidValue."""
-        at_hand: dict[type, Any] = {Parts: parts, Actor: actor, Request: request}
+        at_hand: dict[Any, Any] = {Parts: parts, Actor: actor, Request: request, Key: key}
         bound: dict[str, Any] = {name: at_hand[kind] for name, kind in self.given.items()}
         if self.path is not None:
             bound |= _values(request.path_params, self.path)
@@ -139,6 +145,8 @@ class Operation(Struct, frozen=True):
     described: Mapping[str, Any]
     things: tuple[Named, ...] = ()
     """What it names and takes a right to."""
+    secret: bool = False
+    """Whether its body holds something that nobody may guess from what is kept of the request."""
 
     async def __call__(self, request: Request) -> Response:
         parts: Parts = request.app.state.parts
@@ -148,7 +156,12 @@ class Operation(Struct, frozen=True):
         role = await require(self.permission, actor, parts)
         if role != ADMIN and request.method not in ONLY_READING and not self.arguments.takes_bytes:
             _require_moderate(request.app.state.changes, request.app.state.written, actor)
-        bound = await self.arguments.bind(request, parts, actor)
+        key = await key_of(request, actor, secret=self.secret) if self.arguments.takes_key else None
+        bound = await self.arguments.bind(request, parts, actor, key)
+        # Before anything is looked up: what was named may be gone since, or be somebody else's.
+        earlier = await earlier_answer(parts, key)
+        if earlier is not None:
+            return earlier
         if role != ADMIN:
             for named in self.things:
                 await self._require(named, bound, actor, parts)
@@ -190,12 +203,18 @@ class Router(Struct):
 
 
 def operation(
-    router: Router, method: str, path: str, permission: Permission, *things: Named, **described: Any
+    router: Router,
+    method: str,
+    path: str,
+    permission: Permission,
+    *things: Named,
+    secret: bool = False,
+    **described: Any,
 ) -> Callable[[Handler], Handler]:
     """Register an operation with its one permission; there is no other way in.
 
-    ``things`` are those that it names and the user needs a right to. ``described``: ``responses`` by status, and
-    ``request_body`` where it is not JSON, as OpenAPI has them.
+    ``things`` are those that it names and the user needs a right to. ``secret``: its body holds a passphrase or a key.
+    ``described``: ``responses`` by status, and ``request_body`` where it is not JSON, as OpenAPI has them.
     """
     whole = router.prefix + path
 
@@ -205,7 +224,7 @@ def operation(
             assert arguments.has(named.field), f"{method} {whole}: nothing is called {named.field}"
         assert things or permission not in _OF_THINGS, f"{method} {whole}: whose?"
         router.operations.append(
-            Operation(method, whole, permission, handler, arguments, router.tags, described, things)
+            Operation(method, whole, permission, handler, arguments, router.tags, described, things, secret)
         )
         return handler
 

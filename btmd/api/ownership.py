@@ -5,12 +5,11 @@ from typing import Annotated, Any, Literal
 import anyio.to_thread
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.accounts import find_account, groups_of, user_name
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Named, Permission, limits_of, require_own, role_of, thing_called
@@ -68,25 +67,25 @@ async def owner(kind: Kind, thing_id: Id, parts: Parts, actor: Actor) -> Respons
 
 
 @operation(router, "POST", "/{kind}/shares", Permission.TRAIN, **described(EXAMPLE, errors=(404,)))
-async def share(kind: Kind, body: Sharing, request: Request, parts: Parts, actor: Actor) -> Response:
+async def share(kind: Kind, body: Sharing, key: Key, parts: Parts, actor: Actor) -> Response:
     """Share what is the asking user's with a user or a group of this machine."""
     thing = await _own(kind, body.thing_id, parts, actor)
     subject, kernel_id = await anyio.to_thread.run_sync(find_account, body.subject)
     command = ShareThing(thing, subject, kernel_id, body.why)
-    return await _changed(request, parts, actor, command, f"The {kind} {thing.thing_id} is shared with {subject}.")
+    return await _changed(key, parts, actor, command, f"The {kind} {thing.thing_id} is shared with {subject}.")
 
 
 @operation(router, "DELETE", "/{kind}/shares", Permission.TRAIN, **described(EXAMPLE, errors=(404,)))
-async def unshare(kind: Kind, thing_id: Id, subject: Subject, request: Request, parts: Parts, actor: Actor) -> Response:
+async def unshare(kind: Kind, thing_id: Id, subject: Subject, key: Key, parts: Parts, actor: Actor) -> Response:
     """End the sharing with a user or a group. What they took away or trained with it meanwhile is theirs."""
     thing = await _own(kind, thing_id, parts, actor)
     command = UnshareThing(thing, subject.strip())
     said = f"The {kind} {thing.thing_id} is not shared with {subject} any more."
-    return await _changed(request, parts, actor, command, said)
+    return await _changed(key, parts, actor, command, said)
 
 
 @operation(router, "PUT", "/{kind}", Permission.TRAIN, **described(EXAMPLE, errors=(404,)))
-async def transfer(kind: Kind, body: Transfer, request: Request, parts: Parts, actor: Actor) -> Response:
+async def transfer(kind: Kind, body: Transfer, key: Key, parts: Parts, actor: Actor) -> Response:
     """Pass on what is the asking user's: from then on it is the other user's to change, share and end."""
     thing = await _own(kind, body.thing_id, parts, actor)
     if body.to.strip().startswith("@"):
@@ -95,7 +94,7 @@ async def transfer(kind: Kind, body: Transfer, request: Request, parts: Parts, a
     if uid != thing.owner_uid and await role_of(actor, parts) != ADMIN:
         await _require_takeable(thing, name, uid, actor, parts)
     command = TransferThing(thing, uid, body.why)
-    return await _changed(request, parts, actor, command, f"The {kind} {thing.thing_id} belongs to {name} now.")
+    return await _changed(key, parts, actor, command, f"The {kind} {thing.thing_id} belongs to {name} now.")
 
 
 async def _own(kind: Kind, text: str, parts: Parts, actor: Actor) -> Thing:
@@ -154,11 +153,7 @@ def _json(thing: Thing, state: OwnershipState | None) -> dict[str, Any]:
     }
 
 
-async def _changed(request: Request, parts: Parts, actor: Actor, command: OwnershipCommand, message: str) -> Response:
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
+async def _changed(key: Key, parts: Parts, actor: Actor, command: OwnershipCommand, message: str) -> Response:
     thing = command.thing
     if isinstance(command, TransferThing):
         thing = Thing(thing.kind, thing.thing_id, thing.made_us, command.to_uid)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import anyio
 from msgspec import Struct, field
@@ -84,3 +85,5 @@ class Parts(Struct):
     """Plans for many models or presets at once, which take a processor for seconds and change nothing."""
     exporting: FairTurns = field(default_factory=lambda: FairTurns(1))
     """One export at a time: each may take the memory of a whole model; and users take turns."""
+    keyed: WeakValueDictionary[tuple[int, str], anyio.Lock] = field(default_factory=WeakValueDictionary)
+    """By user and Idempotency-Key: whoever does now what the key asks for."""

@@ -6,12 +6,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from btmd.api import presets
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
@@ -113,7 +112,7 @@ async def preset_definitions(
 
 
 @operation(router, "POST", "", Permission.TRAIN, **described(SAVED_EXAMPLE, errors=(409,)))
-async def import_preset(body: PresetFile, request: Request, parts: Parts, actor: Actor) -> Response:
+async def import_preset(body: PresetFile, idempotency: Key, parts: Parts, actor: Actor) -> Response:
     """Take a preset from the text of a file. Its key, not the file's name, says which one it is."""
     preset = parse_preset(body.text, body.source)
     if body.key is not None and preset.key != body.key:
@@ -124,7 +123,7 @@ async def import_preset(body: PresetFile, request: Request, parts: Parts, actor:
     if body.replace:
         await require_own(PRESET, preset.key, actor, parts)
     command = SavePreset(preset, "", body.why, not body.replace, body.expected_version)
-    return await _save(request, parts, actor, command)
+    return await _save(idempotency, parts, actor, command)
 
 
 @operation(router, "GET", "/{key}", Permission.READ, **described(OWN_EXAMPLE, errors=(404,)))
@@ -141,7 +140,7 @@ async def preset_definition(key: str, parts: Parts) -> Response:
 
 
 @operation(router, "PUT", "/{key}", Permission.OWN, PRESET, **described(SAVED_EXAMPLE, errors=(404, 409)))
-async def write_preset(key: str, body: PresetWriting, request: Request, parts: Parts, actor: Actor) -> Response:
+async def write_preset(key: str, body: PresetWriting, idempotency: Key, parts: Parts, actor: Actor) -> Response:
     """Make an own preset, or change values of one. One that comes with btmd is never changed."""
     parts.presets.require_own(key)
     require_key(key)
@@ -159,14 +158,14 @@ async def write_preset(key: str, body: PresetWriting, request: Request, parts: P
         raise InvalidValue("The key of a preset cannot be changed.", hint="`btmctl presets create` makes another one.")
     preset = preset_of({**base, **body.values, "key": key})
     command = SavePreset(preset, made_from, body.why, body.must_be_new, body.expected_version)
-    return await _save(request, parts, actor, command)
+    return await _save(idempotency, parts, actor, command)
 
 
 @operation(
     router, "DELETE", "/{key}", Permission.OWN, PRESET, **described({"message": "...", "number": 18}, errors=(404, 409))
 )
 async def delete_preset(
-    key: str, request: Request, parts: Parts, actor: Actor, why: Annotated[str, WHY] = ""
+    key: str, idempotency: Key, parts: Parts, actor: Actor, why: Annotated[str, WHY] = ""
 ) -> Response:
     """Delete an own preset; its history stays, and an undo gives it back. Jobs have values of their own already."""
     parts.presets.require_own(key)
@@ -177,7 +176,7 @@ async def delete_preset(
             "number": rows[-1].seq if rows else None,
         }
 
-    return await _handled(request, parts, actor, DeletePreset(key, why), answer)
+    return await _handled(idempotency, parts, actor, DeletePreset(key, why), answer)
 
 
 @operation(router, "GET", "/{key}/file", Permission.READ, **described(text="a TOML file", errors=(404,)))
@@ -217,7 +216,7 @@ async def preset_history(key: str, parts: Parts, limit: Limit = PAGE, before: Be
     **described({**SAVED_EXAMPLE, "undone": {}}, errors=(404, 409)),
 )
 async def undo_preset(
-    key: str, request: Request, parts: Parts, actor: Actor, body: PresetUndo | None = None
+    key: str, idempotency: Key, parts: Parts, actor: Actor, body: PresetUndo | None = None
 ) -> Response:
     """Take a change of an own preset back: a creation, a change, a deletion, or an undo.
 
@@ -227,14 +226,10 @@ async def undo_preset(
     parts.presets.require_own(key)
     await _require_was_own(key, actor, parts)
     body = body or PresetUndo()
-    idempotency = await key_of(request, actor)
-    earlier = await earlier_answer(parts, idempotency)
-    if earlier is not None:
-        return earlier
     undone = await change_of_preset(parts.store, key, body.number)
     command = UndoPreset(key, undone.number, undone.before, undone.after, body.why, body.force)
     return await _handled(
-        request,
+        idempotency,
         parts,
         actor,
         command,
@@ -253,23 +248,19 @@ async def _require_was_own(key: str, actor: Actor, parts: Parts) -> None:
         )
 
 
-async def _save(request: Request, parts: Parts, actor: Actor, command: SavePreset) -> Response:
+async def _save(idempotency: Key, parts: Parts, actor: Actor, command: SavePreset) -> Response:
     parts.presets.require_own(command.preset.key)
     await parts.presets.require_free_name(command.preset)
-    return await _handled(request, parts, actor, command, _saved)
+    return await _handled(idempotency, parts, actor, command, _saved)
 
 
 async def _handled(
-    request: Request,
+    idempotency: Key,
     parts: Parts,
     actor: Actor,
     command: PresetCommand,
     answer: Callable[[PresetState, list[Recorded]], dict[str, Any]],
 ) -> Response:
-    idempotency = await key_of(request, actor)
-    earlier = await earlier_answer(parts, idempotency)
-    if earlier is not None:
-        return earlier
     handled = await parts.handler.handle(
         command,
         actor=actor,

@@ -5,11 +5,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 from sqlmodel import col, select
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.jobs import found_job, steer, waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -96,17 +95,17 @@ _CHANGED = described(
 
 
 @operation(router, "POST", "/queue/{job_id}/hold", Permission.OWN, JOB, **_CHANGED)
-async def hold(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def hold(job_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """Keep a waiting job from starting; it keeps its place."""
     return await steer(
-        request, parts, actor, job_id, HoldJob, lambda state: "It is held back and keeps its place in the queue."
+        key, parts, actor, job_id, HoldJob, lambda state: "It is held back and keeps its place in the queue."
     )
 
 
 @operation(router, "POST", "/queue/{job_id}/release", Permission.OWN, JOB, **_CHANGED)
-async def release(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def release(job_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """Let a held job start when it is its turn."""
-    return await steer(request, parts, actor, job_id, ReleaseJob, lambda state: "It starts when it is its turn.")
+    return await steer(key, parts, actor, job_id, ReleaseJob, lambda state: "It starts when it is its turn.")
 
 
 class MoveRequest(msgspec.Struct):
@@ -117,14 +116,10 @@ class MoveRequest(msgspec.Struct):
 
 
 @operation(router, "POST", "/queue/{job_id}/move", Permission.OWN, JOB, **_CHANGED)
-async def move(job_id: str, body: MoveRequest, request: Request, parts: Parts, actor: Actor) -> Response:
+async def move(job_id: str, body: MoveRequest, key: Key, parts: Parts, actor: Actor) -> Response:
     """Put a waiting job right before another one, or first or last; it takes the priority of where it stands then."""
     if (body.before is None) == (body.to is None):
         raise InvalidValue("Either `before` or `to` says where the job goes.", hint="Send one of the two.")
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
     row = await found_job(parts, job_id)
 
     def answer(state: JobState, message: str) -> dict[str, Any]:
@@ -197,11 +192,11 @@ class PriorityRequest(msgspec.Struct):
 
 
 @operation(router, "PATCH", "/jobs/{job_id}", Permission.OWN, JOB, **_CHANGED)
-async def set_priority(job_id: str, body: PriorityRequest, request: Request, parts: Parts, actor: Actor) -> Response:
+async def set_priority(job_id: str, body: PriorityRequest, key: Key, parts: Parts, actor: Actor) -> Response:
     """Change a job's priority; among those of the same priority the order of submission counts."""
     await require_priority(body.priority, actor, parts)
 
     def command(found: str) -> SetPriority:
         return SetPriority(found, body.priority)
 
-    return await steer(request, parts, actor, job_id, command, lambda state: f"Its priority is {state.priority} now.")
+    return await steer(key, parts, actor, job_id, command, lambda state: f"Its priority is {state.priority} now.")

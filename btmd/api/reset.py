@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, once, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -39,7 +39,9 @@ class FactoryResetBody(msgspec.Struct):
 
 
 @operation(router, "POST", "", Permission.ADMIN, **described(EXAMPLE, errors=(409,), progress=True))
-async def reset(request: Request, parts: Parts, actor: Actor, body: FactoryResetBody | None = None) -> Response:
+async def reset(
+    request: Request, key: Key, parts: Parts, actor: Actor, body: FactoryResetBody | None = None
+) -> Response:
     """Back to the defaults, after a backup that was read through. JSON lines where they are accepted.
 
     With user data erased, that backup holds the contents of datasets and the adapters too; without room for it nothing
@@ -51,10 +53,6 @@ async def reset(request: Request, parts: Parts, actor: Actor, body: FactoryReset
         preview = await parts.factory_reset.preview(preserve, actor.uid)
         message = "Nothing was changed."
         return json_answer({"message": message, "preserve_user_data": preserve, "dry_run": True, **asdict(preview)})
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
 
     async def work(progress: Progress) -> dict[str, Any]:
         async with heard(progress) as on_progress:
@@ -90,7 +88,7 @@ class ResetUndo(msgspec.Struct):
 
 
 @operation(router, "POST", "/undo", Permission.ADMIN, **described(UNDONE_EXAMPLE, errors=(404, 409), progress=True))
-async def undo_reset(request: Request, parts: Parts, actor: Actor, body: ResetUndo | None = None) -> Response:
+async def undo_reset(request: Request, key: Key, parts: Parts, actor: Actor, body: ResetUndo | None = None) -> Response:
     """Bring back what the newest factory reset took away, files included; what was added since stays.
 
     A value that was changed since gets the one from before the reset: `dry_run` shows each. A restore of `components`
@@ -117,7 +115,8 @@ async def undo_reset(request: Request, parts: Parts, actor: Actor, body: ResetUn
             "undo_seq": done.undo_seq,
         }
 
-    return await working_answer(request, work, parts.stopping)
+    answered = work if asked.dry_run else once(parts, actor, key, work)
+    return await working_answer(request, answered, parts.stopping)
 
 
 def _reset_json(done: Reset, preserve_user_data: bool) -> dict[str, Any]:

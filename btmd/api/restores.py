@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.history import position_json
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
@@ -23,7 +23,6 @@ from btmd.domain.restore import STREAM, Manner, Mode, Prefer, Restored, componen
 from btmd.errors import InvalidValue
 from btmd.restoring.restore import Done, Prepared, in_words
 from btmd.restoring.target import LogTarget, RestoreTarget, target_in_backup
-from btmd.store.event_log import IdempotencyKey
 from btmd.store.past import Position, newest_rows, version_at
 from btmd.store.recorded import Recorded
 
@@ -76,19 +75,19 @@ class BackupRestore(HowToRestore, kw_only=True):
 
 
 @operation(router, "POST", "/restore", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409), progress=True))
-async def restore_backup(body: BackupRestore, request: Request, parts: Parts, actor: Actor) -> Response:
+async def restore_backup(body: BackupRestore, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Bring back the state that a backup holds; it is read through first, and a damaged one changes nothing."""
-    return await _done(Restore(**msgspec.structs.asdict(body)), request, parts, actor)
+    return await _done(Restore(**msgspec.structs.asdict(body)), request, key, parts, actor)
 
 
 @operation(router, "POST", "/restores", Permission.ADMIN, **described(EXAMPLE, errors=(404, 409), progress=True))
-async def restore(body: Restore, request: Request, parts: Parts, actor: Actor) -> Response:
+async def restore(body: Restore, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Bring back the state of a moment; with `dry_run`, only say what would change.
 
     Give the preview's `expected_head` to apply exactly what was shown: it is refused when something of it changed
     since, unless `force` is true. A restore is undone by another one to `undo_seq`, `only` of the same `components`.
     """
-    return await _done(body, request, parts, actor)
+    return await _done(body, request, key, parts, actor)
 
 
 RESTORE_EXAMPLE = {"restore_id": "4f1c0a9e77", "number": 58, "recorded_at": "2026-11-22T14:00:00.000000Z"}
@@ -123,11 +122,7 @@ async def list_restores(parts: Parts, limit: Limit = PAGE, before: Before = None
     )
 
 
-async def _done(body: Restore, request: Request, parts: Parts, actor: Actor) -> Response:
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
+async def _done(body: Restore, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     if body.backup_id is None:
         return json_answer(await _restored_by(body, parts, actor, key, ignore_progress))
 
@@ -138,9 +133,7 @@ async def _done(body: Restore, request: Request, parts: Parts, actor: Actor) -> 
     return await working_answer(request, work, parts.stopping)
 
 
-async def _restored_by(
-    body: Restore, parts: Parts, actor: Actor, key: IdempotencyKey | None, on_progress: OnProgress
-) -> dict[str, Any]:
+async def _restored_by(body: Restore, parts: Parts, actor: Actor, key: Key, on_progress: OnProgress) -> dict[str, Any]:
     manner = _manner(body)
     target, shown = await _target(parts, body, on_progress)
     if body.dry_run:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.history import AT, change_json
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -66,16 +66,12 @@ async def schema(parts: Parts) -> Response:
 
 
 @operation(router, "POST", "/undo", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404, 409)))
-async def undo(request: Request, parts: Parts, actor: Actor, body: Undo | None = None) -> Response:
+async def undo(key: Key, parts: Parts, actor: Actor, body: Undo | None = None) -> Response:
     """Take a change back: each setting that it changed gets the value it had before.
 
     An undo is a change like any other, so it can be undone. A setting that was changed again since is refused, unless
     `force` is true.
     """
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
     body = body or Undo()
     undone = await parts.history.change(body.number)
     await parts.presets.require_choice(undone.before.get("training.preset"))
@@ -120,12 +116,19 @@ class Confirmation(msgspec.Struct):
 
 
 @operation(router, "POST", "/confirm", Permission.ADMIN, **described({"message": "..."}, errors=(404, 409)))
-async def confirm(parts: Parts, actor: Actor, body: Confirmation | None = None) -> Response:
+async def confirm(key: Key, parts: Parts, actor: Actor, body: Confirmation | None = None) -> Response:
     """Keep a change that is taken back otherwise."""
     number = None if body is None else body.number
     change_id = None if number is None else (await parts.history.change(number)).correlation_id or ""
-    await parts.handler.handle(ConfirmChange(change_id), actor=actor, correlation_id=parts.new_id())
-    return json_answer({"message": "The change stays."})
+    answer = {"message": "The change stays."}
+    await parts.handler.handle(
+        ConfirmChange(change_id),
+        actor=actor,
+        correlation_id=parts.new_id(),
+        idempotency=key,
+        respond=lambda state, rows: stored_answer(answer),
+    )
+    return json_answer(answer)
 
 
 def _changed(state: SettingsState | None, rows: list[Recorded], keys: list[str]) -> dict[str, Any]:

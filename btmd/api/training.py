@@ -4,11 +4,10 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import earlier_answer, key_of, stored_answer
+from btmd.api.idempotency import Key, stored_answer
 from btmd.api.jobs import cancel, found_job, waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -87,12 +86,8 @@ def _unheard(share: float, text: str) -> None:
     Named("job", "from_job"),
     **described(START_EXAMPLE, errors=(400, 404, 409)),
 )
-async def start(body: StartRequest, request: Request, parts: Parts, actor: Actor) -> Response:
+async def start(body: StartRequest, key: Key, parts: Parts, actor: Actor) -> Response:
     """Start a training, or with `dry_run` only say what would run and why."""
-    key = await key_of(request, actor)
-    earlier = await earlier_answer(parts, key)
-    if earlier is not None:
-        return earlier
     submission: Submission = parts.submission
     await parts.model_adding.take_from_cache(body.model_id, actor=actor, on_progress=_unheard)
     await require_priority(body.priority, actor, parts)
@@ -247,6 +242,6 @@ async def result(job_id: str, parts: Parts) -> Response:
     JOB,
     **described({"message": "Training was cancelled."}, errors=(404, 409)),
 )
-async def cancel_training(job_id: str, request: Request, parts: Parts, actor: Actor) -> Response:
+async def cancel_training(job_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """End a job without a result; 409 when it had already ended."""
-    return await cancel(request, parts, actor, job_id)
+    return await cancel(key, parts, actor, job_id)

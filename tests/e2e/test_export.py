@@ -105,7 +105,9 @@ def test_what_is_there_is_not_overwritten_unasked(btmctl: Btmctl, job: str, tmp_
 
 
 def test_paths_lead_nowhere_else(client: Client, job: str) -> None:
-    made = client.post("/exports", {"job_id": job, "format": "card"}).ok()
+    asked = {"job_id": job, "format": "card"}
+    made = client.post("/exports", asked, idempotency_key="card").ok()
+    assert client.post("/exports", asked, idempotency_key="card").ok() == made
     address = f"/exports/{made['export_id']}/files"
     assert client.get(f"{address}/README.md").body.startswith(b"---")
     client.get(f"{address}/../../event-log.sqlite").refused(404, "not_found")
