@@ -111,7 +111,6 @@ async def revoke_access(
 
 
 async def _changed(key: Key, parts: Parts, actor: Actor, command: AccessCommand, message: str) -> Response:
-
     def answer(state: AccessState | None, rows: list[Recorded]) -> dict[str, Any]:
         return {"number": rows[-1].seq if rows else None, "message": message, "grants": grants_json(state)}
 

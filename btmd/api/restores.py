@@ -102,7 +102,7 @@ async def list_restores(parts: Parts, limit: Limit = PAGE, before: Before = None
 
     def read(connection: sqlite3.Connection) -> list[Recorded]:
         version = None if before is None else version_at(connection, STREAM, before - 1) + 1
-        # Each has two events.
+        # Each has two events; one that did not come to its end has one.
         return newest_rows(connection, STREAM, 2 * limit, version)
 
     rows = await parts.store.query(read)
@@ -118,7 +118,7 @@ async def list_restores(parts: Parts, limit: Limit = PAGE, before: Before = None
             }
             for row in rows
             if row.type == "RestoreStarted"
-        ]
+        ][:limit]
     )
 
 

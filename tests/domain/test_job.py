@@ -231,6 +231,8 @@ def test_a_failed_job_can_be_resumed_but_a_completed_one_cannot() -> None:
     failed = (SUBMITTED, STARTED, JobFailed("j", 1, "disk_full", "x"))
     given(*failed).when(job.ResumeJob("j")).then(ResumeRequested("j"))
     given(SUBMITTED, STARTED, JobCompleted("j", 1, "finished", {})).when(job.ResumeJob("j")).then_refused(JobEnded)
+    before_it_began = given(SUBMITTED, JobFailed("j", 0, "data", "x")).when(job.ResumeJob("j"))
+    before_it_began.then_refused(JobEnded, "before it had begun", "btmctl jobs rerun j")
 
 
 class AnyLife(RuleBasedStateMachine):

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.results import Figure, Topic, record
+from benchmarks.results import Figure, Topic, commit, record, stands
 from btmd.data.row_chunks import read_list
 from tests.daemon.test_dataset_erasure import holding
 from tests.fixtures.daemon import PATIENCE_S, Client, DaemonProcess, config_of
@@ -54,10 +54,6 @@ class Counted:
     commit: str = ""
 
 
-def git(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def kept(name: str) -> Counted | None:
     """What was counted before, if nothing that it covers has changed since."""
     if not PROOF or KILLS < 100:
@@ -66,14 +62,14 @@ def kept(name: str) -> Counted | None:
         found = Counted(**json.loads((KEPT / f"{name}.json").read_text()))
     except FileNotFoundError:
         return None
-    return found if git("diff", "--quiet", found.commit, "--", *COVERED).returncode == 0 else None
+    return found if stands(found.commit, COVERED) else None
 
 
 def keep(name: str, counted: Counted) -> None:
     """Note it, and tell of it."""
     if not PROOF or KILLS < 100:
         return
-    counted.commit = git("rev-parse", "HEAD").stdout.strip()
+    counted.commit = commit()
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{name}.json").write_text(json.dumps(asdict(counted)))
     with (KEPT / "lock").open("w") as alone:

@@ -210,6 +210,13 @@ def test_conversations_are_checked_turn_by_turn(tmp_path: Path) -> None:
     assert facts.empty_lines == (6, 7)
 
 
+def test_the_order_in_which_a_turn_names_its_fields_makes_no_other_rows(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    turned = [dict(reversed(turn.items())) for turn in turns]
+    (facts, _), (other, _) = (inspected(tmp_path, lines({"messages": found})) for found in (turns, turned))
+    assert facts.rows_sha256 == other.rows_sha256
+
+
 def test_a_split_column_is_read_in_its_usual_spellings(tmp_path: Path) -> None:
     sides = ["train", "Test", "validation", "held_out", "dev", "eval", "other", ""]
     facts, rows = inspected(tmp_path, lines(*[{"question": "q", "answer": "a", "split": side} for side in sides]))
