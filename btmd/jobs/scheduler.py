@@ -185,7 +185,9 @@ class Scheduler:
         self._locked.clear()
         state, _ = await self._handler.state(settings.STREAM)
         state = state or SettingsState()
-        line, running = await self._line(), await self._running()
+        # One look for both: a job whose attempt ends meanwhile is in the line or at work, and never in neither.
+        busy = self._busy()
+        line, running = await self._line(busy), await self._running(busy)
         watched = bool(state.get("queue.pause_on_battery")) or (
             bool(state.get("queue.pause_in_quiet_hours")) and bool(state.get("queue.quiet_hours"))
         )
@@ -204,8 +206,7 @@ class Scheduler:
         await self._tell(waits)
         return self._again_s(waits, watched=bool(running) and watched)
 
-    async def _line(self) -> list[Candidate]:
-        busy = self._busy()
+    async def _line(self, busy: Set[str]) -> list[Candidate]:
         async with self._store.session() as session:
             line = [one for one in await places(session) if one.waiting and one.job_id not in busy]
             known = [one.job_id for one in line if one.attempt]
@@ -225,9 +226,9 @@ class Scheduler:
                 found[uid] = int(most)
         return found
 
-    async def _running(self) -> list[Running]:
+    async def _running(self, busy: Set[str]) -> list[Running]:
         async with self._store.session() as session:
-            at_work = {row.job_id for row in await running_jobs(session)} | self._busy()
+            at_work = {row.job_id for row in await running_jobs(session)} | busy
             self._placed = {job_id: device for job_id, device in self._placed.items() if job_id in at_work}
             known = await devices(session, sorted(at_work))
             placed = {job_id: self._placed.get(job_id) or known.get(job_id, "") for job_id in sorted(at_work)}

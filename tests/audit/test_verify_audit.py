@@ -23,7 +23,7 @@ from btmd.audit.verify_audit import Finding, Head, told, verify
 from btmd.store.migrations import Migration, prepare_database, released_migrations
 from tests.audit import tampering
 from tests.audit.exports import KEY, OTHER_KEY, export, make_log, public
-from tests.audit.tampering import KINDS, Tampered, head_at, row
+from tests.audit.tampering import KINDS, Tampered, hashed, head_at, row
 from tests.backup.logs import NOW_US
 
 PROOF = os.environ.get("BTMD_PROOF") == "1"
@@ -248,6 +248,10 @@ def test_it_runs_alone_with_nothing_but_the_standard_library(log: Path, tmp_path
     (tmp_path / "export.jsonl").write_bytes(verify_audit.written(strange) + b"\n")
     code, said = ran()
     assert (code, "\x9b" in said, "\\x9b2J" in said) == (2, False, True)
+    forged = hashed({**row(lines[1]), "stream": "\x9b2J", "version": 7})
+    (tmp_path / "export.jsonl").write_bytes(b"".join([lines[0], verify_audit.written(forged) + b"\n", *lines[2:]]))
+    code, said = ran()
+    assert (code, "\x9b" in said, "\\x9b2J goes from version" in said) == (1, False, True)
     (tmp_path / "export.jsonl").unlink()
     assert ran()[0] == 2
     assert ran("--head", "nonsense")[0] == 2
