@@ -13,10 +13,13 @@ from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import keyed, nullable, one_of
 from btmd.domain.access import (
     ADMIN,
     LIMITS,
+    ROLES,
     STREAM,
+    TRAINER,
     AccessCommand,
     AccessState,
     ChangeLimits,
@@ -28,8 +31,13 @@ from btmd.store.recorded import Recorded
 
 router = Router(prefix="/access", tags=("access",))
 
-GRANT_EXAMPLE = {"subject": "ada", "kernel_id": 1000, "role": "trainer", "limits": {"running_jobs": 1}}
-CHANGED_EXAMPLE = {"number": 17, "message": "ada is a trainer from now on.", "grants": [GRANT_EXAMPLE]}
+GRANT_EXAMPLE = {
+    "subject": "ada",
+    "kernel_id": 1000,
+    "role": nullable(one_of(TRAINER, ROLES)),
+    "limits": keyed({"running_jobs": 1.0}),
+}
+CHANGED_EXAMPLE = {"number": nullable(17), "message": "ada is a trainer from now on.", "grants": [GRANT_EXAMPLE]}
 
 
 class AccessRole(msgspec.Struct):

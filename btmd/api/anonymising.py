@@ -9,17 +9,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, working_answer
+from btmd.api.dataset_documents import ANONYMISED_EXAMPLE as REPLACED_EXAMPLE
 from btmd.api.dataset_documents import EXAMPLE, UploadedFile, found_dataset
 from btmd.api.idempotency import Key
 from btmd.api.next_version import Changes, Recording, next_version, told
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, Permission
+from btmd.api.shapes import either, typed
 from btmd.api.work import heard
 from btmd.domain.event import Actor
 from btmd.errors import InvalidValue
 from btmd.inspection.facts import PersonalData
 from btmd.inspection.requests import OwnExpression, Replacing, WordList
+from btmd.inspection.shown import ShownFinding
 from btmd.privacy.finding import kind_named
 from btmd.privacy.limits import limits_of
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow
@@ -29,24 +32,39 @@ router = Router(prefix="/datasets", tags=("datasets",))
 PERSONAL_EXAMPLE = {
     "dataset_id": "faq",
     "version_id": "0a1b2c3d4e5f6071",
-    "personal_data": {
-        "rows": 180,
-        "rows_affected": 12,
-        "kinds": [{"kind": "email", "rows": 12, "findings": 14, "lines": [3, 17]}],
-        "names_looked_for": False,
-    },
+    "personal_data": typed(
+        PersonalData,
+        {
+            "rows": 180,
+            "rows_affected": 12,
+            "kinds": [{"kind": "email", "rows": 12, "findings": 14, "lines": [3, 17]}],
+            "names_looked_for": False,
+        },
+    ),
     "not_found": limits_of(names_looked_for=True),
 }
 ANONYMISED_EXAMPLE = {
     "anonymised": True,
-    "changes": {"rows_changed": 12, "lines": [3, 17], "kinds": {"email": {"rows": 12, "findings": 14, "different": 9}}},
+    "changes": either(REPLACED_EXAMPLE, {}),
     "not_found": limits_of(names_looked_for=True),
     "dataset": EXAMPLE,
 }
 PREVIEW_EXAMPLE = {
     **PERSONAL_EXAMPLE,
     "findings": [
-        {"line": 3, "role": "user", "kind": "email", "before": "at ", "found": "...", "placeholder": "[EMAIL_1]"}
+        typed(
+            ShownFinding,
+            {
+                "line": 3,
+                "role": "user",
+                "rejected": False,
+                "kind": "email",
+                "before": "at ",
+                "found": "ada@example.org",
+                "after": ".",
+                "placeholder": "[EMAIL_1]",
+            },
+        )
     ],
 }
 _MOST_LISTS: Final = 100
@@ -61,12 +79,18 @@ class Given(msgspec.Struct):
 
 
 class OwnPattern(msgspec.Struct):
+    """A regular expression, and the kind of what it finds: `customer_no`, say."""
+
     kind: Annotated[str, Meta(min_length=1, max_length=40)]
     expression: Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
 class Anonymisation(msgspec.Struct):
-    """What is replaced beside the kinds that are found by their form; `keep` names kinds that stay."""
+    """What is replaced beside the kinds that are found by their form; `keep` names kinds that stay.
+
+    `patterns` are regular expressions, `columns` of `source` hold values of a kind each. `regions` (DE, US) are those
+    whose phone numbers are found without a country code. With `exact_case` words count as they are written.
+    """
 
     lists: Annotated[list[Given], Meta(max_length=_MOST_LISTS)] = msgspec.field(default_factory=list)
     patterns: Annotated[list[OwnPattern], Meta(max_length=_MOST_LISTS)] = msgspec.field(default_factory=list)

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from btmd.api import problems
 from btmd.api.refusals import record_refusal
+from btmd.api.shapes import example_of, schema_of
 from btmd.errors import BtmdError, Stopping
 
 log = logging.getLogger("btmd.api")
@@ -34,22 +35,24 @@ def described(
     status: int = 200,
     errors: tuple[int, ...] = (),
     progress: bool = False,
+    media_type: str = "",
 ) -> dict[str, Any]:
-    """Keywords for an operation whose answer is a plain JSON value, with an example and the problems to expect.
+    """Keywords for an operation whose answer is a JSON value like ``example`` (see shapes), and the problems to expect.
 
-    ``progress``: it tells how far it is where JSON lines are accepted.
+    ``progress``: it tells how far it is where JSON lines are accepted. ``media_type``: its answer is a text of another
+    type. With neither an example nor a type it has headers alone.
     """
-    content: dict[str, Any] = {"schema": {}}
+    answer: dict[str, Any] = {"description": text}
     if example is not None:
-        content["example"] = example
-    responses: dict[int | str, dict[str, Any]] = {
-        status: {"description": text, "content": {"application/json": content}}
-    }
+        answer["content"] = {"application/json": {"schema": schema_of(example), "example": example_of(example)}}
+    elif media_type:
+        answer["content"] = {media_type: {"schema": {"type": "string"}}}
     if progress:
-        said = "`progress` and `text` on each line, and `result` or `error` on the last"
-        responses[status]["content"][NDJSON] = {"schema": {"type": "string", "description": said}}
+        said = "`progress` and `text` on each line, and `result` (as in JSON) or `error` on the last"
+        answer["content"][NDJSON] = {"schema": {"type": "string", "description": said}}
+    responses: dict[int | str, dict[str, Any]] = {status: answer}
     for code in (*errors, 403, 422, 503):
-        responses[code] = {"description": "refused", "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}}}
+        responses[code] = {"description": "refused", "content": problems.CONTENT}
     return {"responses": responses}
 
 

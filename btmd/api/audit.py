@@ -13,6 +13,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import typed
 from btmd.api.times import rfc3339
 from btmd.backup.requests import AuditAnswer, AuditHead, AuditRequest
 from btmd.backups.child import BackupChild
@@ -27,16 +28,22 @@ from btmd.vocabulary import personal_data
 router = Router(prefix="/audit", tags=("audit",))
 
 VERIFIED_EXAMPLE = {
-    "verdict": "ok",
-    "checked": 1200,
-    "first_bad": None,
-    "reason": "",
-    "head_seq": 1200,
-    "head_hash": "9f86d081884c7d65...",
-    "epoch": 1,
-    "store_id": "0f3b5c7d9e1a2b4c",
+    **typed(
+        AuditAnswer,
+        {
+            "verdict": "ok",
+            "checked": 1200,
+            "first_bad": None,
+            "reason": "",
+            "head_seq": 1200,
+            "head_hash": "9f86d081884c7d65...",
+            "epoch": 1,
+            "store_id": "0f3b5c7d9e1a2b4c",
+            "compared": [],
+            "public_key": "3d4017c3e843895a...",
+        },
+    ),
     "compared": [{"source": "running daemon", "event": 1200, "result": "same"}],
-    "public_key": "3d4017c3e843895a...",
 }
 
 

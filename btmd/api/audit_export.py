@@ -12,7 +12,6 @@ from btmd.api.answers import NDJSON, StreamAnswer, Write, line
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
-from btmd.api.problems import MEDIA_TYPE, SCHEMA
 from btmd.api.refusals import record_refusal
 from btmd.api.times import rfc3339
 from btmd.audit.export import Lines, Seal, bound_of, span_of
@@ -29,7 +28,7 @@ RESPONSES = {
         "description": "an opening line, a line for each event, a closing line; btmd/audit/verify_audit.py knows them",
         "content": {NDJSON: {"schema": {"type": "string"}}},
     },
-    **{code: {"description": "refused", "content": {MEDIA_TYPE: {"schema": SCHEMA}}} for code in (403, 422, 503)},
+    **{code: {"description": "refused", "content": problems.CONTENT} for code in (403, 422, 503)},
 }
 
 

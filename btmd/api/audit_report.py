@@ -10,10 +10,12 @@ from starlette.responses import Response
 
 from btmd import __version__
 from btmd.api.answers import described, json_answer
-from btmd.api.audit import audit_document, audited
+from btmd.api.audit import VERIFIED_EXAMPLE, audit_document, audited
+from btmd.api.job_examples import FORECAST_TEXTS_EXAMPLE, SCORE_EXAMPLE, VERDICT_EXAMPLE
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission, role_of
+from btmd.api.shapes import anything, keyed, missing, no, null_or, nullable, one_of, optional
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.audit.job_report import Streams, job_report
 from btmd.domain import dataset, model, ownership, settings, use
@@ -39,12 +41,145 @@ SURROUNDINGS = (
     " The log does not tell how far the machine kept it from the network: the unit of the service and the machine's"
     " own records do."
 )
+_BY = {"uid": 1000, "name": "ada"}
+_TOLD = {"event": 10, "at": "2026-11-22T14:00:00.000000Z", "by": _BY}
+_EVENT = keyed({"type": anything("ThingShared"), **_TOLD})
+"""Of what stands in an event, the most; the fields depend on its type."""
+_CONSENT = {"scopes": ["train"], "purpose": "our help desk", "event": nullable(7)}
+_FIGURES = keyed({"held_out_after": anything(1.4)})
+_FILE = {"path": "adapter_model.safetensors", "size_bytes": 19_500_000, "sha256": "9f86d081884c7d65..."}
 EXAMPLE = {
     "report": FORMAT,
-    "job": {"job_id": "k3q7zv2m5a", "asked": {"event": 10, "at": "2026-11-22T14:00:00.000000Z"}},
-    "dataset": {"dataset_id": "facts", "rows_sha256": "2d7243faa3e5a560..."},
-    "result": {"type": "JobCompleted", "verdict": {"kind": "better", "sure": True}},
-    "log": {"verdict": "ok", "head_seq": 1200, "head_hash": "9f86d081884c7d65..."},
+    "made": {"at": "2026-11-22T16:00:00.000000Z", "by": _BY, "btmd": __version__},
+    "store_id": "0f3b5c7d9e1a2b4c",
+    "job": {
+        "job_id": "k3q7zv2m5a",
+        "name": "help desk",
+        "description": "",
+        "preset": "quick_test",
+        "asked": _TOLD,
+        "ended": nullable(_TOLD),
+        "owners": [_EVENT],
+    },
+    "model": {
+        "model_id": "smollm2",
+        "added": nullable(_TOLD),
+        "name": optional("SmolLM2"),
+        "architecture": optional("LlamaForCausalLM"),
+        "parameters": optional(134_515_008),
+        "dtype": optional("bfloat16"),
+        "size_bytes": optional(269_060_552),
+        "license": optional("apache-2.0"),
+        "quantised": optional(""),
+        "fingerprint": "be01c1439c3d3126...",
+        "files": keyed({"model.safetensors": "9f86d081884c7d65..."}),
+        "hashed": nullable(_TOLD),
+        "verified": [_EVENT],
+    },
+    "dataset": {
+        "dataset_id": "faq",
+        "version_id": "0a1b2c3d4e5f6071",
+        "rows_sha256": "2d7243faa3e5a560...",
+        "anonymised": False,
+        "versions": [
+            {
+                "version_id": "0a1b2c3d4e5f6071",
+                "made": "add",
+                "rows": 500,
+                "size_bytes": 45_000,
+                "source_sha256": "b5bb9d8014a0f9b1...",
+                "rows_sha256": "2d7243faa3e5a560...",
+                "changes": keyed({"rows_added": anything(12)}),
+                **_TOLD,
+            }
+        ],
+        "name": optional("faq"),
+        "source_name": optional("faq.jsonl"),
+        "added": nullable(_TOLD),
+    },
+    "consent": {
+        "when_asked": _CONSENT,
+        "now": _CONSENT,
+        "history": [
+            {
+                "type": "ConsentGranted",
+                "purpose": optional("our help desk"),
+                "scopes": optional(["train"]),
+                **_TOLD,
+            }
+        ],
+    },
+    "personal_data": [{"rows_affected": 2, "kinds": keyed({"email": 2}), **_TOLD}],
+    "plan": {
+        "values": keyed({"seed": {"value": anything(42), "source": "setting", "reason": "..."}}),
+        "notes": ["..."],
+        "preset_reason": "It was asked for.",
+        "overrides": keyed({"seed": anything(42)}),
+        "allow": no("shorten"),
+        "total_steps": nullable(113),
+        "train_rows": nullable(450),
+        "held_out_rows": nullable(50),
+        "seed": nullable(42),
+        "device": nullable("cpu"),
+        "from_job": null_or("p5xw2jc7qd"),
+        "adapter_sha256": null_or("9f86d081884c7d65..."),
+        "rerun_of": null_or("p5xw2jc7qd"),
+    },
+    "settings": [{"key": "training.threads", "value": anything(2), **_TOLD}],
+    "forecast": {
+        "made": [{"basis": "formula", "texts": FORECAST_TEXTS_EXAMPLE, **_TOLD}],
+        "scores": [{**SCORE_EXAMPLE, "inside": True}],
+    },
+    "attempts": [
+        {
+            "attempt": 1,
+            "why": "first",
+            "device": "cpu",
+            "ended_at": nullable("2026-11-22T14:06:00.000000Z"),
+            "ended": "JobCompleted",
+            **_TOLD,
+        }
+    ],
+    "recoveries": [_EVENT],
+    "notices": [_EVENT],
+    "measurements": [_EVENT],
+    "result": nullable(
+        {
+            "type": one_of("JobCompleted", ("JobCompleted", "JobFailed", "JobCancelled")),
+            **_TOLD,
+            "ended_by": optional("finished"),
+            "best_step": optional(nullable(100)),
+            "figures": optional(_FIGURES),
+            "steps": optional(nullable(113)),
+            "reason": missing("out_of_memory"),
+            "text": missing("..."),
+            "verdict": nullable(VERDICT_EXAMPLE),
+            "summary": "It was worth it: ...",
+            "account": no("The training ran out of memory at step 12."),
+            "files": [_FILE],
+            "files_missing": "",
+        }
+    ),
+    "exports": [_EVENT],
+    "chats": {"messages": 3, "by": keyed({"ada": 3})},
+    "ticks": {
+        "count": 113,
+        "first": nullable({"event": 14, "hash": "9f86d081884c7d65..."}),
+        "last": nullable({"event": 230, "hash": "60303ae22b998861..."}),
+    },
+    "events": [
+        {
+            "event": 10,
+            "epoch": 1,
+            "stream": "job-k3q7zv2m5a",
+            "type": "JobSubmitted",
+            "at": "2026-11-22T14:00:00.000000Z",
+            "by": _BY,
+            "hash": "9f86d081884c7d65...",
+        }
+    ],
+    "surroundings": SURROUNDINGS,
+    "log": VERIFIED_EXAMPLE,
 }
 
 

@@ -12,6 +12,7 @@ from btmd.api.idempotency import Key, earlier_answer, stored_answer, stored_fact
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import one_of
 from btmd.api.times import rfc3339
 from btmd.backup.requests import KeysAnswer
 from btmd.backups.keys import Asking
@@ -23,10 +24,10 @@ router = Router(prefix="/backup-keys", tags=("backups",))
 EXAMPLE = {
     "slots": [{"kind": "key_file", "created_at": "2026-11-22T14:00:00.000000Z"}],
     "key_id": "9f86d081884c7d65",
-    "recovery_key": "confirmed",
+    "recovery_key": one_of("confirmed", ("none", "shown", "confirmed")),
     "passphrase": False,
 }
-CHANGED_EXAMPLE = {"message": "...", "unreached": []}
+CHANGED_EXAMPLE = {"message": "...", "unreached": ["/media/stick/backups"]}
 
 
 class RecoveryKey(msgspec.Struct):

@@ -8,11 +8,13 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from btmd import __version__
 from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.idempotency import Key, earlier_answer, once, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import either, null_or, nullable
 from btmd.api.times import optional_rfc3339, rfc3339
 from btmd.api.work import heard
 from btmd.backup.requests import CheckAnswer
@@ -38,12 +40,35 @@ EXAMPLE = {
     "artefacts": 0,
     "components": ["settings", "presets", "models", "datasets", "access", "jobs"],
 }
-CREATED_EXAMPLE = {**EXAMPLE, "new_events": 20, "new_mb": 0.004, "frees_mb": 0.004, "notices": []}
-LISTED_EXAMPLE = {**EXAMPLE, "frees_mb": 0.004, "reachable": True, "verified_at": None, "drilled_at": None, "fault": ""}
-CHECK_EXAMPLE = {"backup_id": "9f86d081884c7d65", "ok": True, "events": 812, "artefacts": 0, "state": "matches"}
 ONLY_THE_KEY = (
     "Backups are sealed. Only the keys in this machine's state folder open them: if the disk is lost, so is every"
     " backup, wherever it lies. `btmctl backup key show-recovery` gives a key to write down."
+)
+CREATED_EXAMPLE = {**EXAMPLE, "new_events": 20, "new_mb": 0.004, "frees_mb": 0.004, "notices": [ONLY_THE_KEY]}
+LISTED_EXAMPLE = {
+    **EXAMPLE,
+    "new_mb": nullable(0.004),
+    "frees_mb": nullable(0.004),
+    "reachable": True,
+    "verified_at": nullable("2026-11-22T15:00:00.000000Z"),
+    "drilled_at": null_or("2026-11-22T16:00:00.000000Z"),
+    "fault": "",
+}
+CHECK_EXAMPLE = {
+    "backup_id": "9f86d081884c7d65",
+    "ok": True,
+    "events": 812,
+    "artefacts": 0,
+    "erased": 0,
+    "size_bytes": 420_000,
+    "state": "matches",
+    "code": "",
+    "detail": "",
+    "hint": "",
+}
+DELETED_EXAMPLE = either(
+    {"message": "The backup 9f86d081884c7d65 is deleted; ...", "backup_id": "9f86d081884c7d65", "freed_mb": 0.004},
+    {"message": "The backup 9f86d081884c7d65 would go.", "dry_run": True, **LISTED_EXAMPLE},
 )
 
 
@@ -162,7 +187,7 @@ async def list_backups(parts: Parts) -> Response:
     return json_answer([row_json(row, freed_bytes) for row, freed_bytes in await parts.backups.known.listed()])
 
 
-@operation(router, "DELETE", "/backup/{backup_id}", Permission.ADMIN, **described({"message": "..."}, errors=(404,)))
+@operation(router, "DELETE", "/backup/{backup_id}", Permission.ADMIN, **described(DELETED_EXAMPLE, errors=(404,)))
 async def delete_backup(backup_id: str, parts: Parts, actor: Actor, dry_run: bool = False) -> Response:
     """Delete one backup; every other one stays whole. With `dry_run`, only say which one it would be."""
     row = await parts.backups.known.find(backup_id, also_lost=True)
@@ -223,7 +248,7 @@ async def prune_backups(
     "POST",
     "/backups/verify",
     Permission.ADMIN,
-    **described({"backups": [CHECK_EXAMPLE], "out_of_reach": []}, progress=True),
+    **described({"backups": [CHECK_EXAMPLE], "out_of_reach": ["/media/stick/backups"]}, progress=True),
 )
 async def verify_backups(request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Read every backup within reach through; what is wrong with one, or that it is gone, stands in its entry."""
@@ -238,7 +263,20 @@ async def verify_backups(request: Request, key: Key, parts: Parts, actor: Actor)
 
 SHOWN_EXAMPLE = {
     **LISTED_EXAMPLE,
-    "contents": [{"kind": "adapter", "owner": "k3q7zv2m5a", "name": "adapter_model.safetensors", "size_bytes": 4711}],
+    "store_id": "0f3b5c7d9e1a2b4c",
+    "head_hash": "2d7243faa3e5a560...",
+    "state_hash": "b5bb9d8014a0f9b1...",
+    "btmd_version": __version__,
+    "schema": 12,
+    "contents": [
+        {
+            "kind": "adapter",
+            "owner": "k3q7zv2m5a",
+            "name": "adapter_model.safetensors",
+            "size_bytes": 4711,
+            "erased": False,
+        }
+    ],
     "omissions": [{"what": "base models", "count": 1, "size_bytes": 538090408, "then": "Keep a copy of the folders."}],
 }
 
@@ -279,7 +317,14 @@ async def verify_backup(backup_id: str, request: Request, key: Key, parts: Parts
     return await working_answer(request, once(parts, actor, key, work), parts.stopping)
 
 
-DRILL_EXAMPLE = {"backup_id": "9f86d081884c7d65", "proved": True, "events": 812, "duration_s": 0.4, "state": "matches"}
+DRILL_EXAMPLE = {
+    "backup_id": "9f86d081884c7d65",
+    "proved": True,
+    "events": 812,
+    "head_seq": 812,
+    "duration_s": 0.4,
+    "state": "matches",
+}
 
 
 @operation(

@@ -8,12 +8,13 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.dataset_documents import consent_json
+from btmd.api.dataset_documents import CONSENT_EXAMPLE, consent_json
 from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import Named, Permission
+from btmd.api.shapes import no
 from btmd.api.times import optional_rfc3339
 from btmd.domain.dataset import GrantConsent, RevokeConsent
 from btmd.domain.event import Actor
@@ -29,10 +30,7 @@ EXAMPLE = {
     "dataset_id": "faq",
     "number": 17,
     "name": "faq",
-    "scopes": ["train"],
-    "purpose": "our help desk",
-    "consent_by_uid": 1000,
-    "consent_at": "2026-11-22T14:00:00.000000Z",
+    **CONSENT_EXAMPLE,
 }
 
 
@@ -83,7 +81,11 @@ async def grant_consent(dataset: str, body: Consent, key: Key, parts: Parts, act
     return json_answer(_consent_json(await _row(parts, row.dataset_id)))
 
 
-REVOKED_EXAMPLE = {"message": "Nothing is allowed with faq any more.", "unfinished_jobs": [], "results": ["k3q7zv2m5a"]}
+REVOKED_EXAMPLE = {
+    "message": "Nothing is allowed with faq any more.",
+    "unfinished_jobs": no("p5xw2jc7qd"),
+    "results": ["k3q7zv2m5a"],
+}
 
 
 @operation(

@@ -8,29 +8,71 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, working_answer
-from btmd.api.dataset_documents import EXAMPLE, dataset_json, found_dataset, named_model
+from btmd.api.dataset_documents import CLEANED_EXAMPLE, EXAMPLE, dataset_json, found_dataset, named_model
 from btmd.api.idempotency import Key
 from btmd.api.next_version import Changes, Recording, next_version
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, MODEL, Permission, require_use
+from btmd.api.shapes import either, keyed, nullable, typed
 from btmd.api.work import heard
 from btmd.domain.event import Actor
+from btmd.inspection.facts import TokenFacts
+from btmd.inspection.findings import Report
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
 FINDING = {
     "kind": "duplicates",
+    "part": "variety",
     "severity": "serious",
     "count": 21,
+    "share": 0.117,
     "lines": [14, 15],
     "text": "21 rows (11.7 %) repeat an earlier row exactly.",
+    "meaning": "The model learns them by heart, and what it learns of the others counts less.",
     "command": "btmctl datasets clean faq --drop duplicates",
     "gain": 20.1,
 }
-CHECK_EXAMPLE = {"score": 79.9, "findings": [FINDING], "dataset": EXAMPLE}
-CLEAN_EXAMPLE = {"cleaned": True, "changes": {"rows_before": 180, "rows": 159}, "dataset": EXAMPLE}
+TOKENS_EXAMPLE = typed(
+    TokenFacts,
+    {
+        "rows": 180,
+        "tokens_total": 7_110,
+        "learned_tokens": 2_970,
+        "rows_nothing_learned": 0,
+        "nothing_learned_lines": [],
+        "rows_refused": 0,
+        "refused_lines": [],
+        "refused_reason": None,
+        "shortest": 39,
+        "mean": 39.5,
+        "p50": 39,
+        "p90": 40,
+        "p95": 40,
+        "p99": 40,
+        "longest": 70,
+        "histogram": {"64": 179, "128": 1},
+        "over": [{"max_length": 64, "rows_over": 1}],
+        "longest_rows": [[70, 12], [41, 3]],
+        "template": "model",
+        "warnings": [],
+    },
+)
+CHECK_EXAMPLE = {
+    **typed(
+        Report,
+        {"score": 79.9, "parts": [{"part": "variety", "score": 0.0, "costs": 20.1}], "findings": [FINDING]},
+    ),
+    "dataset": EXAMPLE,
+    "model_id": nullable("smollm2"),
+    "max_length": nullable(64),
+    "tokens": nullable(TOKENS_EXAMPLE),
+    "languages": keyed({"en": 178, "": 2}),
+    "similar_groups": 0,
+}
+CLEAN_EXAMPLE = {"cleaned": True, "changes": either(CLEANED_EXAMPLE, {}), "dataset": EXAMPLE}
 
 
 class DatasetCheck(msgspec.Struct):

@@ -10,6 +10,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, Permission
+from btmd.api.shapes import no
 from btmd.api.times import rfc3339
 from btmd.domain.event import Actor
 from btmd.errors import DatasetNotFound
@@ -34,7 +35,7 @@ ERASURE_EXAMPLE = {
     "versions": ["0a1b2c3d4e5f6071"],
     "jobs": ["k3q7zv2m5a"],
     "done": True,
-    "unreached": [],
+    "unreached": no("/media/stick/backups"),
 }
 
 

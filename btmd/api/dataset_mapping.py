@@ -12,12 +12,25 @@ from btmd.api.dataset_documents import UploadedData
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import missing, optional
 from btmd.domain.event import Actor
 from btmd.registry.sources import Source
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
-EXAMPLE = {"rows": [{"line": 1, "messages": [{"role": "user", "content": "Where is it?"}]}], "layout": "mapped"}
+_MESSAGES = [{"role": "user", "content": "Where is it?"}]
+EXAMPLE = {
+    "rows": [
+        {
+            "line": 1,
+            "messages": optional(_MESSAGES),
+            "rejected": missing(_MESSAGES),
+            "text": missing("Where is it?"),
+            "split": missing("train"),
+        }
+    ],
+    "layout": "mapped",
+}
 
 
 class MappingPreview(UploadedData):

@@ -12,11 +12,12 @@ from btmd.api.dataset_documents import found_dataset, named_model
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, MODEL, Permission
+from btmd.api.shapes import keyed, null_or, nullable, optional, typed
 from btmd.api.work import heard
 from btmd.errors import BtmdError, InvalidValue, ModelRefused, NotFound, Stopping
 from btmd.inspection.facts import ArrangementFacts, DatasetFacts
 from btmd.inspection.requests import RowChoice, TrainingShape
-from btmd.inspection.shown import Preview
+from btmd.inspection.shown import Preview, ShownRow
 from btmd.jobs.submission import OnProgress, Wish
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow
 from btmd.projections.model import ModelRow
@@ -24,10 +25,85 @@ from btmd.registry.previews import planned_shape
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
+ROW_EXAMPLE = {
+    **typed(
+        ShownRow,
+        {
+            "row": 1,
+            "line": 1,
+            "split": None,
+            "messages": [{"role": "user", "content": "Where is it?", "more_chars": 0}],
+            "rejected": [],
+            "more_turns": 0,
+            "text": None,
+            "sequences": [
+                {
+                    "name": "conversation",
+                    "tokens": 12,
+                    "learned_tokens": 4,
+                    "ids": [1, 380],
+                    "texts": ["<|im_start|>", "user"],
+                    "learned": [False, False],
+                    "marks": [True, False],
+                }
+            ],
+            "more_sequences": 0,
+            "use": "used",
+            "refusal": "",
+        },
+    ),
+    "file": "",
+    "number": 1,
+    "held_out": optional(False),
+}
+ARRANGEMENT_EXAMPLE = {
+    "rows": 180,
+    "train_rows": 162,
+    "held_out_rows": 18,
+    "blocks": 162,
+    "tokens_an_epoch": 6_400,
+    "learned_tokens_an_epoch": 2_670,
+    "steps_an_epoch": 41,
+    "left_out": keyed({"over_long": 1}),
+    "left_out_lines": keyed({"over_long": [12]}),
+    "first_step": [
+        {"sequences": [{"block": 1, "row": 1, "line": 1, "tokens": 12, "learned_tokens": 4}], "tokens": 12},
+    ],
+}
 EXAMPLE = {
     "dataset_id": "faq",
+    "name": "faq",
+    "version_id": "0a1b2c3d4e5f6071",
+    "layout": "question_answer",
+    "unit": "line",
+    "columns": ["question", "answer"],
+    "columns_used": ["question", "answer"],
+    "columns_as": keyed({"prompt": "question", "completion": "answer"}),
     "rows_total": 180,
-    "rows": [{"row": 1, "line": 1, "messages": [{"role": "user", "content": "Where is it?"}]}],
+    "rows": [ROW_EXAMPLE],
+    # With a model.
+    "model_id": optional("smollm2"),
+    "template": optional("model"),
+    "training": optional(
+        {
+            **typed(
+                TrainingShape,
+                {
+                    "training_type": "lora_adaptation",
+                    "packing": False,
+                    "max_length": 64,
+                    "batch_size": 4,
+                    "micro_batch_size": 4,
+                    "held_out_fraction": 0.1,
+                    "held_out_limit": 200,
+                    "seed": 42,
+                },
+            ),
+            "preset": nullable("Quick Test"),
+        }
+    ),
+    "refusal": optional(null_or({"code": "not_enough_memory", "detail": "...", "hint": "..."})),
+    "arrangement": optional(ARRANGEMENT_EXAMPLE),
 }
 _TYPE_OF_KIND = {"preference": "preference_tuning"}
 """What would be trained on rows of a kind, where no plan can be made; with others an answer is learned."""

@@ -7,28 +7,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.dataset_documents import EXAMPLE, UploadedSource, found_dataset, version_json
+from btmd.api.dataset_documents import (
+    EXAMPLE,
+    UPDATED_EXAMPLE,
+    VERSION_EXAMPLE,
+    UploadedSource,
+    found_dataset,
+    version_json,
+)
 from btmd.api.idempotency import Key
 from btmd.api.next_version import Changes, Recording, next_version, told
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, Permission
+from btmd.api.shapes import either
 from btmd.domain.event import Actor
 from btmd.projections.dataset import DatasetRow, DatasetVersionRow, registered_versions
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
-CHANGES_EXAMPLE = {"rows_added": 12, "rows_removed": 1, "rows_unchanged": 179, "added_lines": [181, 182]}
-VERSION_EXAMPLE = {
-    "version_id": "1b2c3d4e5f607182",
-    "number": 23,
-    "parent": "0a1b2c3d4e5f6071",
-    "made": "update",
-    "changes": CHANGES_EXAMPLE,
-    "rows": 191,
-}
-UPDATE_EXAMPLE = {"updated": True, "changes": CHANGES_EXAMPLE, "dataset": EXAMPLE}
+UPDATE_EXAMPLE = {"updated": True, "changes": either(UPDATED_EXAMPLE, {}), "dataset": EXAMPLE}
 
 
 class DatasetUpdate(UploadedSource):

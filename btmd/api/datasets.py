@@ -9,7 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.dataset_documents import EXAMPLE, UploadedSource, dataset_json, found_dataset, version_json
+from btmd.api.dataset_documents import (
+    EXAMPLE,
+    VERSION_EXAMPLE,
+    UploadedSource,
+    dataset_json,
+    found_dataset,
+    version_json,
+)
 from btmd.api.idempotency import Key, earlier_facts, stored_facts
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
@@ -24,11 +31,16 @@ from btmd.projections.job import jobs_on_dataset
 
 router = Router(prefix="/datasets", tags=("datasets",))
 
+SHOWN_EXAMPLE = {**EXAMPLE, "versions": [VERSION_EXAMPLE]}
 REMOVED_EXAMPLE = {"message": "The dataset faq is removed, with its 2 versions.", "results": ["k3q7zv2m5a"]}
 
 
 class DatasetAddition(UploadedSource):
-    """An uploaded content, and what it is called."""
+    """An uploaded content, and what it is called. `mapping` says which column is what.
+
+    `consent` allows the uses in `scopes` (train, export, backup) for a `purpose`. With `folder`, the content lists a
+    folder's files. `source_path` and `source_changed_at` are kept for an update; nobody opens the path.
+    """
 
     # Name and purpose are judged where a refusal takes the upload away again.
     name: str | None = None
@@ -74,7 +86,7 @@ async def add_dataset(body: DatasetAddition, request: Request, key: Key, parts: 
     return await working_answer(request, work, parts.stopping)
 
 
-@operation(router, "GET", "/{dataset_id}", Permission.READ, **described(EXAMPLE, errors=(404,)))
+@operation(router, "GET", "/{dataset_id}", Permission.READ, **described(SHOWN_EXAMPLE, errors=(404,)))
 async def get_dataset(dataset_id: str, parts: Parts, removed: bool = False) -> Response:
     """One dataset with its versions; with `removed` also one that was removed and not erased."""
     row, newest = await found_dataset(parts, dataset_id, removed=removed)

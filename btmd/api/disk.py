@@ -17,28 +17,45 @@ from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission
+from btmd.api.shapes import no, nullable, one_of
 from btmd.api.times import optional_rfc3339
 from btmd.api.user_room import dataset_sizes
 from btmd.domain import settings
 from btmd.domain.event import Actor
+from btmd.domain.job import STATES
 from btmd.domain.settings import SettingsState
 from btmd.domain.units import GIB
 from btmd.errors import InvalidValue
-from btmd.jobs.disk_use import KINDS, Removable, folder_bytes
+from btmd.jobs.disk_use import CANCELLED, KINDS, Removable, folder_bytes
 from btmd.projections.dataset import datasets, versions
 from btmd.projections.job import jobs
 
 router = Router(tags=("disk",))
 
 MOST_JOBS = 1_000_000
-REMOVABLE_EXAMPLE = {"kind": "cancelled", "job_id": "k3q7zv2m5a", "names": ["step-00000040"], "size_bytes": 52_428_800}
+REMOVABLE_EXAMPLE = {
+    "kind": one_of(CANCELLED, KINDS),
+    "job_id": "k3q7zv2m5a",
+    "names": ["step-00000040"],
+    "size_bytes": 52_428_800,
+}
 EXAMPLE: dict[str, Any] = {
     "total_bytes": 500_000_000_000,
     "free_bytes": 120_000_000_000,
     "budget_bytes": 0,
     "jobs_bytes": 210_000_000,
     "jobs": [
-        {"job_id": "k3q7zv2m5a", "state": "cancelled", "total_bytes": 60_000_000, "checkpoints_bytes": 52_428_800}
+        {
+            "job_id": "k3q7zv2m5a",
+            "name": "",
+            "state": one_of("cancelled", (*STATES, "unknown")),
+            "ended_at": nullable("2026-11-22T14:10:00.000000Z"),
+            "total_bytes": 60_000_000,
+            "checkpoints_bytes": 52_428_800,
+            "checkpoints": 1,
+            "result_bytes": 0,
+            "left_overs_bytes": 0,
+        }
     ],
     "datasets": [{"dataset_id": "facts", "size_bytes": 1_000_000}],
     "parts": [{"name": "event log", "size_bytes": 9_000_000}],
@@ -139,13 +156,24 @@ def _cleaned(removed: Sequence[Removable], *, dry_run: bool) -> dict[str, Any]:
     return {"freed_bytes": freed_bytes, "removed": [_as_values(one) for one in removed], "dry_run": dry_run}
 
 
+DELETED_EXAMPLE = {
+    "job_id": "k3q7zv2m5a",
+    "name": "",
+    "state": one_of("cancelled", STATES),
+    "freed_bytes": 60_000_000,
+    "needed_by": no("the training p5xw2jc7qd goes on from its adapter"),
+    "dry_run": False,
+    "message": "It was deleted; its history stays in the log.",
+}
+
+
 @operation(
     router,
     "DELETE",
     "/jobs/{job_id}",
     Permission.OWN,
     JOB,
-    **described({"job_id": "k3q7zv2m5a", "freed_bytes": 60_000_000, "message": "..."}, errors=(404, 409)),
+    **described(DELETED_EXAMPLE, errors=(404, 409)),
 )
 async def delete(job_id: str, parts: Parts, actor: Actor, force: bool = False, dry_run: bool = False) -> Response:
     """Delete an ended job with all of its files, the result too; its history stays in the log.

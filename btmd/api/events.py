@@ -9,12 +9,13 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from btmd.api import problems
 from btmd.api.answers import StreamAnswer, Write, wants
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission, role_of
-from btmd.api.problems import MEDIA_TYPE, SCHEMA
-from btmd.api.times import rfc3339
+from btmd.api.shapes import anything, example_of, keyed, null_or, nullable, schema_of
+from btmd.api.times import SINCE, rfc3339
 from btmd.domain.access import AccessRevoked
 from btmd.domain.event import Actor
 from btmd.errors import InvalidValue
@@ -35,9 +36,9 @@ EXAMPLE = {
     "recorded_at": "2026-11-22T14:00:00.000000Z",
     "wall_at": "2026-11-22T14:00:00.000000Z",
     "actor": {"uid": 1000, "gid": 1000, "pid": 4711, "groups": [1000], "name": "ada"},
-    "correlation_id": None,
-    "causation_id": None,
-    "data": {"key": "training.seed", "before": None, "after": 7, "why": "", "change_id": ""},
+    "correlation_id": nullable("f5121d1904e62aed25a78483421f62e0"),
+    "causation_id": null_or("f5121d1904e62aed25a78483421f62e0"),
+    "data": keyed({"key": anything("training.seed"), "before": 1, "after": 7, "why": "", "change_id": ""}),
 }
 
 
@@ -99,9 +100,12 @@ class _Wanted:
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`text/event-stream` (id: seq, data: the event), or a list where JSON is accepted",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}, "application/json": {"example": [EXAMPLE]}},
+        "content": {
+            "text/event-stream": {"schema": {"type": "string"}},
+            "application/json": {"schema": schema_of([EXAMPLE]), "example": example_of([EXAMPLE])},
+        },
     },
-    422: {"description": "refused", "content": {MEDIA_TYPE: {"schema": SCHEMA}}},
+    422: {"description": "refused", "content": problems.CONTENT},
 }
 
 
@@ -115,7 +119,7 @@ async def events(
     follow: bool = False,
     type: Annotated[list[str], Meta(max_length=50)] | None = None,
     stream: Annotated[list[str], Meta(max_length=50)] | None = None,
-    since_us: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
+    since_us: Annotated[int, SINCE] | None = None,
 ) -> Response:
     """Events after a position, oldest first; with `follow` (or Server-Sent Events) as they happen.
 

@@ -16,6 +16,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission
+from btmd.api.shapes import either, nullable, optional, typed
 from btmd.api.times import rfc3339
 from btmd.api.user_room import require_room
 from btmd.api.work import heard
@@ -25,22 +26,57 @@ from btmd.domain.settings import SettingsState
 from btmd.domain.units import GIB
 from btmd.domain.use import JobExported, stream_name
 from btmd.errors import NotFound
-from btmd.jobs.exporting import Export, Exporting, Wanted
+from btmd.exporting.requests import Check
+from btmd.jobs.exporting import Export, Exporting, Prepared, Wanted
 
 router = Router(prefix="/exports", tags=("exports",))
 
 _ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,10}")
 _PIECE_BYTES = 1024 * 1024
 
+CHECK_EXAMPLE = typed(
+    Check,
+    {
+        "prompts": 50,
+        "own_rows": 40,
+        "positions": 2134,
+        "agreement": 99.2,
+        "divergence": 0.0004,
+        "limit": 97.0,
+        "base_agreement": 61.5,
+        "precision": "fp32",
+    },
+)
 EXAMPLE = {
     "export_id": "0f1e2d3c4b5a69788796a5b4c3d2e1f0-1000",
     "job_id": "k3q7zv2m5a",
     "name": "smol-questions",
+    "ollama_name": "smol-questions",
     "format": "gguf",
     "quant": "q8_0",
+    "dtype": "Q8_0",
     "files": [{"path": "smol-questions-q8_0.gguf", "size_bytes": 144811072, "sha256": "9f86d0..."}],
-    "check": {"prompts": 50, "positions": 2134, "agreement": 99.2, "divergence": 0.0004, "limit": 97.0},
+    "check": nullable(CHECK_EXAMPLE),
 }
+PREPARED_EXAMPLE = {
+    "job_id": "k3q7zv2m5a",
+    "dry_run": True,
+    **typed(Prepared, {"name": "smol-questions", "size_bytes": 144811072, "consent_needed": ["facts"]}),
+}
+LISTED_EXAMPLE = {
+    "number": 51,
+    "at": "2026-11-22T14:00:00.000000Z",
+    "job_id": "k3q7zv2m5a",
+    "export_id": "0f1e2d3c4b5a69788796a5b4c3d2e1f0-1000",
+    "format": "gguf",
+    "quant": "q8_0",
+    "by_uid": 1000,
+    "files": EXAMPLE["files"],
+    "check": {name: optional(one) for name, one in CHECK_EXAMPLE.items()},
+}
+
+
+MADE_EXAMPLE = either(EXAMPLE, PREPARED_EXAMPLE)
 
 
 class ExportWish(msgspec.Struct):
@@ -68,7 +104,7 @@ async def exporting_of(parts: Parts) -> tuple[Exporting, SettingsState]:
     return made, state
 
 
-@operation(router, "POST", "", Permission.TRAIN, JOB, **described(EXAMPLE, errors=(404, 409), progress=True))
+@operation(router, "POST", "", Permission.TRAIN, JOB, **described(MADE_EXAMPLE, errors=(404, 409), progress=True))
 async def make_export(body: ExportWish, request: Request, key: Key, parts: Parts, actor: Actor) -> Response:
     """Write a job's result in a form to take away, read it again and compare it with the model the training made.
 
@@ -114,9 +150,7 @@ def _as_json(made: Export) -> dict[str, Any]:
     }
 
 
-@operation(
-    router, "GET", "", Permission.READ, **described([{"number": 51, **EXAMPLE}], text="newest first", errors=(404,))
-)
+@operation(router, "GET", "", Permission.READ, **described([LISTED_EXAMPLE], text="newest first", errors=(404,)))
 async def list_exports(parts: Parts, job_id: str, limit: Limit = PAGE, before: Before = None) -> Response:
     """What was taken away of a job: when, by whom, in which form, with the hashes of all files.
 
@@ -157,7 +191,13 @@ async def fetch_file(
     return StreamAnswer(produce, "application/octet-stream", parts.stopping)
 
 
-@operation(router, "DELETE", "/{export_id}", Permission.TRAIN, **described({"message": "..."}, errors=(404,)))
+@operation(
+    router,
+    "DELETE",
+    "/{export_id}",
+    Permission.TRAIN,
+    **described({"message": "What was written for the export is gone."}, errors=(404,)),
+)
 async def end_export(export_id: str, parts: Parts, actor: Actor) -> Response:
     """Take away what was written for an export: it was fetched, or is not wanted any more."""
     exporting, _ = await _own(parts, export_id, actor)

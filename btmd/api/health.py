@@ -10,20 +10,22 @@ from starlette.responses import Response
 
 from btmd import __version__
 from btmd.api.answers import described, json_answer
-from btmd.api.job_warnings import present_warnings
+from btmd.api.job_warnings import WARNING_EXAMPLE, present_warnings
 from btmd.api.jobs import waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import keyed, keyed_by_nothing, null_or, nullable, one_of, typed
 from btmd.api.times import rfc3339
 from btmd.config import Config
+from btmd.domain.hardware import Hardware
 from btmd.hardware import probe
 from btmd.own_program import is_replaced
 from btmd.planning.machine_words import explain
-from btmd.planning.usual_models import largest_models
+from btmd.planning.usual_models import LargestModel, largest_models
 from btmd.projections.backup import backups, last_drill
 from btmd.projections.job import count_active
-from btmd.store.condensing import log_sizes
+from btmd.store.condensing import LogSizes, log_sizes
 
 router = Router(tags=("machine",))
 
@@ -74,12 +76,52 @@ async def _problems(parts: Parts) -> dict[str, str]:
     return reasons
 
 
+DAEMON_EXAMPLE = {
+    "version": __version__,
+    "pid": 4711,
+    "socket": "/run/user/1000/btmd.sock",
+    "state_dir": "/home/ada/.local/state/btmd",
+    "problems": keyed_by_nothing(REPLACED),
+}
+LOG_EXAMPLE = typed(
+    LogSizes,
+    {
+        "ticks": 1200,
+        "ticks_bytes": 780_000,
+        "condensed_ticks": 40_000,
+        "segments": 40,
+        "segments_bytes": 2_400_000,
+        "database_bytes": 9_000_000,
+        "free_bytes": 1_000_000,
+    },
+)
+STATUSES = ("operational", "degraded")
+HEALTH_EXAMPLE = {
+    "status": one_of("operational", STATUSES),
+    **DAEMON_EXAMPLE,
+    "store_id": "0f3b5c7d9e1a2b4c",
+    "store": {
+        "writer": one_of("running", ("running", "failed", "closed")),
+        "error": null_or("The disk is full."),
+        "head_seq": 1200,
+        "epoch": 1,
+        "waiting": 0,
+        "wal_size_bytes": 1_330_792,
+        "checkpoint_error": null_or("The disk is full."),
+        "projections": [
+            {"name": "settings", "code_version": 1, "position": 1200, "error": null_or("It cannot be applied.")}
+        ],
+    },
+    "log": LOG_EXAMPLE,
+}
+
+
 @operation(
     router,
     "GET",
     "/health",
     Permission.READ,
-    **described({"status": "operational", "version": __version__, "problems": {}}),
+    **described(HEALTH_EXAMPLE),
 )
 async def health(parts: Parts) -> Response:
     """Whether the daemon works as it should, with what does not."""
@@ -100,11 +142,49 @@ async def health(parts: Parts) -> Response:
 
 
 HARDWARE_EXAMPLE = {
-    "cpu": {"usable_cores": 2, "native_bf16": True},
-    "memory": {"total_bytes": 25_000_000_000, "available_bytes": 23_000_000_000},
-    "gpus": [],
-    "explained": ["This machine has 2 processor cores with native bf16 and 24 GB of memory, of which 21 GB are free."],
-    "largest_models": {"lora_adaptation": {"in_reasonable_time": 1_700_000_000, "in_memory": 8_000_000_000}},
+    **typed(
+        Hardware,
+        {
+            "cpu": {
+                "model": "AMD Ryzen 7 7840U",
+                "logical_cores": 16,
+                "physical_cores": 8,
+                "usable_cores": 8,
+                "instruction_sets": ["avx2", "avx512f", "avx512_bf16"],
+                "native_bf16": True,
+                "quota_cores": None,
+                "allowed_logical_cores": 16,
+                "numa_nodes": 1,
+            },
+            "memory": {
+                "total_bytes": 25_000_000_000,
+                "available_bytes": 23_000_000_000,
+                "limit_bytes": None,
+                "swap_free_bytes": 0,
+                "swap_total_bytes": 0,
+            },
+            "disk": {
+                "total_bytes": 500_000_000_000,
+                "free_bytes": 120_000_000_000,
+                "filesystem": "ext4",
+                "rotational": False,
+            },
+            "gpus": [],
+            "problems": [],
+            "driver_version": None,
+            "other_gpus": ["AMD"],
+            "power": {"source": "mains", "battery_percent": 100},
+            "torch": {"version": "2.11.0+cpu", "cuda_version": ""},
+            "bitsandbytes_version": None,
+            "has_compiler": True,
+            "driver_cuda_version": "",
+            "gpu_refusal": None,
+        },
+    ),
+    "explained": ["This machine has 8 processor cores with native bf16 and 24 GB of memory, of which 21 GB are free."],
+    "largest_models": keyed(
+        {"lora_adaptation": typed(LargestModel, {"in_reasonable_time": 1_700_000_000, "in_memory": 8_000_000_000})}
+    ),
 }
 
 
@@ -117,7 +197,7 @@ async def hardware(parts: Parts) -> Response:
 
 
 STATUS_EXAMPLE = {
-    "status": "operational",
+    "status": one_of("operational", STATUSES),
     "hardware": {
         "available_memory_gb": 12.5,
         "available_gpu_memory_gb": 0.0,
@@ -125,23 +205,20 @@ STATUS_EXAMPLE = {
         "cpu_cores": 8,
         "supports_mixed_precision": True,
     },
-    "log": {
-        "ticks": 1200,
-        "ticks_bytes": 780_000,
-        "condensed_ticks": 40_000,
-        "segments": 40,
-        "segments_bytes": 2_400_000,
-        "database_bytes": 9_000_000,
-        "free_bytes": 1_000_000,
+    "log": LOG_EXAMPLE,
+    "active_training_jobs": 2,
+    "queue": {
+        "waiting": 1,
+        "job_id": nullable("k3q7zv2m5a"),
+        "waits_for": "Waits for the training p5xw2jc7qd to end; it has the CPU.",
     },
-    "active_training_jobs": 0,
-    "queue": {"waiting": 1, "job_id": "k3q7zv2m5a", "waits_for": "Waits for the training p5xw2jc7qd to end; ..."},
     "available_presets": 8,
-    "system_backups": 0,
-    "last_backup_at": None,
-    "last_proved_restore_at": None,
-    "warnings": [],
-    "reminders": [],
+    "system_backups": 3,
+    "last_backup_at": nullable("2026-11-22T14:00:00.000000Z"),
+    "last_proved_restore_at": null_or("2026-11-22T15:00:00.000000Z"),
+    "warnings": [{"job_id": "p5xw2jc7qd", **WARNING_EXAMPLE}],
+    "reminders": ["..."],
+    **DAEMON_EXAMPLE,
 }
 NO_RECOVERY_KEY = (
     "Only this machine can open its backups. `btmctl backup key show-recovery` gives a recovery key to write down."

@@ -10,6 +10,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import either, null_or, nullable
 from btmd.api.times import rfc3339
 from btmd.domain import settings, settings_schema
 from btmd.domain.history import Change, ValueChange, difference
@@ -19,14 +20,16 @@ from btmd.store.past import Position
 router = Router(prefix="/history", tags=("settings",))
 
 AT = Meta(max_length=100, description="a time (RFC 3339, or as a person types it) or the number of an event")
+VALUE_EXAMPLE = either(5, 0.5, True, "cpu")
 CHANGE_EXAMPLE = {
     "number": 17,
     "recorded_at": "2026-11-22T14:00:00.000000Z",
     "wall_at": "2026-11-22T14:00:00.000000Z",
     "actor": {"uid": 1000, "name": "ada"},
     "why": "a larger disk",
-    "changes": [{"key": "checkpoints.keep", "before": None, "after": 5}],
+    "changes": [{"key": "checkpoints.keep", "before": null_or(VALUE_EXAMPLE), "after": nullable(VALUE_EXAMPLE)}],
 }
+LISTED_EXAMPLE = {**CHANGE_EXAMPLE, "confirm_by": null_or("2026-11-22T14:05:00.000000Z")}
 
 
 def change_json(change: Change) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def position_json(position: Position) -> dict[str, Any]:
     }
 
 
-@operation(router, "GET", "", Permission.READ, **described([CHANGE_EXAMPLE], text="newest first"))
+@operation(router, "GET", "", Permission.READ, **described([LISTED_EXAMPLE], text="newest first"))
 async def list_changes(
     parts: Parts,
     key: Annotated[str, Meta(max_length=200)] | None = None,
@@ -75,9 +78,14 @@ async def list_changes(
     return json_answer([{**change_json(one), "confirm_by": waiting.get(one.correlation_id or "")} for one in found])
 
 
+POSITION_EXAMPLE = {
+    "seq": 17,
+    "wall_at": nullable("2026-11-22T14:00:00.000000Z"),
+    "recorded_at": nullable("2026-11-22T14:00:00.000000Z"),
+}
 DIFF_EXAMPLE = {
-    "from": {"seq": 3, "wall_at": "2026-11-22T13:00:00.000000Z", "recorded_at": "2026-11-22T13:00:00.000000Z"},
-    "to": {"seq": 17, "wall_at": "2026-11-22T14:00:00.000000Z", "recorded_at": "2026-11-22T14:00:00.000000Z"},
+    "from": {**POSITION_EXAMPLE, "seq": 3},
+    "to": POSITION_EXAMPLE,
     "changes": CHANGE_EXAMPLE["changes"],
 }
 
@@ -100,7 +108,12 @@ async def diff(
     )
 
 
-BLAME_EXAMPLE = {"key": "training.seed", "value": 7, "is_default": False, "set_by": CHANGE_EXAMPLE}
+BLAME_EXAMPLE = {
+    "key": "checkpoints.keep",
+    "value": VALUE_EXAMPLE,
+    "is_default": False,
+    "set_by": nullable(CHANGE_EXAMPLE),
+}
 
 
 @operation(router, "GET", "/blame", Permission.READ, **described([BLAME_EXAMPLE]))

@@ -5,6 +5,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described
 from btmd.api.idempotency import Key
+from btmd.api.job_examples import STEERED_EXAMPLE, at_state
 from btmd.api.jobs import steer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -15,7 +16,7 @@ from btmd.domain.job_state import WAITS_ON, JobState
 
 router = Router(prefix="/jobs", tags=("jobs",))
 
-EXAMPLE = {"job_id": "k3q7zv2m5a", "state": "recovering", "asked": "", "message": "It goes on as you permitted."}
+EXAMPLE = {**STEERED_EXAMPLE, **at_state("recovering"), "asked": "", "message": "It goes on as you permitted."}
 
 
 class Answer(msgspec.Struct):

@@ -10,28 +10,33 @@ from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import typed
+from btmd.monitoring.curves import Curves
 
 router = Router(prefix="/jobs", tags=("jobs",))
 
-EXAMPLE = {
-    "last_step": 100,
-    "total_steps": 100,
-    "curves": [
-        {
-            "key": "loss",
-            "title": "training loss",
-            "unit": "",
-            "step": [50, 100],
-            "low": [1.9, 1.4],
-            "high": [3.1, 2.0],
-            "mean": [2.4, 1.7],
-            "values": 100,
-            "said": "The training loss fell from 2.4 to 1.7.",
-        }
-    ],
-    "resumed_at": [],
-    "thinned": True,
-}
+EXAMPLE = typed(
+    Curves,
+    {
+        "last_step": 100,
+        "total_steps": 100,
+        "curves": [
+            {
+                "key": "loss",
+                "title": "training loss",
+                "unit": "",
+                "step": [50, 100],
+                "low": [1.9, 1.4],
+                "high": [3.1, 2.0],
+                "mean": [2.4, 1.7],
+                "values": 100,
+                "said": "The training loss fell from 2.4 to 1.7.",
+            }
+        ],
+        "resumed_at": [],
+        "thinned": True,
+    },
+)
 
 
 @operation(router, "GET", "/{job_id}/curves", Permission.READ, **described(EXAMPLE, errors=(404,)))

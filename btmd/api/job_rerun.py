@@ -8,10 +8,12 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import Key, stored_answer
+from btmd.api.job_examples import at_state
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, JOB, Permission, require_priority, require_use
+from btmd.api.shapes import either
 from btmd.api.user_room import require_few, require_room
 from btmd.domain.event import Actor
 from btmd.domain.job import JobState
@@ -21,14 +23,11 @@ from btmd.monitoring.texts import STATUS
 
 router = Router(prefix="/jobs", tags=("jobs",))
 
-EXAMPLE = {
-    "job_id": "p4w8xk2n7c",
-    "rerun_of": "k3q7zv2m5a",
-    "state": "queued",
-    "status": "Getting ready...",
-    "message": "The training is repeated.",
-    "remarks": [],
-}
+_REPEATED = {"rerun_of": "k3q7zv2m5a", "remarks": ["The library torch was another version then: 2.10.0."]}
+EXAMPLE = either(
+    {"job_id": "p4w8xk2n7c", **at_state("queued"), "message": "The training is repeated.", **_REPEATED},
+    {"dry_run": True, "message": "The training can be repeated as it was; nothing was started.", **_REPEATED},
+)
 
 
 class RerunRequest(msgspec.Struct):

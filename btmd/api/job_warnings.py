@@ -3,11 +3,24 @@
 from typing import Any
 
 from btmd.api.parts import Parts
+from btmd.api.shapes import anything, keyed, null_or, one_of
 from btmd.api.times import optional_rfc3339, rfc3339
+from btmd.domain.warning import SEVERITIES
 from btmd.jobs.job_progress import job_warnings
 from btmd.jobs.warned import ToldWarning
 from btmd.projections.job import JobRow, job
 from btmd.projections.warning import open_warnings
+
+WARNING_EXAMPLE = {
+    "kind": "loss_not_falling",
+    "severity": one_of("warning", SEVERITIES),
+    "text": "The loss has not fallen for 200 steps.",
+    "advice": "A higher learning rate may help.",
+    "evidence": keyed({"steps": anything(200)}),
+    "attempt": 1,
+    "raised_at": "2026-11-22T14:10:00.000000Z",
+    "withdrawn_at": null_or("2026-11-22T14:20:00.000000Z"),
+}
 
 
 async def warnings_json(parts: Parts, row: JobRow) -> list[dict[str, Any]]:

@@ -11,12 +11,19 @@ from starlette.responses import Response
 from btmd.accounts import find_account
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import Key, stored_answer
+from btmd.api.job_examples import (
+    ANSWERS_EXAMPLE,
+    JOB_EXAMPLE,
+    JOB_IN_FULL_EXAMPLE,
+    STEERED_EXAMPLE,
+    TICK_EXAMPLE,
+)
 from btmd.api.job_warnings import warnings_json
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import JOB, Permission
-from btmd.api.times import optional_rfc3339, rfc3339
+from btmd.api.times import SINCE, optional_rfc3339, rfc3339
 from btmd.api.user_room import require_few
 from btmd.domain.event import Actor
 from btmd.domain.job import STATES, CancelJob, JobCommand, JobState, PauseJob, ResumeJob, StopJob
@@ -35,7 +42,6 @@ from btmd.projections.job import JobRow
 
 router = Router(prefix="/jobs", tags=("jobs",))
 
-EXAMPLE = {"job_id": "k3q7zv2m5a", "number": 17, "state": "training", "status": "Training in progress", "step": 12}
 MOST_LOG_BYTES = 256 * 1024
 MOST_TICKS = 10_000
 
@@ -96,14 +102,14 @@ async def found_job(parts: Parts, job_id: str) -> JobRow:
         return await find_job(session, job_id)
 
 
-@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first", errors=(404,)))
+@operation(router, "GET", "", Permission.READ, **described([JOB_EXAMPLE], text="newest first", errors=(404,)))
 async def list_jobs(
     parts: Parts,
     state: str | None = None,
     limit: Limit = PAGE,
     before: Before = None,
     user: Annotated[str, Meta(min_length=1, max_length=200)] | None = None,
-    since_us: Annotated[int, Meta(ge=0, le=2**62)] | None = None,
+    since_us: Annotated[int, SINCE] | None = None,
 ) -> Response:
     """Jobs; those in one `state`, of one `user` (name or uid), submitted since a moment; older ones with `before`."""
     if state is not None and state not in STATES:
@@ -122,7 +128,7 @@ async def _uid_of(user: str) -> int:
     return uid
 
 
-@operation(router, "GET", "/{job_id}", Permission.READ, **described(EXAMPLE, errors=(404,)))
+@operation(router, "GET", "/{job_id}", Permission.READ, **described(JOB_IN_FULL_EXAMPLE, errors=(404,)))
 async def get_job(job_id: str, parts: Parts) -> Response:
     """One job in full: plan with reasons, attempts, checkpoints, measurements, notices."""
     row = await found_job(parts, job_id)
@@ -227,9 +233,7 @@ async def steer(
     return json_answer(answer(handled.state))
 
 
-_STEERED = described(
-    {"job_id": "k3q7zv2m5a", "state": "training", "asked": "pause", "message": "..."}, errors=(404, 409)
-)
+_STEERED = described(STEERED_EXAMPLE, errors=(404, 409))
 
 
 @operation(router, "POST", "/{job_id}/pause", Permission.OWN, JOB, **_STEERED)
@@ -295,8 +299,8 @@ async def cancel(key: Key, parts: Parts, actor: Actor, job_id: str) -> Response:
 async def logs(
     job_id: str,
     parts: Parts,
-    attempt: Annotated[int, Meta(ge=1, le=9999)] | None = None,
-    tail_bytes: Annotated[int, Meta(ge=1, le=MOST_LOG_BYTES)] = MOST_LOG_BYTES,
+    attempt: Annotated[int, Meta(ge=1, le=9999, description="the newest when left out")] | None = None,
+    tail_bytes: Annotated[int, Meta(ge=1, le=MOST_LOG_BYTES, description="of the end")] = MOST_LOG_BYTES,
 ) -> Response:
     """The end of what the trainer process wrote, of the newest attempt or of one of them."""
     row = await found_job(parts, job_id)
@@ -313,7 +317,7 @@ async def logs(
     return Response(text, media_type="text/plain; charset=utf-8")
 
 
-@operation(router, "GET", "/{job_id}/answers", Permission.SEE, JOB, **described([], errors=(404,)))
+@operation(router, "GET", "/{job_id}/answers", Permission.SEE, JOB, **described(ANSWERS_EXAMPLE, errors=(404,)))
 async def answers(job_id: str, parts: Parts) -> Response:
     """Held-out prompts answered before and after the training."""
     row = await found_job(parts, job_id)
@@ -327,7 +331,7 @@ async def answers(job_id: str, parts: Parts) -> Response:
     return Response(found.text, media_type="application/json")
 
 
-@operation(router, "GET", "/{job_id}/ticks", Permission.READ, **described([{"step": 1, "loss": 2.5}], errors=(404,)))
+@operation(router, "GET", "/{job_id}/ticks", Permission.READ, **described([TICK_EXAMPLE], errors=(404,)))
 async def ticks(
     job_id: str,
     parts: Parts,

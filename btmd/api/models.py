@@ -14,6 +14,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import MODEL, Permission
+from btmd.api.shapes import anything, keyed, no, nullable, one_of, typed
 from btmd.api.times import rfc3339
 from btmd.api.user_room import require_room
 from btmd.api.work import heard
@@ -27,42 +28,78 @@ from btmd.model_files import MOST_FILES
 from btmd.naming import find_dataset, find_model
 from btmd.projections.dataset import version
 from btmd.projections.model import ModelRow, models
-from btmd.registry.model_fitness import USUAL_ROWS, compatibility, estimated_tokens, judge
+from btmd.registry.model_fitness import USUAL_ROWS, Compatibility, compatibility, estimated_tokens, judge
 from btmd.registry.model_upload import SentModel, require_model_files, sizes_of
 from btmd.registry.models import domain_facts
 
 router = Router(prefix="/models", tags=("models",))
 
+VERIFICATION = {
+    "recorded_at": nullable("2026-11-22T14:00:00.000000Z"),
+    "verified_at": nullable("2026-11-22T15:00:00.000000Z"),
+    "changed": no("model.safetensors"),
+    "missing": no("generation_config.json"),
+    "added": no("notes.txt"),
+}
 EXAMPLE = {
     "model_id": "smollm2",
     "number": 17,
     "name": "SmolLM2",
+    "owner_uid": 1000,
+    "source": "/home/ada/models/smollm2",
     "folder": "/home/ada/models/smollm2",
     "converted": False,
+    "added_at": "2026-11-22T14:00:00.000000Z",
+    "facts": typed(
+        ModelFacts,
+        {
+            "architecture": "LlamaForCausalLM",
+            "family": "llama",
+            "parameters": 134_515_008,
+            "layers": 30,
+            "hidden_size": 576,
+            "intermediate_size": 1536,
+            "heads": 9,
+            "kv_heads": 3,
+            "vocab_size": 49_152,
+            "context_length": 8192,
+            "tied_embeddings": True,
+            "dtype": "bfloat16",
+            "size_bytes": 269_060_552,
+            "has_chat_template": True,
+            "is_chat": True,
+            "is_code": False,
+            "fingerprint": "be01c1439c3d3126...",
+            "quantised": "",
+            "license": "apache-2.0",
+            "linear_layers": ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"],
+            "template_problem": "",
+        },
+    ),
+    "settings": keyed({"learning_rate": anything(0.0002)}),
+    "verification": VERIFICATION,
 }
+_FITS = {"training_type": "lora_adaptation", "fits": True, "reason": "Needs about 1.6 GB; 12 GB are free."}
+COMPATIBILITY = [typed(Compatibility, {**_FITS, "needed_bytes": 1_600_000_000})]
+SHOWN_EXAMPLE = {**EXAMPLE, "compatibility": COMPATIBILITY}
 VERDICT = {
     "name": "SmolLM2",
-    "model_id": "smollm2",
+    "model_id": nullable("smollm2"),
     "path": "/home/ada/models/smollm2",
-    "verdict": "fits",
+    "verdict": one_of("fits", ("fits", "slow", "too_large", "no_template")),
     "reason": "Trains an adapter (LoRA) or all weights. Needs about 1.6 GB; 12 GB are free.",
-    "training_types": [{"training_type": "lora_adaptation", "fits": True, "reason": "...", "needed_bytes": 1_600_000}],
+    "training_types": COMPATIBILITY,
     "parameters": 134_515_008,
     "has_chat_template": True,
 }
 VERIFIED = {
     "model_id": "smollm2",
-    "verdict": "unchanged",
+    "verdict": one_of("unchanged", ("recorded", "unchanged", "changed")),
     "files": 7,
     "size_bytes": 271_000_000,
-    "recorded_at": "2026-11-22T14:00:00Z",
-    "verified_at": "2026-11-22T15:00:00Z",
-    "changed": [],
-    "missing": [],
-    "added": [],
+    **VERIFICATION,
 }
-
-
+REMOVED_EXAMPLE = {"message": "The model SmolLM2 is removed from the list."}
 MOST = 2**50
 """Of whatever a model has."""
 
@@ -142,7 +179,7 @@ def model_json(row: ModelRow) -> dict[str, Any]:
     }
 
 
-@operation(router, "GET", "", Permission.READ, **described([EXAMPLE], text="newest first"))
+@operation(router, "GET", "", Permission.READ, **described([SHOWN_EXAMPLE], text="newest first"))
 async def list_models(parts: Parts, limit: Limit = PAGE, before: Before = None) -> Response:
     """Registered models; older ones with `before`."""
     async with parts.store.session() as session:
@@ -272,7 +309,7 @@ async def set_model(model_id: str, body: ModelSettings, parts: Parts, actor: Act
         return json_answer(model_json(await find_model(session, row.model_id)))
 
 
-@operation(router, "GET", "/{model_id:path}", Permission.READ, **described(EXAMPLE, errors=(404,)))
+@operation(router, "GET", "/{model_id:path}", Permission.READ, **described(SHOWN_EXAMPLE, errors=(404,)))
 async def get_model(model_id: str, parts: Parts) -> Response:
     """One model, with what its files say and what it can be trained as on this machine."""
     async with parts.store.session() as session:
@@ -286,9 +323,7 @@ def _with_compatibility(row: ModelRow, hardware: Hardware | None, parts: Parts) 
     return {**model_json(row), "compatibility": found}
 
 
-@operation(
-    router, "DELETE", "/{model_id:path}", Permission.OWN, MODEL, **described({"message": "..."}, errors=(404, 409))
-)
+@operation(router, "DELETE", "/{model_id:path}", Permission.OWN, MODEL, **described(REMOVED_EXAMPLE, errors=(404, 409)))
 async def remove_model(model_id: str, parts: Parts, actor: Actor) -> Response:
     """End the registration; what the daemon kept of it goes, the person's own files are not touched."""
     async with parts.store.session() as session:

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from btmd import __version__
+from btmd.api import problems
 from btmd.api.idempotency import LONGEST_KEY
 from btmd.api.operation import ONLY_READING, Operation, by_path
-from btmd.api.problems import MEDIA_TYPE, SCHEMA
 
 REF = "#/components/schemas/{name}"
 _CONVERTER = re.compile(r"{(\w+):\w+}")
@@ -32,7 +32,7 @@ _TEXTS = {
     503: "not possible at the moment",
 }
 _REFUSED: dict[int, dict[str, Any]] = {
-    status: {"description": text, "content": {MEDIA_TYPE: {"schema": SCHEMA}}} for status, text in _TEXTS.items()
+    status: {"description": text, "content": problems.CONTENT} for status, text in _TEXTS.items()
 }
 
 _KEY = {
@@ -62,7 +62,7 @@ def document(root: str, operations: Sequence[Operation]) -> dict[str, Any]:
             }
             for path, methods in by_path(operations).items()
         },
-        "components": {"schemas": components},
+        "components": {"schemas": {**components, problems.NAME: problems.SCHEMA}},
     }
 
 

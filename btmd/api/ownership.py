@@ -32,7 +32,7 @@ from btmd.naming import find_job
 router = Router(prefix="/owners", tags=("access",))
 
 Kind = Literal["job", "dataset", "model", "preset"]
-Id = Annotated[str, Meta(min_length=1, max_length=300)]
+Id = Annotated[str, Meta(min_length=1, max_length=300, description="its id or name; of a preset its key")]
 Subject = Annotated[str, Meta(min_length=1, max_length=200, description="a user, or a group with @ before it")]
 EXAMPLE = {
     "kind": "job",
@@ -40,8 +40,8 @@ EXAMPLE = {
     "owner": "ada",
     "owner_uid": 1000,
     "shared_with": ["@lab", "bob"],
-    "message": "The job k3q7zv2m5a is shared with bob.",
 }
+CHANGED_EXAMPLE = {**EXAMPLE, "message": "The job k3q7zv2m5a is shared with bob."}
 
 
 class Sharing(msgspec.Struct):
@@ -66,7 +66,7 @@ async def owner(kind: Kind, thing_id: Id, parts: Parts, actor: Actor) -> Respons
     return json_answer(await _told(parts, await _thing(kind, thing_id, parts, actor)))
 
 
-@operation(router, "POST", "/{kind}/shares", Permission.TRAIN, **described(EXAMPLE, errors=(404,)))
+@operation(router, "POST", "/{kind}/shares", Permission.TRAIN, **described(CHANGED_EXAMPLE, errors=(404,)))
 async def share(kind: Kind, body: Sharing, key: Key, parts: Parts, actor: Actor) -> Response:
     """Share what is the asking user's with a user or a group of this machine."""
     thing = await _own(kind, body.thing_id, parts, actor)
@@ -75,7 +75,7 @@ async def share(kind: Kind, body: Sharing, key: Key, parts: Parts, actor: Actor)
     return await _changed(key, parts, actor, command, f"The {kind} {thing.thing_id} is shared with {subject}.")
 
 
-@operation(router, "DELETE", "/{kind}/shares", Permission.TRAIN, **described(EXAMPLE, errors=(404,)))
+@operation(router, "DELETE", "/{kind}/shares", Permission.TRAIN, **described(CHANGED_EXAMPLE, errors=(404,)))
 async def unshare(kind: Kind, thing_id: Id, subject: Subject, key: Key, parts: Parts, actor: Actor) -> Response:
     """End the sharing with a user or a group. What they took away or trained with it meanwhile is theirs."""
     thing = await _own(kind, thing_id, parts, actor)
@@ -84,7 +84,7 @@ async def unshare(kind: Kind, thing_id: Id, subject: Subject, key: Key, parts: P
     return await _changed(key, parts, actor, command, said)
 
 
-@operation(router, "PUT", "/{kind}", Permission.TRAIN, **described(EXAMPLE, errors=(404,)))
+@operation(router, "PUT", "/{kind}", Permission.TRAIN, **described(CHANGED_EXAMPLE, errors=(404,)))
 async def transfer(kind: Kind, body: Transfer, key: Key, parts: Parts, actor: Actor) -> Response:
     """Pass on what is the asking user's: from then on it is the other user's to change, share and end."""
     thing = await _own(kind, body.thing_id, parts, actor)

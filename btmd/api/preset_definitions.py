@@ -15,6 +15,7 @@ from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import PRESET, Permission, require_own, role_of
+from btmd.api.shapes import anything, either, nullable, one_of
 from btmd.api.times import rfc3339
 from btmd.domain.access import ADMIN
 from btmd.domain.event import Actor
@@ -38,8 +39,17 @@ from btmd.store.recorded import Recorded
 router = Router(prefix="/preset-definitions", tags=("presets",))
 
 EXAMPLE = {name: value for name, value in presets.EXAMPLE.items() if name != "verdict"}
-OWN_EXAMPLE = {**EXAMPLE, "key": "mine", "name": "Mine", "origin": "own", "version": 2, "made_from": "quick_test"}
-SAVED_EXAMPLE = {"number": 17, "changed": ["num_epochs"], "preset": OWN_EXAMPLE}
+OWN_EXAMPLE = {
+    **EXAMPLE,
+    "key": "mine",
+    "name": "Mine",
+    "origin": one_of("own", ("built-in", "own")),
+    "version": 2,
+    "made_from": "quick_test",
+}
+SAVED_EXAMPLE = {"number": nullable(17), "changed": ["num_epochs"], "preset": nullable(OWN_EXAMPLE)}
+DELETED_EXAMPLE = {"message": "The preset mine is deleted; ...", "number": nullable(18)}
+TOML = "application/toml"
 WHY = Meta(max_length=1000, description="the reason, kept with the change")
 
 
@@ -126,7 +136,7 @@ async def import_preset(body: PresetFile, idempotency: Key, parts: Parts, actor:
     return await _save(idempotency, parts, actor, command)
 
 
-@operation(router, "GET", "/{key}", Permission.READ, **described(OWN_EXAMPLE, errors=(404,)))
+@operation(router, "GET", "/{key}", Permission.READ, **described(either(OWN_EXAMPLE, EXAMPLE), errors=(404,)))
 async def preset_definition(key: str, parts: Parts) -> Response:
     """One preset, by key or display name."""
     preset = await parts.presets.find(key)
@@ -161,9 +171,7 @@ async def write_preset(key: str, body: PresetWriting, idempotency: Key, parts: P
     return await _save(idempotency, parts, actor, command)
 
 
-@operation(
-    router, "DELETE", "/{key}", Permission.OWN, PRESET, **described({"message": "...", "number": 18}, errors=(404, 409))
-)
+@operation(router, "DELETE", "/{key}", Permission.OWN, PRESET, **described(DELETED_EXAMPLE, errors=(404, 409)))
 async def delete_preset(
     key: str, idempotency: Key, parts: Parts, actor: Actor, why: Annotated[str, WHY] = ""
 ) -> Response:
@@ -179,10 +187,12 @@ async def delete_preset(
     return await _handled(idempotency, parts, actor, DeletePreset(key, why), answer)
 
 
-@operation(router, "GET", "/{key}/file", Permission.READ, **described(text="a TOML file", errors=(404,)))
+@operation(
+    router, "GET", "/{key}/file", Permission.READ, **described(text="a TOML file", errors=(404,), media_type=TOML)
+)
 async def export_preset(key: str, parts: Parts) -> Response:
     """A preset as the text of a file that an import takes."""
-    return PlainTextResponse(rendered(await parts.presets.find(key)), media_type="application/toml")
+    return PlainTextResponse(rendered(await parts.presets.find(key)), media_type=TOML)
 
 
 CHANGE_EXAMPLE = {
@@ -192,7 +202,7 @@ CHANGE_EXAMPLE = {
     "actor": {"uid": 1000, "name": "ada"},
     "why": "longer",
     "what": "changed",
-    "changes": [{"key": "num_epochs", "before": 1, "after": 3}],
+    "changes": [{"key": "num_epochs", "before": anything(1), "after": anything(3)}],
 }
 
 
@@ -213,7 +223,7 @@ async def preset_history(key: str, parts: Parts, limit: Limit = PAGE, before: Be
     "/{key}/undo",
     Permission.OWN,
     PRESET,
-    **described({**SAVED_EXAMPLE, "undone": {}}, errors=(404, 409)),
+    **described({**SAVED_EXAMPLE, "undone": CHANGE_EXAMPLE}, errors=(404, 409)),
 )
 async def undo_preset(
     key: str, idempotency: Key, parts: Parts, actor: Actor, body: PresetUndo | None = None

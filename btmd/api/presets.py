@@ -11,6 +11,7 @@ from btmd.api.answers import described, json_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import one_of, typed
 from btmd.domain.event import Actor
 from btmd.domain.preset import Preset
 from btmd.errors import ModelNotFound, ModelRefused
@@ -21,22 +22,35 @@ from btmd.planning import choose_preset, guess_preset, recommend, why_untrainabl
 router = Router(tags=("presets",))
 
 EXAMPLE = {
-    "key": "quick_test",
-    "name": "Quick Test",
-    "description": "...",
-    "difficulty": "beginner",
-    "training_type": "lora_adaptation",
-    "num_epochs": 1,
-    "learning_rate": 3e-4,
-    "batch_size": 4,
-    "max_length": 256,
-    "warmup_ratio": 0.1,
-    "use_mixed_precision": True,
-    "gradient_checkpointing": True,
-    "recommended_for": ["learning"],
-    "estimated_time": "15-30 minutes",
-    "memory_requirements_gb": 2.0,
-    "origin": "built-in",
+    **typed(
+        Preset,
+        {
+            "key": "quick_test",
+            "name": "Quick Test",
+            "description": "...",
+            "difficulty": "beginner",
+            "training_type": "lora_adaptation",
+            "num_epochs": 1,
+            "learning_rate": 3e-4,
+            "batch_size": 4,
+            "max_length": 256,
+            "warmup_ratio": 0.1,
+            "use_mixed_precision": True,
+            "gradient_checkpointing": True,
+            "recommended_for": ["learning"],
+            "estimated_time": "15-30 minutes",
+            "memory_requirements_gb": 2.0,
+            "lora_r": 16,
+            "lora_alpha": 32,
+            "lora_dropout": 0.0,
+            "target_modules": [],
+            "weight_decay": 0.0,
+            "lr_scheduler": "cosine",
+            "max_gradient_norm": 1.0,
+            "dpo_beta": 0.1,
+        },
+    ),
+    "origin": one_of("built-in", ("built-in", "own")),
     "verdict": "Fits this machine.",
 }
 BEST_EXAMPLE = {

@@ -40,6 +40,9 @@ SCHEMA: dict[str, Any] = {
         },
     },
 }
+NAME = "Problem"
+CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{NAME}"}}}
+"""What OpenAPI says of a refusal; the schema stands in the document once, under ``NAME``."""
 _BY_STATUS = {404: ("not_found", "There is no such thing"), 405: ("method_not_allowed", "Not possible here")}
 
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import Key, stored_answer
+from btmd.api.job_examples import STEERED_EXAMPLE, at_state
 from btmd.api.jobs import found_job, steer, waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
@@ -37,7 +38,7 @@ router = Router(tags=("queue",))
 ENTRY = {
     "job_id": "k3q7zv2m5a",
     "name": "",
-    "state": "queued",
+    **at_state("queued"),
     "priority": 0,
     "held": False,
     "position": 1,
@@ -48,7 +49,8 @@ ENTRY = {
     "model_id": "smollm2",
     "dataset_id": "facts",
 }
-EXAMPLE = {"running": [{**ENTRY, "state": "training", "position": 0, "device": "cpu"}], "waiting": [ENTRY]}
+RUNNING = {**ENTRY, **at_state("training"), "position": 0, "waits_for": "", "wait": "", "device": "cpu"}
+EXAMPLE = {"running": [RUNNING], "waiting": [ENTRY]}
 
 
 @operation(router, "GET", "/queue", Permission.READ, **described(EXAMPLE))
@@ -89,9 +91,9 @@ async def show_queue(parts: Parts) -> Response:
     )
 
 
-_CHANGED = described(
-    {"job_id": "k3q7zv2m5a", "state": "queued", "asked": "", "message": "It is held back."}, errors=(404, 409)
-)
+CHANGED_EXAMPLE = {**STEERED_EXAMPLE, **at_state("queued"), "asked": "", "message": "It is held back."}
+MOVED_EXAMPLE = {**CHANGED_EXAMPLE, "priority": 0, "message": "It comes first."}
+_CHANGED = described(CHANGED_EXAMPLE, errors=(404, 409))
 
 
 @operation(router, "POST", "/queue/{job_id}/hold", Permission.OWN, JOB, **_CHANGED)
@@ -115,7 +117,7 @@ class MoveRequest(msgspec.Struct):
     to: Literal["first", "last"] | None = None
 
 
-@operation(router, "POST", "/queue/{job_id}/move", Permission.OWN, JOB, **_CHANGED)
+@operation(router, "POST", "/queue/{job_id}/move", Permission.OWN, JOB, **described(MOVED_EXAMPLE, errors=(404, 409)))
 async def move(job_id: str, body: MoveRequest, key: Key, parts: Parts, actor: Actor) -> Response:
     """Put a waiting job right before another one, or first or last; it takes the priority of where it stands then."""
     if (body.before is None) == (body.to is None):

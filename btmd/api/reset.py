@@ -13,10 +13,15 @@ from btmd.api.idempotency import Key, once, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.restores import RESTORED_EXAMPLE
+from btmd.api.shapes import either, typed
 from btmd.api.work import heard
+from btmd.backup.requests import ArtefactProblem
 from btmd.domain.event import Actor
 from btmd.domain.restore import COMPONENTS
-from btmd.restoring.factory_reset import Reset
+from btmd.domain.units import format_count
+from btmd.restoring.erasure import Part
+from btmd.restoring.factory_reset import Preview, Reset, UndoPreview
 
 router = Router(prefix="/reset", tags=("backups",))
 
@@ -25,9 +30,28 @@ EXAMPLE: dict[str, Any] = {
     "preserve_user_data": True,
     "dry_run": False,
     "backup_id": "9f86d081884c7d65",
-    "changes": [{"component": "settings", "subject": "training.seed", "before": 7, "after": None}],
-    "left_alone": [],
+    "reset_id": "f21c6cfbcd",
+    "changes": [RESTORED_EXAMPLE],
+    "left_alone": ["access: ada stays"],
     "undo_seq": 57,
+}
+PART_EXAMPLE = typed(Part, {"what": "adapters", "count": 2, "size_bytes": 9_400_000, "then": ""})
+PREVIEW_EXAMPLE = {
+    "message": "Nothing was changed.",
+    "preserve_user_data": True,
+    "dry_run": True,
+    **typed(
+        Preview,
+        {
+            "changes": [RESTORED_EXAMPLE],
+            "left_alone": [],
+            "erased": [PART_EXAMPLE],
+            "not_held": [PART_EXAMPLE],
+            "backup_bytes": 9_600_000,
+            "free_bytes": 120_000_000_000,
+            "waits_for": [{"job_id": "k3q7zv2m5a", "state": "training"}],
+        },
+    ),
 }
 
 
@@ -38,7 +62,9 @@ class FactoryResetBody(msgspec.Struct):
     dry_run: bool = False
 
 
-@operation(router, "POST", "", Permission.ADMIN, **described(EXAMPLE, errors=(409,), progress=True))
+@operation(
+    router, "POST", "", Permission.ADMIN, **described(either(EXAMPLE, PREVIEW_EXAMPLE), errors=(409,), progress=True)
+)
 async def reset(
     request: Request, key: Key, parts: Parts, actor: Actor, body: FactoryResetBody | None = None
 ) -> Response:
@@ -71,12 +97,28 @@ async def reset(
 UNDONE_EXAMPLE: dict[str, Any] = {
     "message": "The factory reset is undone: 3 changes, 5 files.",
     "dry_run": False,
-    "changes": [],
-    "left_alone": [],
+    "changes": [RESTORED_EXAMPLE],
+    "left_alone": ["datasets: faq is there again already"],
     "files": 5,
-    "problems": [],
+    "problems": [typed(ArtefactProblem, {"name": "adapter_model.safetensors", "code": "damaged", "detail": "..."})],
     "components": COMPONENTS,
     "undo_seq": 61,
+}
+UNDO_PREVIEW_EXAMPLE = {
+    "message": "Nothing was changed.",
+    "dry_run": True,
+    **typed(
+        UndoPreview,
+        {
+            "reset_id": "f21c6cfbcd",
+            "backup_id": "9f86d081884c7d65",
+            "changes": [RESTORED_EXAMPLE],
+            "left_alone": [],
+            "files": 5,
+            "files_bytes": 9_400_000,
+            "expected_head": 61,
+        },
+    ),
 }
 
 
@@ -87,7 +129,13 @@ class ResetUndo(msgspec.Struct):
     expected_head: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
-@operation(router, "POST", "/undo", Permission.ADMIN, **described(UNDONE_EXAMPLE, errors=(404, 409), progress=True))
+@operation(
+    router,
+    "POST",
+    "/undo",
+    Permission.ADMIN,
+    **described(either(UNDONE_EXAMPLE, UNDO_PREVIEW_EXAMPLE), errors=(404, 409), progress=True),
+)
 async def undo_reset(request: Request, key: Key, parts: Parts, actor: Actor, body: ResetUndo | None = None) -> Response:
     """Bring back what the newest factory reset took away, files included; what was added since stays.
 
@@ -105,7 +153,8 @@ async def undo_reset(request: Request, key: Key, parts: Parts, actor: Actor, bod
                 actor=actor, expected_head=asked.expected_head, on_progress=on_progress
             )
         return {
-            "message": f"The factory reset is undone: {len(done.changes)} changes, {done.files} files.",
+            "message": f"The factory reset is undone: {format_count(len(done.changes), 'change')}, "
+            f"{format_count(done.files, 'file')}.",
             "dry_run": False,
             "changes": [asdict(one) for one in done.changes],
             "left_alone": done.left_alone,

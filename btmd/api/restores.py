@@ -1,7 +1,7 @@
 """Restores: an earlier state brought back, whole or in parts, after a look at what would change."""
 
 import sqlite3
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -9,17 +9,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.history import position_json
+from btmd.api.history import POSITION_EXAMPLE, position_json
 from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import keyed, no, null_or, nullable, one_of, optional, typed
 from btmd.api.times import rfc3339
 from btmd.api.work import heard
 from btmd.child.caller import OnProgress, ignore_progress
 from btmd.domain.event import Actor
-from btmd.domain.restore import STREAM, Manner, Mode, Prefer, Restored, components
+from btmd.domain.restore import STREAM, Manner, Mode, Prefer, Restored, RestoreStarted, components
 from btmd.errors import InvalidValue
 from btmd.restoring.restore import Done, Prepared, in_words
 from btmd.restoring.target import LogTarget, RestoreTarget, target_in_backup
@@ -28,24 +29,20 @@ from btmd.store.recorded import Recorded
 
 router = Router(tags=("settings",))
 
+RESTORED_EXAMPLE = typed(Restored, {"component": "settings", "subject": "training.seed", "before": 7, "after": None})
 EXAMPLE: dict[str, Any] = {
     "message": "Restored the state after event 41: 1 change.",
-    "restore_id": "4f1c0a9e77",
+    "restore_id": nullable("4f1c0a9e77"),
     "dry_run": False,
-    "target": {
-        "seq": 41,
-        "wall_at": "2026-11-22T13:00:00.000000Z",
-        "recorded_at": "2026-11-22T13:00:00.000000Z",
-        "backup_id": None,
-    },
+    "target": {**POSITION_EXAMPLE, "seq": 41, "backup_id": null_or("9f86d081884c7d65")},
     "components": ["settings", "presets", "models", "datasets", "access"],
-    "mode": "replace",
-    "prefer": None,
+    "mode": one_of("replace", get_args(Mode)),
+    "prefer": null_or(one_of("current", get_args(Prefer))),
     "expected_head": 57,
-    "changes": [{"component": "settings", "subject": "training.seed", "before": 7, "after": None}],
-    "conflicts": [],
-    "left_alone": [],
-    "undo_seq": 57,
+    "changes": [RESTORED_EXAMPLE],
+    "conflicts": no(RESTORED_EXAMPLE),
+    "left_alone": ["datasets: faq cannot come back, its contents are gone"],
+    "undo_seq": nullable(57),
 }
 
 
@@ -61,7 +58,11 @@ class HowToRestore(msgspec.Struct):
 
 
 class Restore(HowToRestore):
-    """Exactly one of ``at`` (a time), ``seq`` (the number of an event), ``backup_id``."""
+    """Exactly one of ``at`` (a time), ``seq`` (the number of an event), ``backup_id``; only those parts.
+
+    ``replace`` has the parts as they were; ``merge`` adds what is missing, and ``prefer`` says who wins where both have
+    something. ``expected_head`` is that of a preview (``dry_run``): with ``force`` it may have moved on.
+    """
 
     at: Annotated[str, Meta(max_length=100)] | None = None
     seq: Annotated[int, Meta(ge=0, le=2**62)] | None = None
@@ -69,7 +70,7 @@ class Restore(HowToRestore):
 
 
 class BackupRestore(HowToRestore, kw_only=True):
-    """The backup by its id, the beginning of it, or ``last``."""
+    """The backup by its id, the beginning of it, or ``last``; the rest is as for ``POST /restores``."""
 
     backup_id: Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -90,7 +91,27 @@ async def restore(body: Restore, request: Request, key: Key, parts: Parts, actor
     return await _done(body, request, key, parts, actor)
 
 
-RESTORE_EXAMPLE = {"restore_id": "4f1c0a9e77", "number": 58, "recorded_at": "2026-11-22T14:00:00.000000Z"}
+RESTORE_EXAMPLE = {
+    **typed(
+        RestoreStarted,
+        {
+            "restore_id": "4f1c0a9e77",
+            "target_seq": 41,
+            "components": ["settings", "presets"],
+            "mode": "replace",
+            "prefer": None,
+            "expected_head": 57,
+            "forced": False,
+            "backup_id": "",
+        },
+    ),
+    # Of one that came to its end.
+    "changed": optional(keyed({"settings": 1})),
+    "left_alone": optional(["datasets: faq cannot come back, its contents are gone"]),
+    "number": 58,
+    "recorded_at": "2026-11-22T14:00:00.000000Z",
+    "actor": {"uid": 1000, "name": "ada"},
+}
 
 
 @operation(router, "GET", "/restores", Permission.READ, **described([RESTORE_EXAMPLE], text="newest first"))

@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.history import AT, change_json
+from btmd.api.history import AT, CHANGE_EXAMPLE, VALUE_EXAMPLE, change_json
 from btmd.api.idempotency import Key, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
+from btmd.api.shapes import no, null_or, nullable
 from btmd.api.times import rfc3339
 from btmd.domain import settings, settings_schema
 from btmd.domain.event import Actor
@@ -21,11 +22,28 @@ from btmd.store.recorded import Recorded
 
 router = Router(prefix="/settings", tags=("settings",))
 
-EXAMPLE = {"key": "training.seed", "value": 42, "default": 42, "is_default": True, "type": "whole number"}
+EXAMPLE = {
+    "key": "training.seed",
+    "value": VALUE_EXAMPLE,
+    "default": VALUE_EXAMPLE,
+    "is_default": True,
+    "type": "whole number",
+    "unit": "",
+    "allowed": "0 to 2147483647",
+    "meaning": "...",
+    "needs_restart": False,
+}
 
 LONGEST_CONFIRMATION_S = 7 * 24 * 3600
-SCHEMA_EXAMPLE = {"key": "training.seed", "type": "whole number", "default": 42, "minimum": 0, "maximum": 2147483647}
-CHANGED_EXAMPLE = {"number": 17, "changed": ["training.seed"], "settings": [EXAMPLE]}
+SCHEMA_EXAMPLE = {
+    **{name: one for name, one in EXAMPLE.items() if name not in ("value", "is_default")},
+    "minimum": nullable(0.0),
+    "maximum": nullable(2147483647.0),
+    "choices": no("cpu"),
+}
+_SET = {"number": nullable(17), "changed": ["training.seed"], "settings": [EXAMPLE]}
+CHANGED_EXAMPLE = {**_SET, "confirm_by": null_or("2026-11-22T14:05:00.000000Z")}
+UNDONE_EXAMPLE = {**_SET, "undone": CHANGE_EXAMPLE}
 
 
 class SettingsChange(msgspec.Struct):
@@ -65,7 +83,7 @@ async def schema(parts: Parts) -> Response:
     return json_answer([settings_schema.schema_entry(one) for one in settings_schema.SCHEMA])
 
 
-@operation(router, "POST", "/undo", Permission.ADMIN, **described(CHANGED_EXAMPLE, errors=(404, 409)))
+@operation(router, "POST", "/undo", Permission.ADMIN, **described(UNDONE_EXAMPLE, errors=(404, 409)))
 async def undo(key: Key, parts: Parts, actor: Actor, body: Undo | None = None) -> Response:
     """Take a change back: each setting that it changed gets the value it had before.
 
@@ -115,7 +133,9 @@ class Confirmation(msgspec.Struct):
     number: Annotated[int, Meta(ge=1, le=2**62)] | None = None
 
 
-@operation(router, "POST", "/confirm", Permission.ADMIN, **described({"message": "..."}, errors=(404, 409)))
+@operation(
+    router, "POST", "/confirm", Permission.ADMIN, **described({"message": "The change stays."}, errors=(404, 409))
+)
 async def confirm(key: Key, parts: Parts, actor: Actor, body: Confirmation | None = None) -> Response:
     """Keep a change that is taken back otherwise."""
     number = None if body is None else body.number

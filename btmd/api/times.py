@@ -2,6 +2,10 @@
 
 from datetime import UTC, datetime
 
+from msgspec import Meta
+
+SINCE = Meta(ge=0, le=2**62, description="microseconds since the beginning of 1970, UTC")
+
 
 def rfc3339(moment_us: int) -> str:
     """``2026-11-22T14:00:00.000000Z`` from microseconds since the epoch."""

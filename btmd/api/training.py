@@ -8,10 +8,19 @@ from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
 from btmd.api.idempotency import Key, stored_answer
+from btmd.api.job_examples import (
+    FORECAST_EXAMPLE,
+    FORECAST_TEXTS_EXAMPLE,
+    PLAN_EXAMPLE,
+    STEERED_EXAMPLE,
+    VERDICT_EXAMPLE,
+    at_state,
+)
 from btmd.api.jobs import cancel, found_job, waits_for
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import DATASET, JOB, MODEL, Named, Permission, require_own, require_priority, require_use
+from btmd.api.shapes import either, typed
 from btmd.api.times import rfc3339
 from btmd.api.user_room import require_few, require_room
 from btmd.domain.event import Actor
@@ -20,6 +29,7 @@ from btmd.domain.job import JobState
 from btmd.jobs.job_progress import job_progress
 from btmd.jobs.outcome import job_result
 from btmd.jobs.submission import Prepared, Submission, Wish
+from btmd.monitoring import Progress, Result
 from btmd.monitoring.texts import STATUS
 from btmd.registry.previews import planned_shape
 from btmd.store.event_log import Recorded
@@ -28,7 +38,12 @@ router = Router(tags=("training",))
 
 
 class StartRequest(msgspec.Struct):
-    """What to train on what. `preset_name` is a key or a display name, in any case."""
+    """What to train on what. `preset_name` is a key or a display name, in any case.
+
+    `overrides` are hyperparameters by name, `allow` the changes that a refusal offered. `consent` allows the use of the
+    data for its `purpose`, `accept_personal_data` that it holds personal data. `from_job` begins with that job's
+    adapter. Of those that wait, the higher `priority` comes first. `dry_run` only says what would run.
+    """
 
     model_id: Annotated[str, Meta(min_length=1, max_length=4096)]
     dataset_id: Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -61,15 +76,18 @@ class StartRequest(msgspec.Struct):
         )
 
 
-START_EXAMPLE = {
-    "job_id": "k3q7zv2m5a",
-    "model_id": "smollm2",
-    "status": "Getting ready...",
-    "created_at": "2026-11-22T14:00:00.000000Z",
-    "message": "The training was accepted.",
-    "state": "queued",
-}
-PLAN_EXAMPLE = {"preset": "quick_test", "total_steps": 113, "values": {"seed": {"value": 42, "source": "setting"}}}
+START_EXAMPLE = either(
+    {
+        "job_id": "k3q7zv2m5a",
+        "model_id": "smollm2",
+        **at_state("queued"),
+        "created_at": "2026-11-22T14:00:00.000000Z",
+        "message": "The training was accepted. ...",
+        "forecast": FORECAST_EXAMPLE,
+        "forecast_texts": FORECAST_TEXTS_EXAMPLE,
+    },
+    {"dry_run": True, "message": "Nothing was started.", "plan": PLAN_EXAMPLE},
+)
 
 
 def _unheard(share: float, text: str) -> None:
@@ -169,9 +187,10 @@ async def _told(parts: Parts, prepared: Prepared) -> dict[str, Any]:
     return {**values, "rows_counted": arranged is not None, "personal_data": msgspec.to_builtins(personal_data)}
 
 
-PROGRESS_EXAMPLE = {
+_PROGRESS = {
     "job_id": "k3q7zv2m5a",
     "model_name": "smollm2",
+    "state": "training",
     "status": "Training in progress",
     "progress_percentage": 42.0,
     "current_step": 42,
@@ -188,7 +207,6 @@ PROGRESS_EXAMPLE = {
     "status_message": "It is learning.",
     "warnings": [],
     "recommendations": [],
-    "state": "training",
     "held_out_loss": 1.7,
     "held_out_best": 1.7,
     "tokens_per_second": 402.0,
@@ -203,6 +221,7 @@ PROGRESS_EXAMPLE = {
     "disk_free_gb": 70.5,
     "disk_used_gb": 0.1,
 }
+PROGRESS_EXAMPLE = {**typed(Progress, _PROGRESS), **at_state("training")}
 
 
 @operation(router, "GET", "/progress/{job_id}", Permission.READ, **described(PROGRESS_EXAMPLE, errors=(404,)))
@@ -212,7 +231,7 @@ async def progress(job_id: str, parts: Parts) -> Response:
     return json_answer(await job_progress(parts.store, row, parts.clock(), waits_for=waits_for(parts, row.job_id)))
 
 
-RESULT_EXAMPLE = {
+_RESULT = {
     "job_id": "k3q7zv2m5a",
     "model_name": "smollm2",
     "success": True,
@@ -223,15 +242,26 @@ RESULT_EXAMPLE = {
     "performance_summary": "It was worth it: ...",
     "recommendations": [],
     "warnings": [],
-    "next_steps": [],
+    "next_steps": ["btmctl jobs export k3q7zv2m5a"],
+    "verdict": VERDICT_EXAMPLE,
+    "repeat": None,
+    "account": [],
 }
 
 
-@operation(router, "GET", "/result/{job_id}", Permission.READ, **described(RESULT_EXAMPLE, errors=(404,)))
+@operation(router, "GET", "/result/{job_id}", Permission.READ, **described(typed(Result, _RESULT), errors=(404,)))
 async def result(job_id: str, parts: Parts) -> Response:
     """What came of a job; 404 until it has ended."""
     row = await found_job(parts, job_id)
     return json_answer(await job_result(parts.store, row, parts.config.jobs_dir))
+
+
+CANCELLED_EXAMPLE = {
+    **STEERED_EXAMPLE,
+    **at_state("cancelled"),
+    "asked": "",
+    "message": "Training was cancelled.",
+}
 
 
 @operation(
@@ -240,7 +270,7 @@ async def result(job_id: str, parts: Parts) -> Response:
     "/cancel/{job_id}",
     Permission.OWN,
     JOB,
-    **described({"message": "Training was cancelled."}, errors=(404, 409)),
+    **described(CANCELLED_EXAMPLE, errors=(404, 409)),
 )
 async def cancel_training(job_id: str, key: Key, parts: Parts, actor: Actor) -> Response:
     """End a job without a result; 409 when it had already ended."""
