@@ -37,6 +37,7 @@ MOST_CHUNK_BYTES: Final = 4 * 1024 * 1024
 
 _HEAD: Final = b'{"rows_list":1,'
 _LINE: Final = b'{"line":'
+_BEFORE_REST: Final = zlib.crc32(b",")
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _LEVEL: Final = 3
 _WAITING_CHUNKS: Final = 2
@@ -86,12 +87,9 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def encode_row(row: Mapping[str, Any]) -> tuple[bytes, bool]:
+def encode_row(row: Mapping[str, Any]) -> tuple[memoryview, bool]:
     """A row as it is stored behind its line, and whether a chunk may end with it. Raises UnicodeEncodeError."""
-    encoded = _ENCODE(row)
-    if not encoded.startswith(_LINE):
-        encoded = _ENCODE({"line": row["line"], **row})
-    rest = encoded[encoded.index(b",") :]
+    rest = memoryview(_ENCODE({name: value for name, value in row.items() if name != "line"}))[1:]
     return rest, _ends_chunk(rest)
 
 
@@ -103,8 +101,9 @@ class RowsWriter:
 
     def __init__(self, path: Path) -> None:
         self._path, self._folder = path, chunks_folder(path)
-        self._lines: list[bytes] = []
-        self._base = self._open_bytes = 0
+        self._pieces: list[bytes | memoryview] = []
+        """Of the chunk that is open: the beginning, rest and end of each of its rows."""
+        self._base = self._open_rows = self._open_bytes = 0
         self._made: list[Chunk] = []
         self._waiting: deque[Future[Chunk]] = deque()
         self._thread = ThreadPoolExecutor(1)
@@ -126,21 +125,23 @@ class RowsWriter:
         """Add a row. Raises UnicodeEncodeError, nothing of the row being written, for what no file can hold."""
         self.add(row["line"], *encode_row(row))
 
-    def add(self, line: int, rest: bytes, may_end: bool) -> None:
-        """Add a row that `encode_row` made, perhaps in another process, under its line."""
-        if not self._lines:
+    def add(self, line: int, rest: memoryview, may_end: bool) -> None:
+        """Add, under its line, a row that `encode_row` made, perhaps in another process; ``rest`` may not change."""
+        if not self._open_rows:
             self._base = line
-        stored = b"%b%d%b\n" % (_LINE, line - self._base, rest)
-        self._lines.append(stored)
-        self._open_bytes += len(stored)
-        self.size_bytes += len(stored)
+        begin = b"%b%d," % (_LINE, line - self._base)
+        self._pieces += (begin, rest, b"\n")
+        size = len(begin) + len(rest) + 1
+        self._open_rows += 1
+        self._open_bytes += size
+        self.size_bytes += size
         self.rows += 1
         if self._open_bytes >= LEAST_CHUNK_BYTES and (may_end or self._open_bytes >= MOST_CHUNK_BYTES):
             self._close_chunk()
 
     def finish(self) -> RowsWritten:
         """Have everything on the disk and the list under its name."""
-        if self._lines:
+        if self._open_rows:
             self._close_chunk()
         while self._waiting:
             self._made.append(self._waiting.popleft().result())
@@ -155,9 +156,10 @@ class RowsWriter:
         return RowsWritten(hashlib.sha256(text).hexdigest(), self.size_bytes, self.rows, sum(different.values()))
 
     def _close_chunk(self) -> None:
-        text, rows = b"".join(self._lines), len(self._lines)
-        self._lines, self._open_bytes = [], 0
-        self._waiting.append(self._thread.submit(self._store, text, self._base, rows))
+        text = b"".join(self._pieces)
+        self._waiting.append(self._thread.submit(self._store, text, self._base, self._open_rows))
+        self._pieces = []
+        self._open_rows = self._open_bytes = 0
         while len(self._waiting) > _WAITING_CHUNKS:
             self._made.append(self._waiting.popleft().result())
 
@@ -175,9 +177,9 @@ class RowsWriter:
         return Chunk(sha256, line, rows, len(text), len(stored))
 
 
-def _ends_chunk(row: bytes) -> bool:
+def _ends_chunk(rest: memoryview) -> bool:
     """Whether a chunk may end after this row: so likely that the mean comes out whatever the length of rows."""
-    return zlib.crc32(row) * USUAL_CHUNK_BYTES < len(row) << 32
+    return zlib.crc32(rest, _BEFORE_REST) * USUAL_CHUNK_BYTES < (len(rest) + 1) << 32
 
 
 class RowsFile:

@@ -5,17 +5,18 @@ where all rows come by in order, is it numbered and put into a chunk.
 """
 
 import os
-from collections.abc import Generator, Iterator
+from array import array
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from btmd.data.row_chunks import RowsWriter, encode_row
-from btmd.data.rows import Row
 from btmd.inspection.tallies import Tallies
 from btmd.inspection.workers import in_turn
-from btmd.reading.json_lines import JsonLines
+from btmd.reading.json_lines import JsonLines, record_of_line
 from btmd.reading.layouts import Layout
+from btmd.reading.usual_turns import UsualTurns
 
 BLOCK_BYTES: Final = 1 << 20
 LONG_LINE_BYTES: Final = 8 << 20
@@ -24,9 +25,20 @@ _WORTH_PROCESSES_BYTES: Final = 4 << 20
 _MOST_WORKERS: Final = 4
 _BUFFER_BYTES: Final = 1 << 17
 
-EncodedRow = tuple[int, bytes, bool]
-"""Its line in the block, and what `encode_row` makes of it."""
-Block = tuple[int, list[EncodedRow], Tallies]
+
+class EncodedRows(NamedTuple):
+    """Rows of a block as `encode_row` makes them: of each its line in the block, its size, and whether it may end.
+
+    In one piece, since handing over half a thousand objects takes as long as making them.
+    """
+
+    lines: "array[int]"
+    sizes: "array[int]"
+    may_end: bytearray
+    text: bytes
+
+
+Block = tuple[int, EncodedRows, Tallies]
 """How many lines it has, its rows, and what was counted."""
 
 
@@ -49,8 +61,10 @@ def read_blocks(
     with closing(in_turn(of_worker, workers)) as blocks:
         for begin, found in zip(begins, blocks, strict=True):
             block_lines, rows, counted = found or _block(path, begin, layout)
-            for line, rest, may_end in rows:
-                out.add(lines + line, rest, may_end)
+            text, begin_of = memoryview(rows.text), 0
+            for line, size, may_end in zip(rows.lines, rows.sizes, rows.may_end, strict=True):
+                out.add(lines + line, text[begin_of : begin_of + size], bool(may_end))
+                begin_of += size
             tallies.add(counted, lines=lines)
             lines += block_lines
             yield min(size_bytes, begin + BLOCK_BYTES)
@@ -63,19 +77,30 @@ def _reaches_far(path: Path, begin: int) -> bool:
 
 
 def _block(path: Path, begin: int, layout: Layout) -> Block:
-    rows, tallies = _Encoded(), Tallies()
+    rows, tallies, usual = _Encoder(), Tallies(), UsualTurns.of(layout)
     with path.open("rb", buffering=_BUFFER_BYTES) as file:
         file.seek(max(0, begin - 1))
         records = JsonLines(file, begin=begin, end=begin + BLOCK_BYTES)
-        tallies.take(((record, layout) for record in records), rows)
-    return records.lines, rows.rows, tallies
+        for line, text in records.undecoded():
+            turns = usual.read(text) if usual is not None and text is not None else None
+            if turns is None or not tallies.take_usual(line, turns, rows):
+                tallies.take([(record_of_line(line, text), layout)], rows)
+    return records.lines, rows.encoded(), tallies
 
 
-class _Encoded:
-    """Rows of one block."""
+class _Encoder:
+    """Makes the rows of one block."""
 
     def __init__(self) -> None:
-        self.rows: list[EncodedRow] = []
+        self._lines, self._sizes, self._may_end = array("Q"), array("Q"), bytearray()
+        self._rests: list[memoryview] = []
 
-    def write(self, row: Row) -> None:
-        self.rows.append((row["line"], *encode_row(row)))
+    def write(self, row: Mapping[str, Any]) -> None:
+        rest, may_end = encode_row(row)
+        self._lines.append(row["line"])
+        self._sizes.append(len(rest))
+        self._may_end.append(may_end)
+        self._rests.append(rest)
+
+    def encoded(self) -> EncodedRows:
+        return EncodedRows(self._lines, self._sizes, self._may_end, b"".join(self._rests))

@@ -3,7 +3,7 @@
 import array
 import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from btmd.reading.layouts import Layout
 from btmd.reading.opening import Placed
 from btmd.reading.records import Record
 from btmd.reading.turns import Blank, Broken
+from btmd.reading.usual_turns import Turn
 
 _LISTED: Final = 100
 
@@ -22,7 +23,7 @@ _LISTED: Final = 100
 class Writes(Protocol):
     """Takes the usable rows."""
 
-    def write(self, row: Row, /) -> None:
+    def write(self, row: Mapping[str, Any], /) -> None:
         """Raises UnicodeEncodeError, nothing being written, for what no file can hold."""
         ...
 
@@ -66,6 +67,15 @@ class Tallies(Struct):
         """Write the rows that records can be made into, and count all."""
         for record, layout in records:
             self._take(record, layout, out)
+
+    def take_usual(self, line: int, turns: Sequence[Turn], out: Writes) -> bool:
+        """Write and count turns that are a row as they are; False, and nothing done, where no file can hold them."""
+        try:
+            out.write({"line": line, "messages": turns})
+        except UnicodeEncodeError:
+            return False
+        self._count(line, [turn.content for turn in turns], [turn.role for turn in turns], len(turns))
+        return True
 
     def add(self, later: "Tallies", *, lines: int) -> None:
         """Count in what was counted of the piece behind this one, which begins so many ``lines`` into the file."""
@@ -111,9 +121,13 @@ class Tallies(Struct):
             rejected = row["rejected"]
             turns = [*turns, {"role": "", "content": ""}, *rejected[shared_turns(turns, rejected) :]]
         contents = [message["content"] for message in turns] or [row.get("text", "")]
+        roles = [message["role"] for message in turns]
+        self._count(row["line"], contents, roles, len(contents) - ("rejected" in row))
+
+    def _count(self, line: int, contents: Sequence[str], roles: Sequence[str], turns: int) -> None:
         # The same in a process that was forked from this one.
-        self.keys.append(hash((*contents, *[message["role"] for message in turns])))
-        self.turns += len(contents) - ("rejected" in row)
+        self.keys.append(hash((*contents, *roles)))
+        self.turns += turns
         chars = sum(map(len, contents))
         self.chars += chars
         if chars > self.longest:
@@ -124,7 +138,7 @@ class Tallies(Struct):
                 break
         if self.encoding_guessed() and not all(map(str.isascii, contents)):
             self.guessed += 1
-            _list(self.listed_guessed, row["line"])
+            _list(self.listed_guessed, line)
 
     def _note_side(self, row: Row, record: Record, split: str | None) -> None:
         if "split" in row:

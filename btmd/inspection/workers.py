@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import gc
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,9 @@ _PIPE_BYTES: Final = 1 << 20
 """What a worker may be ahead of the one that collects."""
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+
+_OBJECTS_BEFORE_A_SEARCH: Final = 50_000
+"""For circles of garbage: rows come and go by the thousand and have none."""
 
 Result = TypeVar("Result")
 Done = Callable[[int], None]
@@ -114,6 +118,8 @@ def _work(work: Callable[[int, Done], Any], number: int, connection: Connection,
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BEFORE_A_SEARCH)
     try:
         connection.send(("result", work(number, lambda count: connection.send(("done", count)))))
     except BtmdError as error:

@@ -33,6 +33,11 @@ class JsonLines:
 
     def __iter__(self) -> Iterator[Record]:
         """Yield every record, broken ones with their reason."""
+        for number, line in self.undecoded():
+            yield record_of_line(number, line)
+
+    def undecoded(self) -> Iterator[tuple[int, bytes | None]]:
+        """Yield the number and the bytes of every line that is not empty; None for one that is too long."""
         file = self._file
         if not self._is_first:
             # The line that began before: read no further than to the end of this piece, or a line over many pieces
@@ -45,11 +50,9 @@ class JsonLines:
                 line, self._is_first = line.removeprefix(codecs.BOM_UTF8), False
             if len(line) >= MAX_RECORD_BYTES and not line.endswith(b"\n"):
                 self._pass_over()
-                yield Record(self.lines, broken=f"longer than {MAX_RECORD_BYTES >> 20} MiB")
-                continue
-            if line.isspace():
-                continue
-            yield _record(self.lines, line)
+                yield self.lines, None
+            elif not line.isspace():
+                yield self.lines, line
 
     def _pass_over(self) -> None:
         """Go to the end of a line."""
@@ -59,7 +62,10 @@ class JsonLines:
                 return
 
 
-def _record(number: int, line: bytes) -> Record:
+def record_of_line(number: int, line: bytes | None) -> Record:
+    """A line as a record; None is one that is too long."""
+    if line is None:
+        return Record(number, broken=f"longer than {MAX_RECORD_BYTES >> 20} MiB")
     try:
         value = msgspec.json.decode(line)
     except msgspec.DecodeError:

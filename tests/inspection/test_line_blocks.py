@@ -31,19 +31,47 @@ def row(question: str, answer: str, split: str | None = None) -> bytes:
 
 
 texts = st.text(st.sampled_from('ab cä\u2028\ufffd😀\n"\\'), max_size=40) | st.sampled_from(["word " * 60, "x" * 700])
-splits = st.sampled_from([None, None, None, "train", "test", "sideways"])
+
+
+def unusual(field: str) -> bytes:
+    """Turns of which one has a field in another form."""
+    return b'{"messages":[{"role":"user","content":"a"},{"role":"assistant",%b}]}' % field.encode()
+
+
+UNUSUAL = [
+    unusual(field)
+    for field in (
+        *('"content":"b","content":"c"', '"content":"b","role":"user"', '"content":"b","role":"Assistant"', '"role":7'),
+        *('"content":"b","tool_calls":[{"name":"f","arguments":{}}]', '"content":"b","weight":0', '"content":" "'),
+        *('"content":["b"]', '"content":7', '"content":null', '"content":""', '"content":"\\ud800"', '"value":"b"'),
+        *('"content":[{"type":"text","text":"b"}]', '"name":"x","content":"b"', '"content":"b","from":"human"'),
+    )
+]
+OTHERS = [
+    *(b'{"messages":[{"content":"a","role":"user"},{"content":"b","role":"assistant"}]}', b'{"messages":[]}'),
+    *(b'{"messages":[{"role":"user","content":"a"}]}', b'{"messages":[],' + FIRST[1:].strip(), b'{"messages":[7]}'),
+    *(b'{"id":1,"x":[{}],' + FIRST[1:].strip(), FIRST.strip()[:-1] + b',"messages":null}', b'{"messages":{}}'),
+    *(FIRST.strip() + b"{}", b'{"Messages"' + FIRST[11:].strip(), FIRST.strip().replace(b"user", b"system")),
+]
 contents = st.one_of(
-    st.builds(row, texts, texts, splits),
+    st.builds(row, texts, texts),
+    st.builds(row, texts, texts, st.sampled_from(["train", "test", "sideways"])),
+    st.sampled_from([*UNUSUAL, *OTHERS]),
     st.sampled_from([FIRST.strip(), b"", b" ", b"\t", b"{", b"[]", b"17", b'{"other": 1}', b'{"messages": null}']),
     st.sampled_from([b'{"messages": "\xff"}', b'{"messages": ["\\ud800"]}', b"[" * 3000, b"y" * 900, b"\xef\xbb\xbf"]),
 )
 ends = st.sampled_from([b"\n", b"\n", b"\n", b"\r\n", b"\n\n", b"\n\r\n \n", b"\r"])
 files = st.builds(
-    lambda mark, first, rest, last: mark + first + b"".join(map(b"".join, rest)) + last,
+    lambda mark, first, rest, last, plain: (mark + first + b"".join(map(b"".join, rest)) + last).replace(
+        # Without the column of splits a file has turns and nothing else.
+        b'"split"' if plain else b"\0",
+        b'"other"',
+    ),
     st.sampled_from([b"", b"", b"\xef\xbb\xbf"]),
     st.sampled_from([FIRST, b"\n \n" + FIRST, FIRST[:-1] + b"\r\n"]),
     st.lists(st.tuples(contents, ends), max_size=25),
     st.one_of(st.just(b""), contents, st.just(FIRST[:-20])),
+    st.booleans(),
 )
 
 
@@ -71,6 +99,7 @@ def outcome(content: bytes, workers: int) -> tuple[DatasetFacts | str, bytes]:
 @example(FIRST * 6, len(FIRST) + 1, 1, 1500)
 @example(FIRST + b"y" * 5000 + b"\n" + FIRST, 100, 300, 600)
 @example(FIRST + b"\n" * 50 + FIRST, 7, 300, 600)
+@example(FIRST + b"\n".join([*UNUSUAL, *OTHERS]), 500, 900, 1500)
 def test_two_processes_find_what_one_finds(content: bytes, block_bytes: int, long_bytes: int, most_bytes: int) -> None:
     # Small pieces of everything, so that each border falls on every place; no more blocks than are quickly read.
     block_bytes = max(block_bytes, len(content) // 200)
