@@ -68,6 +68,13 @@ class ContentStore:
         """Whether this content is here and this user sent it."""
         return uid in self._senders.get(sha256, ()) and self.has(sha256)
 
+    def used_by(self, uid: int, contents: Iterable[str]) -> set[str]:
+        """Have uploads no longer wait for a user who has used them; returns those that others sent too."""
+        sent = {one: self._senders[one] for one in contents if one in self._senders}
+        for senders in sent.values():
+            senders.discard(uid)
+        return {one for one, senders in sent.items() if senders}
+
     def sent_bytes(self, uid: int) -> int:
         """What a user sent since the start and is still here as it was sent, whole or not."""
         whole = sum(_size(self.path(sha256)) for sha256, uids in list(self._senders.items()) if uid in uids)

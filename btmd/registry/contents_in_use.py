@@ -28,6 +28,7 @@ class _Work(Struct, eq=False):
 
     held: set[str]
     dataset_id: str
+    sent_by: int | None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
 
@@ -50,13 +51,13 @@ class ContentsInUse:
         self._came_back = anyio.Event()
 
     @asynccontextmanager
-    async def holding(self, *named: str, dataset_id: str = "") -> AsyncIterator[set[str]]:
+    async def holding(self, *named: str, dataset_id: str = "", sent_by: int | None = None) -> AsyncIterator[set[str]]:
         """A set whose contents stay while the block runs, though the log does not name them yet; it may grow.
 
-        What nothing needs then goes, however the block ended. With ``dataset_id`` an erasure of that dataset ends the
-        block: raises Conflict.
+        What nothing needs then goes, however the block ended; but what others than the user ``sent_by`` have sent as
+        well waits for them. With ``dataset_id`` an erasure of that dataset ends the block: raises Conflict.
         """
-        work = _Work(set(named), dataset_id)
+        work = _Work(set(named), dataset_id, sent_by)
         self._works.add(work)
         try:
             with work.scope:
@@ -71,6 +72,8 @@ class ContentsInUse:
             raise Conflict("The dataset was erased meanwhile.", hint="`btmctl datasets list` shows those there are.")
 
     async def _leave(self, work: _Work) -> None:
+        if work.sent_by is not None:
+            work.held -= self._contents.used_by(work.sent_by, work.held)
         try:
             # What was given up may yet be written to the log: afterwards it says whether it was.
             await self._store.round_trip()

@@ -64,12 +64,14 @@ class DatasetAdding:
         await self._sources.require(source, actor)
         file_name = source.plain_name
         name = name or file_name.rpartition(".")[0] or file_name
-        async with self._in_use.holding(source.content) as held:
+        async with self._in_use.holding(source.content, sent_by=actor.uid) as held:
             dataset_id = slug(name)
             if len(purpose) > LONGEST_PURPOSE:
                 raise InvalidValue(f"The purpose has more than {LONGEST_PURPOSE:,} characters.", hint="Say it shorter.")
             by_owner = await self._is_own(dataset_id, name, actor)
             facts = await self._sources.rows(source, actor, held, on_progress)
+            # Reading takes long: the same user may have added it meanwhile.
+            by_owner = by_owner or await self._is_own(dataset_id, name, actor)
             added = DatasetAdded(dataset_id, name, actor.uid, file_name)
             version = DatasetVersionAdded(
                 dataset_id=dataset_id,
@@ -108,7 +110,7 @@ class DatasetAdding:
 
         Raises FileMissing, DatasetRefused, InvalidValue.
         """
-        async with self._in_use.holding(source.content) as held:
+        async with self._in_use.holding(source.content, sent_by=actor.uid) as held:
             return await self._sources.mapped_rows(source, actor, held)
 
     async def remove(self, row: DatasetRow, every: list[DatasetVersionRow], *, actor: Actor) -> Handled:

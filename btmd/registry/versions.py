@@ -63,7 +63,8 @@ class DatasetVersions:
 
         Raises FileMissing while the content is not there, DatasetRefused, Conflict.
         """
-        async with self._in_use.holding(source.content, base.rows_sha256, dataset_id=row.dataset_id) as held:
+        needed = source.content, base.rows_sha256
+        async with self._in_use.holding(*needed, dataset_id=row.dataset_id, sent_by=actor.uid) as held:
             if source.content == base.source_sha256 and dict(source.mapping) == base.mapping:
                 state, version = await self._handler.state(stream_name(row.dataset_id))
                 return Handled([], state, version)

@@ -1,6 +1,7 @@
 """A name that is removed and added again begins anew: its list of versions, its consent and what it is for."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.fixtures.daemon import Client
@@ -59,3 +60,12 @@ def test_what_was_removed_is_listed_and_found_when_asked_for_until_it_is_erased(
 
 def test_a_time_that_is_none_is_refused(client: Client) -> None:
     client.post("/datasets", body(client, [1], source_changed_at="yesterday")).refused(422, "invalid_value")
+
+
+def test_a_file_that_one_user_adds_twice_at_once_is_there_once_and_nobody_elses(client: Client) -> None:
+    """Both begin before either is done: a reading takes a process of its own to start, at the least."""
+    wanted = body(client, list(range(3000)), name="twice")
+    with ThreadPoolExecutor(2) as both:
+        answers = list(both.map(lambda _: client.post("/datasets", wanted).ok(), range(2)))
+    assert answers[0]["version_id"] == answers[1]["version_id"]
+    assert [one["name"] for one in client.get("/datasets").ok()].count("twice") == 1

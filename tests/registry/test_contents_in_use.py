@@ -260,6 +260,20 @@ async def test_what_could_not_be_removed_while_the_log_was_not_to_be_had_leaves_
         assert place.there() == set()
 
 
+async def test_what_another_user_sent_too_waits_for_them(tmp_path: Path) -> None:
+    async with place_in(tmp_path) as place:
+        for by_uid in (MINE, THEIRS):
+            sha256 = await place.sent(b"the same file", by_uid=by_uid)
+        async with place.in_use.holding(sha256, sent_by=MINE):
+            pass
+        assert place.there() == {sha256}
+        assert not place.contents.sent_by(sha256, MINE), "it was used"
+        assert place.contents.sent_by(sha256, THEIRS)
+        async with place.in_use.holding(sha256, sent_by=THEIRS):
+            pass
+        assert place.there() == set()
+
+
 async def test_an_upload_is_known_to_those_who_sent_it_alone(tmp_path: Path) -> None:
     async with place_in(tmp_path) as place:
         sources = SourceReading(place.store, Inspector(), place.contents, place.in_use)
