@@ -41,7 +41,7 @@ GONE_S = 10.0
 CHILDREN_FIRST = ("add", "anonymise")
 """What begins with a kill of the daemon's children, so that the short form has such a one."""
 ROOT = Path(__file__).parents[2]
-KEPT = ROOT / ".proof/data-faults"
+KEPT, ALONE = ROOT / "benchmarks/kept/data_faults", ROOT / ".proof/data-faults.lock"
 COVERED = tuple(f"btmd/{room}" for room in ("child", "data", "files", "inspection", "privacy", "reading", "registry"))
 COVERED += ("btmd/restoring", "btmd/backup", "btmd/domain/dataset.py", str(Path(__file__).relative_to(ROOT)))
 
@@ -72,7 +72,8 @@ def keep(name: str, counted: Counted) -> None:
     counted.commit = commit()
     KEPT.mkdir(parents=True, exist_ok=True)
     (KEPT / f"{name}.json").write_text(json.dumps(asdict(counted)))
-    with (KEPT / "lock").open("w") as alone:
+    ALONE.parent.mkdir(exist_ok=True)
+    with ALONE.open("w") as alone:
         # Other processes tell of theirs in the same file.
         fcntl.flock(alone, fcntl.LOCK_EX)
         tell(name, counted)
