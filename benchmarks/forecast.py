@@ -335,8 +335,8 @@ def _record(outcomes: list[Outcome]) -> None:
             notes=(
                 f"{len({one.case for one in outcomes})} configurations, {len(outcomes)} runs: models of 30, 135 and "
                 "360 million parameters with random weights, adapters and all weights, rows of up to 128, 384 and "
-                "1,024 tokens, one to four at once, with and without checkpointing. A run trains 5,000 to 60,000 tokens, "
-                f"{SHARE_WITHOUT_BF16:g} of that where the processor has no instructions for bf16.",
+                "1,024 tokens, one to four at once, with and without checkpointing. "
+                f"A run trains 5,000 to 60,000 tokens, {SHARE_WITHOUT_BF16:g} of that where the processor has no bf16.",
                 "Memory is the resident peak above the imported, idle trainer: what its proportional set grows by.",
                 f"{sum(one.disturbed for one in outcomes)} runs were measured again: other programs, or the host, took "
                 "more than a quarter of the processors beside them.",
