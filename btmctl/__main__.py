@@ -41,6 +41,19 @@ COMMANDS = {
     "doctor": "is the installation well, and what to do where it is not",
     "help": "what a command does, or what to do about an error's code",
 }
+OTHER_WORDS = {
+    **dict.fromkeys(("settings", "setting", "set", "get", "configure"), "config"),
+    **dict.fromkeys(("data", "dataset", "add", "import"), "datasets"),
+    **dict.fromkeys(("job", "watch", "result", "results", "stop", "cancel", "pause", "resume", "export"), "jobs"),
+    **dict.fromkeys(("log", "logs", "history"), "events"),
+    **dict.fromkeys(("users", "user", "roles", "share"), "access"),
+    **dict.fromkeys(("install", "uninstall", "start", "restart", "run"), "daemon"),
+    **dict.fromkeys(("finetune", "fine-tune", "tune", "learn"), "train"),
+    **dict.fromkeys(("model", "download", "pull"), "models"),
+    **dict.fromkeys(("ask", "talk", "generate", "infer"), "chat"),
+    **dict.fromkeys(("undo", "rollback", "revert"), "restore"),
+}
+"""What people type for a command, by what it is called here."""
 _WITH_VALUE = "--socket"
 _FLAGS = ("--json", "--yes", "--debug")
 
@@ -105,10 +118,11 @@ def _run(given: list[str], output: Output) -> int:
     if name not in COMMANDS:
         from btmctl.parser import nearest
 
+        meant = OTHER_WORDS.get(name.lower())
         raise UsageError(
             f"btmctl does not know {name!r}.",
             f"It knows: {', '.join(COMMANDS)}.",
-            nearest(name, COMMANDS, "btmctl ") or "btmctl --help",
+            f"btmctl {meant} --help" if meant else nearest(name, COMMANDS, "btmctl ") or "btmctl --help",
         )
     command: Any = importlib.import_module(f"btmctl.commands.{name}").command()
     options = argparse.Namespace(json=False, yes=False, socket=None, debug=False)

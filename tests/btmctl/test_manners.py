@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from btmctl.__main__ import COMMANDS, main
+from btmctl.__main__ import COMMANDS, OTHER_WORDS, main
 from btmctl.output import Output
 from btmctl.training import amount
 from btmd.domain.units import format_bytes
@@ -40,6 +40,8 @@ def test_a_named_socket_is_the_only_one_tried(capsys: pytest.CaptureFixture[str]
     ("line", "helps"),
     [
         (["jbos"], "btmctl jobs"),
+        (["settings", "set", "a=b"], "btmctl config --help"),
+        (["Stop"], "btmctl jobs --help"),
         (["jobs", "lst"], "btmctl jobs list"),
         (["jobs"], "btmctl jobs --help"),
         (["train", "only-a-model"], "btmctl train --help"),
@@ -60,6 +62,11 @@ def test_wrong_usage_is_exit_code_2_with_the_command_that_helps(btmctl: Btmctl, 
     assert out == ""
     assert helps in err
     assert len(err.splitlines()) <= 3
+
+
+def test_other_words_lead_to_commands_that_there_are() -> None:
+    assert set(OTHER_WORDS.values()) <= set(COMMANDS)
+    assert not set(OTHER_WORDS) & set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
