@@ -135,7 +135,9 @@ async def events(
     first = await wanted.read(parts, after or 0, min(limit, FOLLOWED_ROWS))
     if len(first) < FOLLOWED_ROWS or limit == FOLLOWED_ROWS:
         return Response(b"[" + b",".join(map(event_json, first)) + b"]", media_type="application/json")
-    return StreamAnswer(lambda write: _page(parts, wanted, first, limit, write), "application/json", parts.stopping)
+    return StreamAnswer(
+        lambda write: _page(parts, actor, wanted, first, limit, write), "application/json", parts.stopping
+    )
 
 
 def _position(request: Request, after: int | None, head: int) -> int:
@@ -147,14 +149,19 @@ def _position(request: Request, after: int | None, head: int) -> int:
     return int(last)
 
 
-async def _page(parts: Parts, wanted: _Wanted, found: list[Recorded], limit: int, write: Write) -> None:
-    """A list of ``limit`` events or fewer, of which few at a time are in memory, however slowly they are read."""
+async def _page(parts: Parts, actor: Actor, wanted: _Wanted, found: list[Recorded], limit: int, write: Write) -> None:
+    """A list of ``limit`` events or fewer, of which few at a time are in memory, however slowly they are read.
+
+    It breaks off, and is no list then, when the user's role is gone.
+    """
     begin = b"["
     while found:
         await write(begin + b",".join(map(event_json, found)))
         begin = b","
         limit -= len(found)
         found = await wanted.read(parts, found[-1].seq, min(limit, FOLLOWED_ROWS)) if limit else []
+        if found and await role_of(actor, parts) is None:
+            return
     await write(b"]")
 
 
@@ -163,9 +170,13 @@ async def _server_sent(parts: Parts, actor: Actor, after: int, wanted: _Wanted, 
     await write(b": btmd\nretry: 1000\n\n")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_keep_alive, write)
+        # Of the first ones too: a role may have gone before ``after``, which may lie beyond the end of the log.
+        looked = False
         async for batch in subscribe(parts.store, after, limit=FOLLOWED_ROWS):
-            if any(one.type == AccessRevoked.TYPE for one in batch) and await role_of(actor, parts) is None:
-                break
+            if not looked or any(one.type == AccessRevoked.TYPE for one in batch):
+                looked = True
+                if await role_of(actor, parts) is None:
+                    break
             for piece in _pieces(filter(wanted, batch)):
                 await write(piece)
         tasks.cancel_scope.cancel()

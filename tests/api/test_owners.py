@@ -13,6 +13,8 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
+from btmd.api import events
+from btmd.domain.access import RevokeAccess
 from btmd.domain.event import Actor
 from tests.fixtures.daemon import QUICK, Answer, Client, ThreadedDaemon, config_of, end_trainers, rows
 from tests.fixtures.peers import Peers
@@ -144,6 +146,36 @@ def test_who_has_no_role_any_more_follows_nothing_any_more(client: Client, peers
             assert line, "the stream ended"
             seen += line
         assert b"AccessRevoked" in seen
+
+
+def test_a_follower_from_beyond_the_end_is_not_past_the_end_of_their_role(client: Client, peers: Peers) -> None:
+    head = client.events()[-1]["seq"]
+    with ExitStack() as opened:
+        with peers.as_(BOB):
+            beyond = opened.enter_context(client.stream(f"/events?follow=true&after={head + 1}"))
+            assert beyond.readline() == b": btmd\n"
+        client.send("DELETE", f"/access/{BOB.name}").ok()
+        client.patch("/settings", {"changes": {"training.seed": 7}}).ok()
+        assert b"SettingChanged" not in beyond.read()
+
+
+def test_a_list_of_events_breaks_off_where_the_role_of_who_reads_it_goes(
+    client: Client, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = events._Wanted.read
+
+    async def revoked_meanwhile(self: Any, parts: Any, after: int, limit: int) -> Any:
+        if after:
+            await parts.handler.handle(RevokeAccess(BOB.name, ""), actor=parts.daemon)
+        return await read(self, parts, after, limit)
+
+    monkeypatch.setattr(events._Wanted, "read", revoked_meanwhile)
+    monkeypatch.setattr(events, "FOLLOWED_ROWS", 1)
+    with peers.as_(BOB), client.stream("/events?limit=3", accept="application/json") as response:
+        told = response.read()
+    assert (told[:1], told.count(b'"seq":')) == (b"[", 1)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(told)
 
 
 def test_having_the_same_file_gives_no_say_in_anothers_dataset(client: Client, peers: Peers) -> None:
