@@ -1,21 +1,29 @@
 """Backups by themselves: when they are due, what holds them up, and what is told when they fail."""
 
+import errno
+import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
 
 from btmd.activity import Activity
 from btmd.backups.child import BackupChild
-from btmd.backups.keeper import Backups
+from btmd.backups.keeper import Backups, Wish
 from btmd.backups.known import KnownBackups
 from btmd.backups.schedule import LOOK_AGAIN_S, BackupSchedule
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
-from btmd.domain.backup import BackupCreated, BackupDeleted, BackupFailed, DrillFailed, DrillPassed
+from btmd.domain.backup import BackupCreated, BackupDeleted, BackupFailed, BackupFaulty, DrillFailed, DrillPassed
 from btmd.domain.commands import DECIDERS
 from btmd.domain.event import Event
 from btmd.domain.settings import ChangeSettings
+from btmd.errors import BackupFolderUnusable, BackupNotFound, BtmdError
+from btmd.projections.backup import BackupRow
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.registry.content import ContentStore
 from btmd.store.event_log import Store
@@ -62,6 +70,7 @@ class Scheduled:
             daemon=ACTOR,
             troubles=self.troubles,
         )
+        self.child, self.backups = child, backups
         self.schedule = BackupSchedule(
             store=store,
             handler=self.handler,
@@ -198,6 +207,153 @@ async def test_nothing_is_made_where_nobody_wants_it(tmp_path: Path) -> None:
         here.pass_hours(1000)
         assert await here.schedule.look() == LOOK_AGAIN_S
         assert (await here.count(), here.config.backups_dir.exists()) == (0, False)
+
+
+async def test_where_no_process_can_be_started_it_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_args: object, **_options: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async with scheduled(tmp_path) as here:
+        here.pass_hours(25)
+        with monkeypatch.context() as patched:
+            patched.setattr(anyio, "open_process", refused)
+            await here.schedule.look()
+        assert len(await here.happened(BackupFailed)) == 1
+        here.pass_hours(1.1)
+        await here.schedule.look()
+        assert (await here.count(), here.troubles) == (1, {})
+
+
+async def made(here: Scheduled, count: int) -> list[BackupRow]:
+    """So many backups, the newest first."""
+    for _ in range(count):
+        here.pass_hours(25)
+        assert await here.backups.create(Wish(), actor=ACTOR) is not None
+    return [row for row, _ in await here.backups.known.listed()]
+
+
+@asynccontextmanager
+async def waiting(here: Scheduled, *works: Callable[[], Awaitable[object]]) -> AsyncIterator[list[object]]:
+    """``works`` wait, in this order, while another has the turn, until the block ends; then what came of each."""
+    came: list[object] = []
+
+    async def do(work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            came.append(await work())
+        except BtmdError as error:
+            came.append(type(error))
+
+    async with anyio.create_task_group() as tasks, here.child.turn:
+        for number, work in enumerate(works, 1):
+            tasks.start_soon(do, work)
+            while here.child.turn.statistics().tasks_waiting < number:
+                await anyio.lowlevel.checkpoint()
+        yield came
+
+
+async def test_what_is_let_go_is_chosen_by_the_settings_of_the_moment_it_goes(tmp_path: Path) -> None:
+    few = {"backup__keep_last": 1, "backup__keep_daily": 0, "backup__keep_weekly": 0, "backup__keep_monthly": 0}
+    async with scheduled(tmp_path, **few) as here:
+        await made(here, 2)
+        async with waiting(here, lambda: here.backups.prune(actor=ACTOR)):
+            await here.handler.handle(ChangeSettings({"backup.keep_last": 7}), actor=ACTOR, correlation_id="c2")
+        assert await here.happened(BackupDeleted) == []
+
+
+async def test_a_backup_that_is_deleted_before_its_turn_is_not_told_as_damaged(tmp_path: Path) -> None:
+    async with scheduled(tmp_path) as here:
+        newer, older = await made(here, 2)
+        async with waiting(
+            here,
+            lambda: here.backups.delete(older, actor=ACTOR),
+            lambda: here.backups.drill(older, actor=ACTOR),
+            lambda: here.backups.verify([older], actor=ACTOR),
+            lambda: here.backups.bring_back(older, ()),
+            lambda: here.backups.delete(older, actor=ACTOR),
+            lambda: here.backups.verify([newer, older], actor=ACTOR),
+        ) as came:
+            pass
+        freed_bytes, *others, checked = came
+        assert isinstance(freed_bytes, int)
+        assert others == [BackupNotFound] * 4
+        assert isinstance(checked, list)
+        assert [row.name for row, _ in checked] == [newer.name]
+        assert (len(await here.happened(BackupDeleted)), await here.happened(DrillFailed, BackupFaulty)) == (1, [])
+        assert here.troubles == {}
+
+
+async def test_a_drill_that_failed_is_not_told_once_its_backup_is_deleted(tmp_path: Path) -> None:
+    async with scheduled(tmp_path) as here:
+        (row,) = await made(here, 1)
+        for part in (here.config.backups_dir / "objects").glob("*/*"):
+            part.write_bytes(part.read_bytes()[:-1] + b"!")
+        async with waiting(
+            here, lambda: here.backups.drill(row, actor=ACTOR), lambda: here.backups.delete(row, actor=ACTOR)
+        ):
+            pass
+        assert len(await here.happened(DrillFailed)) == 1
+        assert here.troubles == {}
+
+
+async def test_a_disk_that_is_taken_away_before_its_turn_makes_no_backup_a_damaged_one(tmp_path: Path) -> None:
+    async with scheduled(tmp_path) as here:
+        (row,) = await made(here, 1)
+        async with waiting(
+            here,
+            lambda: here.backups.drill(row, actor=ACTOR),
+            lambda: here.backups.verify([row], actor=ACTOR),
+            lambda: here.backups.bring_back(row, ()),
+        ) as came:
+            here.config.backups_dir.rename(tmp_path / "away")
+        assert came == [BackupFolderUnusable] * 3
+        assert await here.happened(DrillFailed, BackupFaulty) == []
+
+
+async def test_a_disk_that_is_taken_away_in_the_middle_makes_no_backup_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = BackupChild.ask
+
+    async def taken_away(self: BackupChild, request: Any, kind: Any, *more: Any) -> Any:
+        (tmp_path / "backups" / "manifests").rename(tmp_path / "away")
+        try:
+            return await ask(self, request, kind, *more)
+        finally:
+            (tmp_path / "away").rename(tmp_path / "backups" / "manifests")
+            (tmp_path / "backups").rename(tmp_path / "backups.away")
+
+    async with scheduled(tmp_path) as here:
+        (row,) = await made(here, 1)
+        monkeypatch.setattr(BackupChild, "ask", taken_away)
+        works = (
+            lambda: here.backups.drill(row, actor=ACTOR),
+            lambda: here.backups.verify([row], actor=ACTOR),
+            lambda: here.backups.bring_back(row, ()),
+        )
+        for work in works:
+            with pytest.raises(BackupFolderUnusable):
+                await work()
+            (tmp_path / "backups.away").rename(tmp_path / "backups")
+        assert await here.happened(DrillFailed, BackupFaulty) == []
+
+
+async def test_a_backup_that_is_deleted_before_it_was_read_through_lets_nothing_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scheduled(tmp_path) as here:
+        create = here.backups.create
+
+        async def deleted_at_once(*args: Any, **options: Any) -> Any:
+            created = await create(*args, **options)
+            (row,) = [row for row, _ in await here.backups.known.listed()]
+            await here.backups.delete(row, actor=ACTOR)
+            return created
+
+        monkeypatch.setattr(here.backups, "create", deleted_at_once)
+        with pytest.raises(BackupNotFound):
+            await here.backups.create_before("a test", actor=ACTOR)
 
 
 def test_the_daemon_makes_them_in_shortened_time() -> None:

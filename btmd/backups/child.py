@@ -11,6 +11,7 @@ from btmd.child.caller import OnProgress, ask_child, ignore_progress
 from btmd.command_handler import CommandHandler
 from btmd.config import Config
 from btmd.domain.backup import STREAM
+from btmd.errors import ChildFailed
 
 DEADLINE_S = 24 * 3600.0
 
@@ -45,4 +46,11 @@ class BackupChild:
             if state is not None:
                 folders = tuple(state.created_at_us)
                 request = msgspec.structs.replace(request, known_folders=folders, keys_made=state.has_keys)
-        return await ask_child("btmd.backup", request, kind, on_progress, deadline_s=DEADLINE_S)
+        try:
+            return await ask_child("btmd.backup", request, kind, on_progress, deadline_s=DEADLINE_S)
+        except OSError as problem:
+            # No memory or no process left: told and tried again like any failure, instead of ending the daemon.
+            raise ChildFailed(
+                f"The process that works on backups cannot be started: {problem.strerror or problem}.",
+                hint="If memory is short, close other programs and try again.",
+            ) from problem

@@ -7,7 +7,7 @@ import msgspec
 
 from btmd.backup.requests import ListedBackup
 from btmd.domain.backup import BackupFacts
-from btmd.errors import BackupFolderUnusable, BtmdError, PartMissing, all_errors
+from btmd.errors import BackupFolderUnusable, BackupNotFound, BtmdError, PartMissing, all_errors
 from btmd.projections.backup import BackupRow
 
 MANIFEST_NAME = re.compile(r"[0-9a-f]{64}")
@@ -49,4 +49,11 @@ def gone(row: BackupRow) -> PartMissing:
     return PartMissing(
         f"The backup {row.backup_id} is gone from {row.folder}, and nobody deleted it through btmd.",
         hint=f"Put its files back from a copy; `btmctl backup delete {row.backup_id}` strikes it off the list.",
+    )
+
+
+def deleted_meanwhile(name: str) -> BackupNotFound:
+    """The error for a backup that somebody deleted while another thing was to be done with it."""
+    return BackupNotFound(
+        f"The backup {name[:16]} was deleted meanwhile.", hint="`btmctl backup list` shows the others."
     )

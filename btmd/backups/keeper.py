@@ -30,7 +30,7 @@ from btmd.backup.requests import (
     VerifyRequest,
 )
 from btmd.backups.child import BackupChild, Result
-from btmd.backups.folders import facts_of, fault_of, gone, manifests_in, require_reach
+from btmd.backups.folders import deleted_meanwhile, facts_of, fault_of, gone, manifests_in, require_reach
 from btmd.backups.inventory import take_inventory
 from btmd.backups.known import KnownBackups
 from btmd.child.caller import OnProgress, ignore_progress
@@ -262,28 +262,44 @@ class Backups:
     async def _read(
         self, row: BackupRow, request: Request, kind: type[Result], on_progress: OnProgress = ignore_progress
     ) -> Result:
-        require_reach(row)
         async with self._child.turn:
+            await self._require_there(row)
             try:
                 return await self._child.ask(request, kind, on_progress)
             except (PartMissing, Damaged, Tampered, WrongKey) as error:
+                require_reach(row)
                 fault = CheckedBackup(row.name, code=error.code, detail=error.detail)
                 await self._handler.handle(RecordChecks(row.folder, (fault,)), actor=self._daemon)
                 raise
+
+    async def _require_there(self, row: BackupRow) -> None:
+        """With the turn: others may have deleted it, or taken its disk away, while it was waited for."""
+        if row.name not in await self.known.names(row.folder):
+            raise deleted_meanwhile(row.name)
+        require_reach(row)
 
     # --- proving -------------------------------------------------------------------------------
 
     async def verify(
         self, rows: Sequence[BackupRow], *, actor: Actor, on_progress: OnProgress = ignore_progress
     ) -> list[tuple[BackupRow, CheckAnswer]]:
-        """Read backups through; what is wrong with one is told in its answer and recorded."""
+        """Read backups through; what is wrong with one is told in its answer and recorded.
+
+        One that is deleted before its turn comes is left out. Raises BackupNotFound where that leaves none.
+        """
         checked: list[tuple[BackupRow, CheckAnswer]] = []
         for folder in dict.fromkeys(row.folder for row in rows):
-            mine = {row.name: row for row in rows if row.folder == folder}
-            require_reach(next(iter(mine.values())))
-            request = VerifyRequest(**self._child.place(folder), names=tuple(mine))
             async with self._child.turn:
+                there = await self.known.names(folder)
+                mine = {row.name: row for row in rows if row.folder == folder and row.name in there}
+                if not mine:
+                    continue
+                first = next(iter(mine.values()))
+                require_reach(first)
+                request = VerifyRequest(**self._child.place(folder), names=tuple(mine))
                 answer = await self._child.ask(request, VerifyAnswer, on_progress)
+                # Of a disk that was taken away in the middle, nothing is known to be wrong.
+                require_reach(first)
                 checks = tuple(
                     CheckedBackup(one.name, one.events, one.artefacts, one.state, one.code, one.detail)
                     for one in answer.checks
@@ -294,6 +310,8 @@ class Backups:
                     self._settle(mine[one.name])
             # What is wrong with the folder's keys concerns every backup in it, and the fault of none.
             checked += [(mine[one.name], one if one.code else _with_ring(one, answer.ring)) for one in answer.checks]
+        if rows and not checked:
+            raise deleted_meanwhile(rows[0].name)
         return checked
 
     def _settle(self, row: BackupRow) -> None:
@@ -319,10 +337,11 @@ class Backups:
 
     async def drill(self, row: BackupRow, *, actor: Actor, on_progress: OnProgress = ignore_progress) -> DrillAnswer:
         """Restore a backup into a temporary place, replay it, compare the state; a failure is told and recorded."""
-        require_reach(row)
         request = DrillRequest(**self._child.place(row.folder), name=row.name, tmp=str(self._config.cache_dir))
         async with self._child.turn:
+            await self._require_there(row)
             answer = await self._child.ask(request, DrillAnswer, on_progress)
+            require_reach(row)
             command = RecordDrill(
                 row.folder,
                 row.name,
@@ -344,15 +363,17 @@ class Backups:
 
     async def delete(self, row: BackupRow, *, actor: Actor) -> int:
         """Delete one backup; returns how many bytes that freed. No other backup needs what goes."""
-        self._settle(row)
         if row.lost:
             await self._handler.handle(RecordDeletion(row.folder, (row.name,), "asked"), actor=actor)
+            self._settle(row)
             return 0
         require_reach(row)
         async with self._child.turn:
             request = DeleteRequest(**self._child.place(row.folder), names=(row.name,))
             async with self.known.deleting(BeginDeletion(row.folder, request.names, "asked"), actor):
                 answer = await self._child.ask(request, DeletedAnswer)
+            # Not before: a drill that had the turn may have told of it.
+            self._settle(row)
             await self.known.record_deletion(RecordDeletion(row.folder, answer.names, "asked"), actor)
             await self.known.take(row.folder, answer.listing)
         return answer.freed_bytes
@@ -363,19 +384,9 @@ class Backups:
         """Let go what the settings do not keep, in the state folder's own backups; with ``dry_run`` only name it."""
         if manifests_in(self.known.own_folder) is None:
             return DeletedAnswer((), 0, True, ListAnswer(()))
-        state, _ = await self._handler.state(settings.STREAM)
-        value = (state or SettingsState()).get
-        max_gb = float(value("backup.max_gb"))
-        request = PruneRequest(
-            **self._child.place(self.known.own_folder),
-            last=int(value("backup.keep_last")),
-            daily=int(value("backup.keep_daily")),
-            weekly=int(value("backup.keep_weekly")),
-            monthly=int(value("backup.keep_monthly")),
-            max_size_bytes=int(max_gb * GIB) if max_gb else None,
-            dry_run=True,
-        )
         async with self._child.turn:
+            # Not before: whoever has the turn may have it for long, and what is let go does not come back.
+            request = await self._pruning()
             preview = await self._child.ask(request, DeletedAnswer)
             if dry_run:
                 return preview
@@ -387,6 +398,21 @@ class Backups:
             await self.known.record_deletion(RecordDeletion(self.known.own_folder, answer.names, "prune", anew), actor)
             await self.known.take(self.known.own_folder, answer.listing)
         return answer
+
+    async def _pruning(self) -> PruneRequest:
+        """What the settings say now."""
+        state, _ = await self._handler.state(settings.STREAM)
+        value = (state or SettingsState()).get
+        max_gb = float(value("backup.max_gb"))
+        return PruneRequest(
+            **self._child.place(self.known.own_folder),
+            last=int(value("backup.keep_last")),
+            daily=int(value("backup.keep_daily")),
+            weekly=int(value("backup.keep_weekly")),
+            monthly=int(value("backup.keep_monthly")),
+            max_size_bytes=int(max_gb * GIB) if max_gb else None,
+            dry_run=True,
+        )
 
 
 def _with_ring(check: CheckAnswer, ring: CheckAnswer | None) -> CheckAnswer:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, suppress
 
 from btmd.backup.requests import ListAnswer, ListRequest
 from btmd.backups.child import BackupChild
-from btmd.backups.folders import facts_of, gone, manifests_in
+from btmd.backups.folders import deleted_meanwhile, facts_of, gone, manifests_in
 from btmd.command_handler import CommandHandler
 from btmd.domain.backup import BeginDeletion, CheckedBackup, CompareFolder, RecordChecks, RecordDeletion
 from btmd.domain.event import Actor
@@ -125,9 +125,17 @@ class KnownBackups:
         return self._freed.get((row.folder, row.name))
 
     async def row(self, folder: str, name: str) -> BackupRow:
-        """The one of this name, which is there."""
+        """The one of this name. Raises BackupNotFound where it was deleted since."""
         async with self._store.session() as session:
-            return next(row for row in await backups(session, folder) if row.name == name)
+            found = next((row for row in await backups(session, folder) if row.name == name), None)
+        if found is None:
+            raise deleted_meanwhile(name)
+        return found
+
+    async def names(self, folder: str) -> frozenset[str]:
+        """Of those that are in a folder as far as is known."""
+        async with self._store.session() as session:
+            return frozenset(row.name for row in await backups(session, folder))
 
     @asynccontextmanager
     async def deleting(self, command: BeginDeletion, actor: Actor) -> AsyncIterator[None]:
