@@ -185,12 +185,13 @@ class Attempt:
                 events.append(seen)
         if events:
             await self._persist(lambda: self._append(events))
-        if found:
-            self._offset, self._position = found[-1].end, max(self._position, found[-1].number)
         if last is not None and not self._was_ended(last):
             end = last.end if last.kind != "failed" else {**last.end, "evidence": self._end.evidence()}
             command = RecordEnd(self.job_id, self.number, last.kind, end)
             await self._persist(lambda: self._handler.handle(command, actor=self._actor))
+        # Only now: whatever is tried again after an error of our own begins with what is not recorded.
+        if found:
+            self._offset, self._position = found[-1].end, max(self._position, found[-1].number)
         return last
 
     async def _append(self, events: Sequence[Event]) -> None:

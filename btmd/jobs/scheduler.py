@@ -194,7 +194,11 @@ class Scheduler:
         if not line and not (running and watched):
             await self._tell({})
             return None
-        seen = await anyio.to_thread.run_sync(self._look, self._state_dir, any(one.device != CPU for one in line))
+        try:
+            seen = await anyio.to_thread.run_sync(self._look, self._state_dir, any(one.device != CPU for one in line))
+        except OSError as problem:
+            log.error("nothing is started while the machine cannot be looked at: %s", problem)
+            return LOOK_AGAIN_S
         sight = self._sight(seen, str(state.get("queue.quiet_hours")))
         await self._make_yield(running, sight, state)
         limits = Limits(

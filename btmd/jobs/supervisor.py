@@ -10,6 +10,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 from anyio.abc import TaskGroup
+from sqlalchemy.exc import DatabaseError
 
 from btmd.command_handler import CommandHandler
 from btmd.domain import dataset as datasets
@@ -20,14 +21,14 @@ from btmd.domain.job_events import CancelRequested, JobConsentWithdrawn, PauseRe
 from btmd.domain.machine import RefuseOperation
 from btmd.domain.queue import YieldRequested
 from btmd.domain.warning import Finding
-from btmd.errors import BtmdError, StoreFailed, StoreFull
+from btmd.errors import BtmdError, JobNotFound, StoreFailed, StoreFull
 from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.jobs.attempt import FULL_DISK_S, LOOK_AGAIN_S, Attempt
 from btmd.jobs.continuing import has_start
 from btmd.jobs.running_trainer import RunningTrainer, open_log
 from btmd.projections.job import job, job_plan, running_jobs, unfinished_jobs
 from btmd.registry.content import ContentStore
-from btmd.store.event_log import Store
+from btmd.store.event_log import Recorded, Store
 from btmd.subscriptions import subscribe
 
 log = logging.getLogger("btmd.supervisor")
@@ -69,6 +70,8 @@ class Supervisor:
         self._adopted: list[Attempt] = []
         self._tasks: TaskGroup | None = None
         self._to_withdraw: set[str] = set()
+        self._position = store.head.seq
+        """The log's position from which `run` follows it."""
         self.on_freed: Callable[[], None] = lambda: None
 
     @property
@@ -76,14 +79,19 @@ class Supervisor:
         """The jobs that have a trainer, or are about to."""
         return frozenset(self._attempts) | self._starting
 
-    def intervene(self, job_id: str, finding: Finding, step: int, text: str = "") -> None:
-        """End a job's trainer for something that was found about it; what comes then is decided as after a failure."""
+    def intervene(self, job_id: str, finding: Finding, step: int, text: str = "", number: int | None = None) -> None:
+        """End a job's trainer for something that was found about it; what comes then is decided as after a failure.
+
+        ``number`` is the attempt that it was found about, None for whichever there is: the next one is left alone.
+        """
         attempt = self._attempts.get(job_id)
-        if attempt is not None:
+        if attempt is not None and number in (None, attempt.number):
             attempt.intervene(finding.kind, step, finding.evidence, text)
 
     async def adopt(self) -> None:
         """Find the jobs that were running; what happened to them meanwhile is read from their spools in `run`."""
+        # What happens while this looks is followed afterwards.
+        self._position = self._store.head.seq
         async with self._store.session() as session:
             running = {row.job_id: row for row in await running_jobs(session)}
         # A start that failed and is tried again begins here anew.
@@ -110,24 +118,31 @@ class Supervisor:
 
     async def run(self) -> None:
         """Follow all attempts, and the log for what is asked of them, until cancelled."""
-        position = self._store.head.seq
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            for attempt in self._adopted:
-                tasks.start_soon(self._follow, attempt)
-            self._adopted.clear()
-            for stream in self._to_withdraw:
-                tasks.start_soon(self._withdraw, stream)
-            self._to_withdraw.clear()
-            async for batch in subscribe(self._store, position):
-                for recorded in batch:
-                    if recorded.type == ConsentRevoked.TYPE:
-                        tasks.start_soon(self._withdraw, recorded.stream)
-                    asked = _ASKED.get(recorded.type)
-                    found = self._attempts.get(recorded.stream.removeprefix("job-")) if asked else None
-                    if found is not None and asked is not None:
-                        found.asked = asked
-                        found.wake()
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                # Nothing could be started until now.
+                self.on_freed()
+                for attempt in self._adopted:
+                    tasks.start_soon(self._follow, attempt)
+                self._adopted.clear()
+                for stream in self._to_withdraw:
+                    tasks.start_soon(self._withdraw, stream)
+                self._to_withdraw.clear()
+                async for batch in subscribe(self._store, self._position):
+                    for recorded in batch:
+                        self._pass_on(recorded, tasks)
+        finally:
+            self._tasks = None
+
+    def _pass_on(self, recorded: Recorded, tasks: TaskGroup) -> None:
+        if recorded.type == ConsentRevoked.TYPE:
+            tasks.start_soon(self._withdraw, recorded.stream)
+        asked = _ASKED.get(recorded.type)
+        found = self._attempts.get(recorded.stream.removeprefix("job-")) if asked else None
+        if found is not None and asked is not None:
+            found.asked = asked
+            found.wake()
 
     async def _find_unallowed(self) -> None:
         """Data of unfinished jobs that may not be used any more: the daemon may have died before it ended them."""
@@ -152,36 +167,72 @@ class Supervisor:
                 return
             except (StoreFull, StoreFailed) as error:
                 await self._wait_for_room(error.detail)
+            except JobNotFound:
+                # Cancelled and deleted since the look at what there was.
+                return
 
     def start(self, job_id: str, device: str, device_lock: int) -> None:
         """Begin the next attempt of a job; it is busy from now on. The trainer inherits ``device_lock``."""
-        assert self._tasks is not None
+        if self._tasks is None:
+            # While a view is mended nobody is followed; `on_freed` tells when that is over.
+            os.close(device_lock)
+            return
         self._starting.add(job_id)
         self._tasks.start_soon(self._begin, job_id, device, device_lock)
 
     async def _begin(self, job_id: str, device: str, device_lock: int) -> None:
         attempt: Attempt | None = None
         try:
-            attempt = await self._spawn(job_id, device, device_lock)
+            attempt = await self._spawned(job_id, device, device_lock)
         except (StoreFull, StoreFailed) as error:
-            await self._wait_for_room(error.detail)
+            attempt = await self._begun_unseen(job_id, error.detail)
         except BtmdError as error:
             # Cancelled or paused just now, say: the job's own history says so.
             log.info("job %s is not started: %s", job_id, error.detail)
+        finally:
+            os.close(device_lock)
+            if attempt is not None:
+                self._attempts[job_id] = attempt
+            self._starting.discard(job_id)
+        if attempt is None:
+            self.on_freed()
+        else:
+            await self._follow(attempt)
+
+    async def _spawned(self, job_id: str, device: str, device_lock: int) -> Attempt | None:
+        """As `_spawn`; what keeps one job from being started is that job's end, and nobody else's."""
+        try:
+            return await self._spawn(job_id, device, device_lock)
+        except (BtmdError, DatabaseError):
+            # A view that cannot be read is mended, and all is taken up anew.
+            raise
         except OSError as problem:
             if problem.errno in (errno.ENOSPC, errno.EDQUOT):
                 await self._wait_for_room(f"There is no room for the folder of job {job_id}.")
             else:
                 await self._fail(job_id, "start", f"The training could not be started: {problem.strerror}.")
-        finally:
-            os.close(device_lock)
-        if attempt is not None:
-            self._attempts[job_id] = attempt
-        self._starting.discard(job_id)
-        if attempt is None:
-            self.on_freed()
-        else:
-            await self._follow(attempt)
+        except Exception:
+            log.exception("job %s could not be started", job_id)
+            await self._fail(job_id, "start", "The training could not be started; the daemon's log says why.")
+        return None
+
+    async def _begun_unseen(self, job_id: str, trouble: str) -> Attempt | None:
+        """The attempt that a failing log has taken down all the same, and no trainer was started for.
+
+        What became of a commit that failed shows once the log was opened again.
+        """
+        while True:
+            await self._wait_for_room(trouble)
+            try:
+                await self._store.round_trip()
+                state, _ = await self._handler.state(stream_name(job_id))
+            except (StoreFull, StoreFailed) as error:
+                trouble = error.detail
+                continue
+            if not state.running:
+                return None
+            folder = JobFolder(self._jobs_dir / job_id)
+            return self._attempt(job_id, state.attempt, state.asked, folder, None)
 
     async def _spawn(self, job_id: str, device: str, device_lock: int) -> Attempt | None:
         async with self._store.session() as session:
@@ -221,9 +272,11 @@ class Supervisor:
             # All that needs room on the disk comes before the attempt is on record, so that a full one only delays it.
             output = open_log(folder, row.attempt + 1)
             try:
-                # Recorded first: a trainer that nobody knows of must never be.
-                handled = await self._handler.handle(StartAttempt(job_id, self._boot_id, device), actor=self._actor)
-                state = handled.state
+                # Recorded first: a trainer that nobody knows of must never be. Whoever stops the daemon just now waits
+                # for the trainer: a start on record without one would be taken for a crash.
+                with anyio.CancelScope(shield=True):
+                    start = StartAttempt(job_id, self._boot_id, device)
+                    state = (await self._handler.handle(start, actor=self._actor)).state
                 process = RunningTrainer.spawn(folder, state.attempt, locks=(lock, device_lock), log=output)
             finally:
                 os.close(output)
@@ -234,9 +287,6 @@ class Supervisor:
         return self._attempt(job_id, state.attempt, state.asked, folder, process)
 
     async def _follow(self, attempt: Attempt) -> None:
-        # Asked between the start and now: the subscription knew no attempt to tell.
-        state, _ = await self._handler.state(stream_name(attempt.job_id))
-        attempt.asked = state.asked
         try:
             while True:
                 if await self._followed(attempt):
@@ -250,6 +300,7 @@ class Supervisor:
         """Whether the attempt was followed to its end; an error of our own costs one job a delay, not all of them."""
         trouble = f"job {attempt.job_id}"
         try:
+            await self._learn_asked(attempt)
             await attempt.follow()
         except Exception:
             log.exception("job %s could not be followed; it is tried again", attempt.job_id)
@@ -257,6 +308,13 @@ class Supervisor:
             return False
         self._troubles.pop(trouble, None)
         return True
+
+    async def _learn_asked(self, attempt: Attempt) -> None:
+        """What was asked before the subscription knew the attempt; what that tells meanwhile is newer."""
+        before = attempt.asked
+        state, _ = await self._handler.state(stream_name(attempt.job_id))
+        if attempt.asked == before:
+            attempt.asked = state.asked
 
     def _attempt(
         self, job_id: str, number: int, asked: str, folder: JobFolder, process: RunningTrainer | None

@@ -35,8 +35,8 @@ IDLE_S = 600.0
 """Nothing is watched; the first attempt wakes it."""
 PAGE_ROWS = 2000
 
-Intervene = Callable[[str, Finding, int], None]
-"""Told a job, a finding that a training had better be ended for, and the step."""
+Intervene = Callable[[str, Finding, int, str, int], None]
+"""Told a job, a finding that a training had better be ended for, the step, words of its own, and the attempt."""
 
 
 class _Watched(Struct):
@@ -167,7 +167,8 @@ class Watching:
                 watched.open = kinds
         for one in findings:
             if one.stops and run.alive:
-                self._intervene(job_id, one, int(one.evidence.get("step", run.step)))
+                # Another attempt may have begun since: what is seen here comes after it happened.
+                self._intervene(job_id, one, int(one.evidence.get("step", run.step)), "", run.attempt)
         if not run.alive and run.state not in ("recovering", "queued"):
             self._watched.pop(job_id, None)
 

@@ -1,5 +1,6 @@
 """Giving turns while attempts end and daemons begin."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from btmd.command_handler import CommandHandler
 from btmd.domain.commands import DECIDERS
 from btmd.domain.job_events import AttemptFailed, JobFailed
 from btmd.jobs.device_locks import DeviceLocks
-from btmd.jobs.scheduler import Scheduler
+from btmd.jobs.scheduler import LOOK_AGAIN_S, Scheduler
 from btmd.jobs.sight import Seen
 from btmd.projections.views import ALL_PROJECTIONS
 from btmd.store.event_log import Store
@@ -54,3 +55,16 @@ async def test_the_job_behind_does_not_slip_in_while_what_follows_on_a_failure_i
         await history.write(store, "first", JobFailed("first", 1, "crash", "x"))
         await giving._give_turns()
         assert started == ["second"], "and nothing else was in its way"
+
+
+async def test_a_machine_that_cannot_be_looked_at_is_looked_at_again(tmp_path: Path) -> None:
+    def unreadable(_folder: Path, _gpus: bool) -> Seen:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with opened(tmp_path, projections=ALL_PROJECTIONS) as store:
+        await history.write(store, "first", history.submitted("first"))
+        started: list[str] = []
+        giving = scheduler(store, tmp_path, [frozenset[str]()], started)
+        giving._look = unreadable
+        assert await giving._give_turns() == LOOK_AGAIN_S
+        assert started == []
