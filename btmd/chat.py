@@ -3,8 +3,8 @@
 import logging
 import os
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
@@ -69,8 +69,8 @@ class Chats:
                     await self._used.wait()
         finally:
             with anyio.CancelScope(shield=True):
-                for model in list(self._children):
-                    await self._end(model)
+                for model, child in list(self._children.items()):
+                    await self._end(model, child)
 
     async def ask(
         self, model: ChatModel, question: dict[str, Any], idle_s: float
@@ -79,8 +79,7 @@ class Chats:
 
         Giving up in the middle ends the child, since its answer cannot be taken back. To be closed by who asks.
         """
-        child = await self._child(model)
-        async with child.turn:
+        async with self._turn_of_child(model) as child:
             finished = False
             try:
                 assert child.process.stdin is not None
@@ -99,7 +98,17 @@ class Chats:
                 self._used.set()
                 if not finished:
                     with anyio.CancelScope(shield=True):
-                        await self._end(model)
+                        await self._end(model, child)
+
+    @asynccontextmanager
+    async def _turn_of_child(self, model: ChatModel) -> AsyncIterator[_Child]:
+        """A child that answers nobody else; one that was ended while somebody waited for it is followed by another."""
+        while True:
+            child = await self._child(model)
+            async with child.turn:
+                if self._children.get(model) is child:
+                    yield child
+                    return
 
     async def _child(self, model: ChatModel) -> _Child:
         async with self._opening:
@@ -107,10 +116,11 @@ class Chats:
             if found is not None and found.process.returncode is None:
                 return found
             if found is not None:
-                await self._end(model)
+                await self._end(model, found)
             while len(self._children) >= MOST_CHILDREN:
                 # One that answers somebody just now goes only where all do.
-                await self._end(min(self._children, key=self._needed))
+                needed_least = min(self._children, key=self._needed)
+                await self._end(needed_least, self._children[needed_least])
             process = await anyio.open_process(
                 model.command(),
                 stdin=PIPE,
@@ -130,9 +140,10 @@ class Chats:
                 raise ChildFailed("The model took too long to load.", hint="Try again later.") from None
             except BaseException:
                 with anyio.CancelScope(shield=True):
-                    await self._end(model)
+                    await self._end(model, child)
                 raise
             child.used_s, child.idle_s = anyio.current_time(), 60.0
+            self._used.set()
             return child
 
     def _needed(self, model: ChatModel) -> tuple[bool, float]:
@@ -159,14 +170,15 @@ class Chats:
         now = anyio.current_time()
         for model, child in list(self._children.items()):
             if not child.turn.locked() and child.used_s and now - child.used_s >= child.idle_s:
-                await self._end(model)
+                await self._end(model, child)
         waits = [max(1.0, one.used_s + one.idle_s - now) for one in self._children.values()]
         return min(waits, default=None)
 
-    async def _end(self, model: ChatModel) -> None:
-        child = self._children.pop(model, None)
-        if child is None:
+    async def _end(self, model: ChatModel, child: _Child) -> None:
+        """End this one, unless somebody does already; the one that may have followed it stays."""
+        if self._children.get(model) is not child:
             return
+        del self._children[model]
         if child.process.returncode is None:
             # Not process.kill(): that reaps a child that has just ended, and asyncio then warns of an unknown one.
             with suppress(ProcessLookupError):

@@ -43,3 +43,34 @@ async def test_who_hangs_up_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch
         await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
     assert not chats._children
+
+
+async def test_who_waited_for_a_child_that_somebody_gave_up_on_is_answered_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ChatModel, "command", lambda self: ["/bin/sh", "-c", ANSWERING])
+    chats, heard, answered = Chats(), anyio.Event(), []
+
+    async def give_up() -> None:
+        async with aclosing(chats.ask(MODEL, {}, 60.0)) as answer:
+            async for _ in answer:
+                heard.set()
+                while not chats._children[MODEL].turn.statistics().tasks_waiting:
+                    await anyio.lowlevel.checkpoint()
+                return
+
+    async def wait_for_it() -> None:
+        await heard.wait()
+        async with aclosing(chats.ask(MODEL, {}, 60.0)) as answer:
+            answered.extend([told async for told in answer])
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(give_up)
+            tasks.start_soon(wait_for_it)
+    assert answered == [{"token": "bees"}, {"done": True, "tokens": 1}]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(chats.run)
+        await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert not chats._children
