@@ -105,6 +105,8 @@ class Exporting(Struct, frozen=True):
             await require_room(_written_bytes(request, _parameters(request, facts)))
             written = await self._run(request, on_progress)
             try:
+                # It takes minutes: what was taken back meanwhile is not handed out either.
+                await require_use_allowed(self.store, row, scope="export")
                 await self._record(row, wanted, export_id, actor, written)
             except BaseException:
                 with anyio.CancelScope(shield=True):
