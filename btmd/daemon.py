@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -21,7 +22,7 @@ from btmd.command_handler import CommandHandler
 from btmd.config import Config
 from btmd.domain.commands import DECIDERS
 from btmd.domain.machine import StartDaemon, StopDaemon
-from btmd.errors import BtmdError, Damaged, ViewWrong
+from btmd.errors import BtmdError, Damaged, StoreFailed, ViewWrong
 from btmd.jobs.draining import drain
 from btmd.jobs.exporting import forget
 from btmd.jobs.unit_status import UnitStatus
@@ -201,11 +202,12 @@ class Daemon:
             if self.config.systemd.watchdog_s is not None:
                 tasks.start_soon(self._answer_watchdog, self.config.systemd.watchdog_s / 2)
             if self.config.idle_exit_s is not None:
-                tasks.start_soon(self._end_when_idle, self.config.idle_exit_s)
+                end_when_idle = partial(self._end_when_idle, self.config.idle_exit_s)
+                tasks.start_soon(self.assembly.mending.keep_up, "idle exit", end_when_idle)
             tasks.start_soon(self._serve, server)
             self._notify(READY=1, STATUS=f"Listening at {self.config.socket_path}.")
             if self._notifier.present:
-                tasks.start_soon(self._unit_status().run)
+                tasks.start_soon(self.assembly.mending.keep_up, "unit status", self._unit_status().run)
             head = self.store.head
             # Kept by the journal, where nobody who rewrites the log can change it.
             log.info(
@@ -368,16 +370,21 @@ class Daemon:
     async def _answer_watchdog(self, every_s: float) -> None:
         while True:
             # Through the loop and the writer: a ping that only shows that this task runs would prove nothing.
-            await self.store.round_trip()
-            self._notify(WATCHDOG=1)
+            try:
+                await self.store.round_trip()
+                self._notify(WATCHDOG=1)
+            except StoreFailed:
+                # It is opened again; only where that takes too long the service manager is to step in.
+                log.debug("the event log has failed: the service manager is told nothing")
             await anyio.sleep(every_s)
 
     async def _end_when_idle(self, idle_s: float) -> None:
         activity = self.assembly.parts.activity
         while True:
-            quiet_s = (clock_us() - activity.last_us) / 1e6
             async with self.store.session() as session:
                 going = await count_going(session)
+            # Only now: a request that came and went meanwhile may have begun what was not there yet.
+            quiet_s = (clock_us() - activity.last_us) / 1e6
             if going or activity.under_way:
                 activity.last_us = clock_us()
             elif quiet_s >= idle_s:

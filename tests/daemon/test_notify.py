@@ -7,9 +7,12 @@ from pathlib import Path
 
 import anyio
 import pytest
+from sqlalchemy.exc import DatabaseError
 
 from btmd.config import SystemdContext, read_config
-from btmd.daemon import Daemon
+from btmd.daemon import Daemon, clock_us
+from btmd.errors import StoreFailed
+from btmd.jobs.unit_status import UnitStatus
 from btmd.notify import Notifier
 from tests.fixtures.daemon import config_of
 from tests.fixtures.short_folder import short_folder
@@ -66,3 +69,85 @@ async def test_ready_watchdog_and_stopping_are_told_in_order(folder: Path) -> No
             await daemon.close()
     assert told[0].startswith((b"READY=1\nSTATUS=", b"WATCHDOG=1"))
     assert any(one.startswith(b"READY=1") for one in told)
+
+
+async def test_a_status_line_that_cannot_be_read_once_ends_no_daemon(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, failures = UnitStatus.line, iter([DatabaseError("SELECT", {}, Exception("malformed"))])
+
+    async def failing_once(status: UnitStatus) -> str:
+        for failure in failures:
+            raise failure
+        return await line(status)
+
+    monkeypatch.setattr(UnitStatus, "line", failing_once)
+    with _manager(str(folder / "n")) as manager:
+        manager.setblocking(False)
+        daemon = Daemon(config_of(folder, systemd=SystemdContext(str(folder / "n"))))
+        loop = asyncio.get_running_loop()
+        try:
+            await daemon.open()
+            await daemon.recover()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(daemon.run, ())
+                with anyio.fail_after(60):
+                    while await loop.sock_recv(manager, 1000) != b"STATUS=Nothing to train.":
+                        pass
+                daemon.stop("test")
+        finally:
+            await daemon.close()
+
+
+class _FailedLog:
+    """A log that has failed, until it was opened again."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def round_trip(self) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            raise StoreFailed("The disk failed.")
+
+
+async def test_a_log_that_has_failed_gets_no_watchdog_word_and_ends_no_daemon(folder: Path) -> None:
+    with _manager(str(folder / "n")) as manager:
+        manager.setblocking(False)
+        daemon = Daemon(config_of(folder, systemd=SystemdContext(str(folder / "n"))))
+        failed = _FailedLog()
+        daemon.store = failed  # type: ignore[assignment]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(daemon._answer_watchdog, 0.0)
+            with anyio.fail_after(20):
+                assert await asyncio.get_running_loop().sock_recv(manager, 1000) == b"WATCHDOG=1"
+            tasks.cancel_scope.cancel()
+    assert failed.asked >= 2
+
+
+async def test_a_request_that_comes_and_goes_while_the_jobs_are_counted_keeps_the_daemon(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, counted = Daemon(config_of(folder)), anyio.Event()
+    try:
+        await daemon.open()
+        activity = daemon.assembly.parts.activity
+        activity.last_us = 0
+
+        async def count_while_asked(_: object) -> int:
+            activity.last_us = clock_us()
+            counted.set()
+            return 0
+
+        monkeypatch.setattr("btmd.daemon.count_going", count_while_asked)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(daemon._end_when_idle, 60.0)
+            with anyio.fail_after(20):
+                await counted.wait()
+            # Leaving the session takes a few turns of the loop.
+            with anyio.move_on_after(0.5):
+                await daemon.stopping.wait()
+            assert not daemon.stopping.is_set()
+            tasks.cancel_scope.cancel()
+    finally:
+        await daemon.close()
