@@ -78,6 +78,9 @@ class Store:
         self._waiting: list[tuple[Any, asyncio.Future[Any]]] = []
         self._committed = asyncio.Event()
         self._closed = False
+        self._readable = asyncio.Event()
+        """Not set while the database is opened again: a reader would keep open what is to be recovered."""
+        self._readable.set()
         self._rebuilding = asyncio.Lock()
         self._condensing = asyncio.Lock()
         self._daemon = Actor(os.getuid(), os.getgid(), os.getpid(), (), "daemon")
@@ -237,7 +240,7 @@ class Store:
     @asynccontextmanager
     async def session(self) -> AsyncIterator["AsyncSession"]:
         """A read-only session for the tables of projections; keep it for well under a second."""
-        self._require_open()
+        await self._require_readable()
         async with self._readers.session() as session:
             yield session
 
@@ -323,15 +326,24 @@ class Store:
             return 0
 
     async def reopen(self) -> None:
-        """After a failure of the storage: close, open again, verify, accept again. Raises as :meth:`open`."""
+        """After a failure of the storage: close, open again, verify, accept again; reading waits meanwhile.
+
+        Raises as :meth:`open`.
+        """
         if self._writer.failure is None:
             return
-        await self._loop.run_in_executor(None, self._writer.stop)
-        await self._readers.close()
-        self._readers = Readers(self.path)
-        self._recent.clear()
-        await self._loop.run_in_executor(None, self._prepare)
-        self._writer.start()
+        # What was asked for just before is refused by the writer that failed; behind its end it would wait for ever.
+        self._flush()
+        self._readable.clear()
+        try:
+            await self._loop.run_in_executor(None, self._writer.stop)
+            await self._readers.close()
+            self._readers = Readers(self.path)
+            self._recent.clear()
+            await self._loop.run_in_executor(None, self._prepare)
+            self._writer.start()
+        finally:
+            self._readable.set()
         self._announce()
 
     async def close(self) -> None:
@@ -430,12 +442,18 @@ class Store:
         if self._closed:
             raise StoreFailed("The event log is closed.", hint="Start btmd again.")
 
+    async def _require_readable(self) -> None:
+        self._require_open()
+        if not self._readable.is_set():
+            await self._readable.wait()
+            self._require_open()
+
     def _announce(self) -> None:
         committed, self._committed = self._committed, asyncio.Event()
         committed.set()
 
     async def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
-        self._require_open()
+        await self._require_readable()
         return await self._readers.run(query)
 
 

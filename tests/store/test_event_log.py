@@ -3,8 +3,12 @@
 import asyncio
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -353,3 +357,44 @@ async def test_health_tells_position_and_size(tmp_path: Path) -> None:
         health = store.health()
     assert (health["writer"], health["error"], health["head_seq"], health["waiting"]) == ("running", None, 1, 0)
     assert health["wal_size_bytes"] > 0
+
+
+async def test_who_reads_while_the_log_is_opened_again_waits_for_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await append(store, "operation-a", refused())
+        store._writer.failure = StoreFailed("The disk failed.")
+        reads, go_on = threading.Event(), threading.Event()
+        found: list[int] = []
+
+        def slowly(connection: sqlite3.Connection) -> None:
+            reads.set()
+            assert go_on.wait(60)
+
+        async def read() -> None:
+            found.append(len(await store.read()))
+
+        async def look() -> None:
+            async with store.session() as session:
+                found.append((await session.exec(text("SELECT count(*) FROM events"))).one()[0])  # type: ignore[call-overload]
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.query, slowly)
+            await anyio.to_thread.run_sync(reads.wait, 60)
+            tasks.start_soon(store.reopen)
+            while not store._readers._pool._shutdown:
+                await anyio.lowlevel.checkpoint()
+            tasks.start_soon(read)
+            tasks.start_soon(look)
+            await anyio.lowlevel.checkpoint()
+            go_on.set()
+        assert found == [1, 1]
+        await append(store, "operation-a", refused())
+
+
+async def test_what_was_asked_for_just_before_the_log_is_opened_again_is_answered(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        asked = store._submit(lambda connection: None)
+        store._writer.failure = StoreFailed("The disk failed.")
+        await store.reopen()
+        assert asked.done()
+        assert isinstance(asked.exception(), StoreFailed)
