@@ -255,18 +255,20 @@ class Attempt:
             return
         request = self._request()
         if request and request != self._sent:
+            # Read before it is told: an error of our own then costs nobody the end of a trainer that does not follow.
+            grace_s = await self._grace_s() if request == "cancel" else INTERVENTION_S
             self._folder.write_control(request)
             self._process.terminate()
             self._sent = request
-            if request == "cancel":
-                state, _ = await self._handler.state(settings.STREAM)
-                grace_s = float((state or settings.SettingsState()).get("jobs.cancel_grace_s"))
+            if request in ("cancel", "leave"):
                 self._kill_at = anyio.current_time() + grace_s
-            elif request == "leave":
-                self._kill_at = anyio.current_time() + INTERVENTION_S
         if self._kill_at is not None and anyio.current_time() >= self._kill_at:
             log.info("job %s: the trainer did not end by itself and is killed", self.job_id)
             self._process.kill_group()
+
+    async def _grace_s(self) -> float:
+        state, _ = await self._handler.state(settings.STREAM)
+        return float((state or settings.SettingsState()).get("jobs.cancel_grace_s"))
 
     async def _leave(self, last: LastWord | None) -> None:
         """See the process off; record an end that it could not tell itself."""

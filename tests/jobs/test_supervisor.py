@@ -23,10 +23,12 @@ from btmd.domain.job_housekeeping import JobDeleted
 from btmd.domain.warning import CRITICAL, Finding
 from btmd.errors import StoreFailed
 from btmd.frames import FoundFrame
+from btmd.job_folder import JobFolder
 from btmd.jobs import attempt as attempts
 from btmd.jobs import supervisor as module
 from btmd.jobs.attempt import Attempt
 from btmd.jobs.observations import LastWord
+from btmd.jobs.running_trainer import RunningTrainer
 from btmd.jobs.supervisor import Supervisor
 from btmd.projections.job import unfinished_jobs
 from btmd.projections.views import ALL_PROJECTIONS
@@ -124,7 +126,7 @@ async def test_what_is_asked_while_an_attempt_begins_reaches_its_trainer(
     monkeypatch.setattr(Attempt, "follow", follow)
     async with _given(tmp_path, "aa") as given, _running(given):
         await history.write(given.store, "aa", *history.started("aa"))
-        attempt = given.supervisor._attempt("aa", 1, "", module.JobFolder(given.jobs_dir / "aa"), None)
+        attempt = given.supervisor._attempt("aa", 1, "", JobFolder(given.jobs_dir / "aa"), None)
         given.supervisor._attempts["aa"] = attempt
         read = given.handler.state
 
@@ -219,7 +221,7 @@ async def test_a_start_that_is_on_record_has_its_trainer_also_when_the_daemon_is
         spawned.append(attempt)
         return Process()
 
-    monkeypatch.setattr(module.RunningTrainer, "spawn", spawn)
+    monkeypatch.setattr(RunningTrainer, "spawn", spawn)
     monkeypatch.setattr(module, "_allows_training", lambda state: True)
     monkeypatch.setattr(Supervisor, "_is_ours", lambda self, folder: True)
     async with _given(tmp_path, "aa") as given:
@@ -276,7 +278,7 @@ async def test_consent_taken_back_between_the_looking_and_the_following_is_follo
 
 async def test_what_was_found_about_one_attempt_does_not_end_the_next(tmp_path: Path) -> None:
     async with _given(tmp_path, "aa") as given:
-        attempt = given.supervisor._attempt("aa", 2, "", module.JobFolder(given.jobs_dir / "aa"), None)
+        attempt = given.supervisor._attempt("aa", 2, "", JobFolder(given.jobs_dir / "aa"), None)
         given.supervisor._attempts["aa"] = attempt
         found = Finding("hung", CRITICAL, {}, stops=True)
         given.supervisor.intervene("aa", found, 5, "", 1)
@@ -293,7 +295,7 @@ async def test_a_last_word_that_could_not_be_recorded_is_read_once_more(
     monkeypatch.setattr(attempts, "observe", lambda *_: last)
     async with _given(tmp_path, "aa") as given:
         await history.write(given.store, "aa", *history.started("aa"))
-        attempt = given.supervisor._attempt("aa", 1, "", module.JobFolder(given.jobs_dir / "aa"), None)
+        attempt = given.supervisor._attempt("aa", 1, "", JobFolder(given.jobs_dir / "aa"), None)
         handle, tried = given.handler.handle, []
 
         async def failing_once(command: Any, **more: Any) -> Any:
@@ -307,6 +309,37 @@ async def test_a_last_word_that_could_not_be_recorded_is_read_once_more(
         await given.supervisor._follow(attempt)
         assert [type(one) for one in tried] == [RecordEnd, RecordEnd]
         assert (await given.state("aa")).state == "completed"
+
+
+class _Deaf:
+    """A trainer that does not follow."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def terminate(self) -> None:
+        self.told += 1
+
+
+async def test_a_cancelled_trainer_that_does_not_follow_is_killed_also_after_an_error_of_our_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _given(tmp_path, "aa") as given:
+        attempt, trainer = given.supervisor._attempt("aa", 1, "cancel", JobFolder(given.jobs_dir / "aa"), None), _Deaf()
+        attempt._process = trainer  # type: ignore[assignment]
+        read, failures = given.handler.state, iter([StoreFailed("It cannot be read.")])
+
+        async def failing_once(*asked: Any) -> Any:
+            for failed in failures:
+                raise failed
+            return await read(*asked)
+
+        monkeypatch.setattr(given.handler, "state", failing_once)
+        with pytest.raises(StoreFailed):
+            await attempt._pass_on_request()
+        await attempt._pass_on_request()
+        assert trainer.told == 1
+        assert attempt._kill_at is not None
 
 
 def _frame(end: int) -> FoundFrame:
