@@ -58,6 +58,12 @@ async def earlier_facts(parts: Parts, key: Key) -> dict[str, Any] | None:
     return dict(msgspec.json.decode(body)) if status == _FACTS and body else None
 
 
+async def kept_or(parts: Parts, key: Key, answer: dict[str, Any]) -> dict[str, Any]:
+    """``answer``, unless the same request was at work at the same time and did it: then the one that is kept."""
+    status, body = await _kept(parts, key)
+    return answer if status == _FACTS else dict(msgspec.json.decode(body))
+
+
 def stored_answer(body: Any, status: int = 200) -> bytes:
     """An answer as it is kept with the events it belongs to."""
     return msgspec.json.encode((status, body))

@@ -7,7 +7,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import Key, stored_answer
+from btmd.api.idempotency import Key, earlier_answer, stored_answer
 from btmd.api.job_examples import at_state
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
@@ -82,4 +82,6 @@ async def rerun(job_id: str, key: Key, parts: Parts, actor: Actor, body: RerunRe
         idempotency=key,
         respond=lambda state, rows: stored_answer(answer(state)),
     )
-    return json_answer(answer(handled.state))
+    # The same request was at work already: its job is the one, and none was made now.
+    earlier = await earlier_answer(parts, key) if handled.repeated else None
+    return earlier or json_answer(answer(handled.state))

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
-from btmd.api.idempotency import Key, once, stored_answer
+from btmd.api.idempotency import Key, kept_or, once, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -89,7 +89,7 @@ async def reset(
                 idempotency=key,
                 respond=lambda done: stored_answer(_reset_json(done, preserve)),
             )
-        return _reset_json(done, preserve)
+        return await kept_or(parts, key, _reset_json(done, preserve))
 
     return await working_answer(request, work, parts.stopping)
 

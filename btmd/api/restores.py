@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from btmd.api.answers import Progress, described, json_answer, working_answer
 from btmd.api.history import POSITION_EXAMPLE, position_json
-from btmd.api.idempotency import Key, stored_answer
+from btmd.api.idempotency import Key, kept_or, stored_answer
 from btmd.api.operation import Router, operation
 from btmd.api.paging import PAGE, Before, Limit
 from btmd.api.parts import Parts
@@ -168,7 +168,7 @@ async def _restored_by(body: Restore, parts: Parts, actor: Actor, key: Key, on_p
         idempotency=key,
         respond=lambda done: stored_answer(_answer(shown, done.prepared, done)),
     )
-    return _answer(shown, done.prepared, done)
+    return await kept_or(parts, key, _answer(shown, done.prepared, done))
 
 
 def _manner(body: Restore) -> Manner:

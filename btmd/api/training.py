@@ -7,7 +7,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from btmd.api.answers import described, json_answer
-from btmd.api.idempotency import Key, stored_answer
+from btmd.api.idempotency import Key, earlier_answer, stored_answer
 from btmd.api.job_examples import (
     FORECAST_EXAMPLE,
     FORECAST_TEXTS_EXAMPLE,
@@ -142,7 +142,9 @@ async def start(body: StartRequest, key: Key, parts: Parts, actor: Actor) -> Res
         idempotency=key,
         respond=lambda state, rows: stored_answer(answer(state, rows)),
     )
-    return json_answer(answer(handled.state, handled.events))
+    # The same request was at work already: its job is the one, and none was made now.
+    earlier = await earlier_answer(parts, key) if handled.repeated else None
+    return earlier or json_answer(answer(handled.state, handled.events))
 
 
 @operation(

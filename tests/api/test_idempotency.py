@@ -5,15 +5,22 @@ import hashlib
 import json
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from btmd.api.application import OPERATIONS
 from btmd.api.idempotency import LONGEST_KEY, Key
 from btmd.api.operation import Operation
+from btmd.jobs.rerunning import Rerunning
+from btmd.jobs.submission import Submission
+from btmd.restoring.factory_reset import FactoryReset
+from btmd.restoring.restore import Restoring
 from tests.fixtures.daemon import ROOT, Answer, Client, ThreadedDaemon, config_of, rows
 from tests.fixtures.short_folder import short_folder
 
@@ -181,3 +188,59 @@ def test_a_recovery_key_is_not_kept_and_asking_again_says_that_it_was_done(
     assert client.events(before) == []
     for path in daemon.config.database_path.parent.glob(daemon.config.database_path.name + "*"):
         assert shown.encode() not in path.read_bytes()
+
+
+def test_the_same_start_and_rerun_sent_twice_at_once_make_one_job(
+    client: Client, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have found nothing kept with the key, and are at work, before either is done."""
+    both = threading.Barrier(2)
+
+    def meet(prepare: Any) -> Any:
+        async def prepared(*given: Any, **named: Any) -> Any:
+            found = await prepare(*given, **named)
+            await anyio.to_thread.run_sync(both.wait, 60)
+            return found
+
+        return prepared
+
+    monkeypatch.setattr(Submission, "prepare", meet(Submission.prepare))
+    monkeypatch.setattr(Rerunning, "prepare", meet(Rerunning.prepare))
+    client.patch("/settings", {"changes": {"queue.quiet_hours": "00:00-24:00"}}).ok()
+    if not client.get("/models").ok():
+        client.add_model(tiny)
+    client.add_dataset(rows(20), "at-once", consent=True)
+    asked = {"model_id": "tiny", "dataset_id": "at-once", "preset_name": "quick_test"}
+    with ThreadPoolExecutor(2) as pool:
+        ask = partial(client.post, "/start", asked, idempotency_key="start at once")
+        first, second = (one.result().ok() for one in [pool.submit(ask) for _ in range(2)])
+        assert first == second
+        ask = partial(client.post, f"/jobs/{first['job_id']}/rerun", idempotency_key="rerun at once")
+        third, fourth = (one.result().ok() for one in [pool.submit(ask) for _ in range(2)])
+        assert third == fourth
+    made = {one["job_id"] for one in client.get("/jobs").ok() if one["dataset_id"] == "at-once"}
+    assert made == {first["job_id"], third["job_id"]}
+    for job_id in made:
+        client.post(f"/jobs/{job_id}/cancel").ok()
+
+
+def test_the_same_restore_and_reset_sent_twice_at_once_are_answered_alike(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+
+    def meet(apply: Any) -> Any:
+        async def applied(*given: Any, **named: Any) -> Any:
+            await anyio.to_thread.run_sync(both.wait, 60)
+            return await apply(*given, **named)
+
+        return applied
+
+    monkeypatch.setattr(Restoring, "_apply", meet(Restoring._apply))
+    monkeypatch.setattr(FactoryReset, "reset", meet(FactoryReset.reset))
+    client.patch("/settings", {"changes": {"training.seed": 4711}}).ok()
+    with ThreadPoolExecutor(2) as pool:
+        for path, body in (("/restores", {"seq": 0, "only": ["settings"]}), ("/reset", {})):
+            ask = partial(client.post, path, body, idempotency_key=f"at once {path}")
+            first, second = (one.result().ok() for one in [pool.submit(ask) for _ in range(2)])
+            assert first == second
