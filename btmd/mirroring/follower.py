@@ -46,6 +46,11 @@ class FolderFollower:
         async with self._turn:
             return await self._sync()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the folder went away since ``went_away`` was asked last."""
+        return self._went_away
+
     def went_away(self) -> bool:
         """Whether the folder went away since this was asked last, even if another is there by now."""
         went, self._went_away = self._went_away, False

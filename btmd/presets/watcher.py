@@ -121,7 +121,14 @@ class PresetsWatcher:
     def _sync_of(self, name: str) -> FileSync:
         if name not in self._syncs:
             self._syncs[name] = FileSync(
-                PresetMirror(self._folder / name, self._store, self._handler, self._catalogue, self._new_id),
+                PresetMirror(
+                    self._folder / name,
+                    self._store,
+                    self._handler,
+                    self._catalogue,
+                    self._new_id,
+                    lambda: self._follower.is_away,
+                ),
                 memory=self._memories.get(name, Memory()),
                 remember=lambda memory: self._remember(name, memory),
                 again=self._follower.wake,
@@ -151,9 +158,11 @@ class PresetMirror(Mirror):
         handler: CommandHandler,
         catalogue: PresetCatalogue,
         new_id: Callable[[], str],
+        folder_went: Callable[[], bool],
     ) -> None:
         self.path = path
         self.about = _about(path.name)
+        self._folder_went = folder_went
         self._key = path.name.removesuffix(ENDING)
         self._store, self._handler, self._catalogue, self._new_id = store, handler, catalogue, new_id
 
@@ -184,6 +193,9 @@ class PresetMirror(Mirror):
         return None if state.preset is None else values_of(state.preset)
 
     async def take(self, values: Values | None, changes: Mapping[str, Any], sha256: str, actor: Actor) -> None:
+        if values is None and self._folder_went():
+            # It went while this file was waited for to stand still: out of the one in its place nobody has taken it.
+            raise FileNotFoundError(2, "its folder went away", str(self.path))
         whole = None if values is None else msgspec.convert(values, Preset)
         command = TakePresetFile(self._key, whole, changes, sha256, await self._taken_back(changes))
         handled = await self._handler.handle(command, actor=actor, correlation_id=self._new_id())
