@@ -8,7 +8,13 @@ from pathlib import Path
 
 from btmd.frames import FrameWriter
 from btmd.job_folder import JobFolder
-from btmd.trainer.process import DiskReserve, empty_temporary_folder, hold_lock, prepare_environment
+from btmd.trainer.process import (
+    DiskReserve,
+    empty_temporary_folder,
+    hold_lock,
+    keep_large_blocks_apart,
+    prepare_environment,
+)
 from btmd.trainer.stop import SignalStop, StopRequested
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -41,6 +47,7 @@ def _run_attempt(folder: JobFolder, attempt: int, stop: SignalStop) -> int:
     try:
         folder.write_pid(attempt)
         plan = folder.read_plan()
+        keep_large_blocks_apart(plan)
         reporter = Reporter(FrameWriter(folder.spool_path(attempt)), tick_every_s=plan.tick_every_s)
         reporter.stage("preparing", "Starting: reading the data and loading the training libraries.")
         reserve.take()

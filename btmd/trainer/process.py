@@ -1,20 +1,27 @@
 """The trainer as a process: its environment, its lock, and what it reads about itself. No torch here."""
 
+import ctypes
 import fcntl
 import os
 import shutil
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from btmd.job_folder import JobFolder
+from btmd.job_folder import JobFolder, TrainerPlan
 from btmd.no_network import OFFLINE, leave_the_network_with_gpus
 
 OOM_SCORE_ADJ = 500
 """When memory runs out the kernel should take a trainer, which resumes, before the daemon or the desktop."""
 
 RESERVE_BYTES = 256 * 1024
+
+LARGE_BLOCK_BYTES = 1 << 20
+_HEAP_KEPT_BYTES = 64 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
 
 
 def prepare_environment(folder: JobFolder) -> None:
@@ -43,6 +50,22 @@ def share_processors() -> None:
     """
     if "GOMP_SPINCOUNT" not in os.environ:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_large_blocks_apart(plan: TrainerPlan) -> None:
+    """Let what a block of the model leaves for a moment go back at once, where that costs nothing: in fp32 on a CPU.
+
+    By default malloc takes all up to 32 MB from one heap, among the weights, and every length of batch finds holes that
+    are a little too small: a model of 135 million parameters grew from 1.26 to 1.54 GiB in its second step, without
+    needing any of it, and stays at 1.17 GiB so. A step takes as long as before (1.00 and 0.95, in turn). In bf16 the
+    products are so fast that fresh pages would be felt. The C library may have no such setting.
+    """
+    if plan.device != "cpu" or plan.precision != "fp32":
+        return
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _HEAP_KEPT_BYTES)
 
 
 def number_devices_as_the_driver_does() -> None:

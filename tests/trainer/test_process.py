@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from btmd.frames import CheckpointSaved, Failed, Finished, StageEntered, Stopped, Tick
 from btmd.job_folder import JobFolder
@@ -194,3 +195,41 @@ def _openmp_settings(**own: str) -> str:
         check=True,
     )
     return found.stderr
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "apart"), [("cpu", "fp32", True), ("cpu", "bf16", False), ("cuda:0", "fp32", False)]
+)
+def test_what_a_block_leaves_for_a_moment_goes_back_at_once_in_fp32_on_a_cpu(
+    tmp_path: Path, device: str, precision: str, apart: bool
+) -> None:
+    folder = make_job(tmp_path, device=device, precision=precision)
+    program = """
+import ctypes, sys
+from pathlib import Path
+from btmd.job_folder import JobFolder
+from btmd.trainer.process import keep_large_blocks_apart, resident_bytes
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+
+def blocks(size):
+    taken = [libc.malloc(size) for _ in range(40)]
+    for one in taken:
+        ctypes.memset(one, 1, size)
+    return taken
+
+keep_large_blocks_apart(JobFolder(Path(sys.argv[1])).read_plan())
+# By default, a block that is freed shows malloc that such ones are used and used again: later ones come from its heap.
+libc.free(libc.malloc(8 << 20))
+taken = blocks(4 << 20)
+before = resident_bytes()
+for one in taken[:-1]:
+    libc.free(one)
+print(before - resident_bytes() > 100 << 20)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(folder.path)], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == str(apart)
