@@ -1,23 +1,15 @@
 """Rows looked through for personal data on all processors, and handed on in their order."""
 
-import ctypes
-import multiprocessing
-import os
-import signal
-import traceback
 from collections import Counter
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from contextlib import closing
 from pathlib import Path
-from typing import Final, NoReturn
 
 from msgspec import Struct, field
 
 from btmd.data.rows import Row
-from btmd.errors import BtmdError, ChildFailed, all_errors
 from btmd.inspection.recogniser import recogniser_of_names
-from btmd.inspection.workers import portions, workers_for
+from btmd.inspection.workers import in_turn, portions, workers_for
 from btmd.privacy.detectors import Detectors
 from btmd.privacy.given import GivenWords
 from btmd.privacy.masked import Find, Replaced, replace
@@ -27,8 +19,6 @@ Place = tuple[str, int]
 """Where in a row: ``messages`` or ``rejected`` and the number of the turn, or ``text`` and 0."""
 Found = dict[int, list[tuple[Place, Replaced]]]
 """By the number of a row in its portion, what was found in its texts; rows without anything are not there."""
-_DIE_WITH_PARENT: Final = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 class LookingFor(Struct, frozen=True):
@@ -86,61 +76,17 @@ def look_through(rows: Path, looking_for: LookingFor, *, workers: int | None = N
     """
     find = looking_for.detectors().find
     workers = workers_for(rows) if workers is None else workers
+
+    def of_worker(number: int) -> Iterator[Found]:
+        return (_found_in(portion, find) for _, portion in portions(rows, number, workers))
+
     if workers == 1:
         for _, portion in portions(rows, 0, 1):
             yield Looked(portion, _found_in(portion, find))
         return
-    started = [_start(rows, number, workers, find) for number in range(workers)]
-    try:
-        for turn, (_, portion) in enumerate(portions(rows, 0, 1)):
-            yield Looked(portion, _received(started[turn % workers][1]))
-    finally:
-        for process, connection in started:
-            process.kill()
-            process.join()
-            connection.close()
-
-
-def _received(connection: Connection) -> Found:
-    try:
-        what, value = connection.recv()
-    except EOFError:
-        raise ChildFailed(
-            "A process that looked through the rows ended before it was done.",
-            hint="If memory is short, close other programs and try again.",
-        ) from None
-    if what == "found":
-        found: Found = value
-        return found
-    code, detail, hint = value
-    raise all_errors().get(code, ChildFailed)(detail, hint=hint)
-
-
-def _start(rows: Path, number: int, workers: int, find: Find) -> tuple[BaseProcess, Connection]:
-    # Forked: it begins at once, with the patterns compiled here. Results go one way only, so none waits for the other.
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(rows, number, workers, find, there, os.getpid()), daemon=True)
-    process.start()
-    there.close()
-    return process, here
-
-
-def _work(rows: Path, number: int, workers: int, find: Find, connection: Connection, parent: int) -> NoReturn:
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    try:
-        for _, portion in portions(rows, number, workers):
-            connection.send(("found", _found_in(portion, find)))
-    except BtmdError as error:
-        connection.send(("refused", (error.code, error.detail, error.hint)))
-    # The parent waits for an answer, whatever happened; the text of a row may stand in the error and is not passed on.
-    except Exception as error:  # noqa: BLE001
-        traceback.print_tb(error.__traceback__)
-        said = f"Looking through the rows failed in a way nobody thought of ({type(error).__name__})."
-        connection.send(("refused", (ChildFailed.code, said, "Please report it.")))
-    os._exit(0)
+    with closing(in_turn(of_worker, workers)) as found:
+        for (_, portion), in_it in zip(portions(rows, 0, 1), found, strict=True):
+            yield Looked(portion, in_it)
 
 
 def _found_in(portion: list[Row], find: Find) -> Found:

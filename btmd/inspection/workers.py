@@ -126,9 +126,9 @@ def _work(work: Callable[[int, Done], Any], number: int, connection: Connection,
         connection.send(("refused", (error.code, error.detail, error.hint)))
     except (OSError, MemoryError) as error:
         connection.send(("failed", error))
-    # The parent waits for an answer, whatever happened.
+    # The parent waits for an answer, whatever happened; the text of a row may stand in the error and is not passed on.
     except Exception as error:  # noqa: BLE001
-        traceback.print_exc()
+        traceback.print_tb(error.__traceback__)
         connection.send(("died", type(error).__name__))
     sys.stderr.flush()
     os._exit(0)
@@ -154,7 +154,10 @@ def _receive(connection: Connection) -> tuple[str, Any]:
     try:
         what, value = connection.recv()
     except EOFError:
-        raise ChildFailed("A worker process ended before it had an answer.", hint="Try again.") from None
+        raise ChildFailed(
+            "A worker process ended before it had an answer.",
+            hint="If memory is short, close other programs and try again.",
+        ) from None
     return what, value
 
 

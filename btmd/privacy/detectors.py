@@ -47,7 +47,10 @@ class Detectors:
         """What was found, without overlaps of one detector with another. Raises InvalidValue for a pattern's time."""
         found: list[Finding] = []
         for detector in self._called_for(text):
-            covered = _covered(text, found) if found else text
+            if not found:
+                found += detector(text)
+                continue
+            covered = _covered(text, found)
             found += (one for one in detector(covered) if _COVER not in covered[one.start : one.end])
         if self._kept:
             found = [one for one in found if one.kind not in self._kept]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from string import ascii_uppercase
 from typing import Final
 
 from btmd.privacy.finding import IBAN, Finding
@@ -105,6 +106,7 @@ LENGTHS: Final = {
 }
 """By country, from the registry of SWIFT (release 99)."""
 _START: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ \u00a0-]?\d{2}(?=[ \u00a0\u202f.\-]?[A-Za-z0-9])")
+_AS_DIGITS: Final = str.maketrans({letter: str(number) for number, letter in enumerate(ascii_uppercase, 10)})
 _BETWEEN: Final = " \u00a0\u202f.-"
 _LEAST_DIGITS, _LEAST_DIGITS_SMALL, _LEAST_DIGITS_MIXED = 2, 4, 8
 """In both cases an account number is hardly written; words after a country's two letters are."""
@@ -134,8 +136,7 @@ def _least_digits(written: str) -> int:
 
 def valid(number: str) -> bool:
     """Whether the check digits fit, for a number without spaces in upper case."""
-    turned = number[4:] + number[:4]
-    return int("".join(str(int(one, 36)) for one in turned)) % 97 == 1
+    return int((number[4:] + number[:4]).translate(_AS_DIGITS)) % 97 == 1
 
 
 def _taken(text: str, start: int, length: int) -> tuple[str, int] | None:

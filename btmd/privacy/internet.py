@@ -45,7 +45,7 @@ def _fourth(text: str, found: re.Match[str]) -> bool:
     if VERSION_BEFORE.search(window):
         return False
     if octets[0] != 10 and max(octets) < _SMALL_OCTET:
-        around = window + " " + text[found.end() : found.end() + _AFTER]
+        around = window + " " + text[found.end() : found.end() + _AFTER].lower()
         return ADDRESS_NEAR.search(around) is not None
     return True
 

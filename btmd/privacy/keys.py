@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
@@ -161,8 +160,8 @@ def _mixed_up(value: str) -> bool:
 
 def bits_per_character(text: str) -> float:
     """Shannon's entropy of the text's characters."""
-    size = len(text)
-    return -sum(count / size * math.log2(count / size) for count in Counter(text).values())
+    shares = [text.count(one) / len(text) for one in dict.fromkeys(text)]
+    return -sum(share * math.log2(share) for share in shares)
 
 
 def _changes(text: str) -> int:

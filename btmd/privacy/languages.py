@@ -1,6 +1,7 @@
 """Which of five languages a text is in, told by its small words: enough to know how its phone numbers are written."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _SMALL_WORDS: Final = {
@@ -24,6 +25,8 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 _LOOKED_AT: Final = 600
 
 
+# A text is asked about once for each number in it.
+@lru_cache(maxsize=4)
 def language_of(text: str) -> str:
     """``de``, ``en``, ``fr``, ``es`` or ``it``; empty where the words of no language are the most."""
     counts = dict.fromkeys(_SMALL_WORDS, 0.0)

@@ -1,7 +1,9 @@
 """What the words around a number say of it, in five languages."""
 
 import re
+from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -9,6 +11,8 @@ from msgspec import Struct
 _BEFORE: Final = 60
 _AFTER: Final = 28
 _OTHER_NEAR: Final = 34
+_WORDS_REMEMBERED: Final = 4096
+"""A language has few words that are used often."""
 
 
 class Said(Enum):
@@ -99,14 +103,13 @@ VERSION_BEFORE: Final = re.compile(
     r"kapitel|abschnitt|section|chapter|chapitre|sección|capítulo|sezione|capitolo|paragraph|absatz|clause|ziffer|"
     r"fassung|§+|\bpunkt|\bupdate|\bupgraded?|aktualisiert|python|node|java|sdk|library|package|paket)\.?"
     r"(?:\s*(?:nummer|number|numéro|número|numero|nr\.?|no\.?|n°|is|ist|est|es|è|to|auf|von|from|à|a|da|der|of|[:=]))?"
-    r"(?:\s*(?:to|auf|from|von|[:=]))?\s*[\"'(]?\Z",
-    re.IGNORECASE,
+    r"(?:\s*(?:to|auf|from|von|[:=]))?\s*[\"'(]?\Z"
 )
+"""For words in small letters, as `ADDRESS_NEAR`: that is searched for faster than in any case."""
 ADDRESS_NEAR: Final = re.compile(
     r"(?:\bip\b|\bipv[46]\b|\bip-|server|\bhost|adress|address|dirección|indirizzo|\bping|\bdns\b|gateway|://|"
     r"\blog(?:ged)? ?in|\bssh\b|router|\bnet(?:z|work)|réseau|\brete\b|\bred\b|\bport\b|client|connect|verbind|"
-    r"connexion|conexión|connessione|remote|peer|firewall|subnet)",
-    re.IGNORECASE,
+    r"connexion|conexión|connessione|remote|peer|firewall|subnet)"
 )
 MEASURED_AFTER: Final = re.compile(
     r"\s?(?:€|\$|£|¥|%|°|‰|µ|²|(?:eur|usd|chf|gbp|euros?|dollars?|pounds?|francs?|franken|km|kg|cm|mm|mb|gb|tb|kb|ms|"
@@ -117,33 +120,40 @@ MEASURED_AFTER: Final = re.compile(
 
 
 def window_before(text: str, start: int) -> str:
-    """The words before a place, as far as they may tell what stands there."""
-    return text[max(0, start - _BEFORE) : start]
+    """The words before a place, as far as they may tell what stands there, in small letters."""
+    return text[max(0, start - _BEFORE) : start].lower()
 
 
 def phone_context(text: str, start: int, end: int) -> Said:
     """Whether the nearest word calls it a phone number or another one."""
-    said = _nearest(window_before(text, start), _PHONE)
-    if said is Said.NOTHING and any(map(_PHONE.has, _WORD.findall(text[end : end + _AFTER].lower()))):
+    said = _nearest(window_before(text, start), _calls_a_phone)
+    if said is Said.NOTHING and any(map(_calls_a_phone, _WORD.findall(text[end : end + _AFTER].lower()))):
         return Said.THIS
     return said
 
 
 def card_context(text: str, start: int) -> Said:
     """Whether the nearest word before it calls it a card or another number."""
-    return _nearest(window_before(text, start), _CARD)
+    return _nearest(window_before(text, start), _calls_a_card)
 
 
-def _nearest(window: str, this: _Vocabulary) -> Said:
-    words = [(one[0], one.end()) for one in _WORD.finditer(window.lower())]
+_calls_a_phone: Final = lru_cache(_WORDS_REMEMBERED)(_PHONE.has)
+_calls_a_card: Final = lru_cache(_WORDS_REMEMBERED)(_CARD.has)
+_calls_another: Final = lru_cache(_WORDS_REMEMBERED)(_OTHER.has)
+
+
+def _nearest(window: str, this: Callable[[str], bool]) -> Said:
+    words = [(one[0], one.end()) for one in _WORD.finditer(window)]
     for place in range(len(words) - 1, -1, -1):
         word, end = words[place]
-        if this.has(word):
+        if this(word):
             return Said.THIS
         before = words[place - 1][0] if place else ""
-        if this is _PHONE and ((word in _NUMBER and before in _ONES_OWN) or (word == "me" and before == "text")):
+        if this is _calls_a_phone and (
+            (word in _NUMBER and before in _ONES_OWN) or (word == "me" and before == "text")
+        ):
             return Said.THIS
-        if _OTHER.has(word) or (word == "nr" and before in _ABBREVIATED):
+        if _calls_another(word) or (word == "nr" and before in _ABBREVIATED):
             near = len(window) - end <= _OTHER_NEAR and not _SENTENCE_END.search(window, end)
             if near:
                 return Said.OTHER

@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -31,6 +32,20 @@ def _manager(address: str) -> socket.socket:
     return manager
 
 
+@asynccontextmanager
+async def _running(daemon: Daemon) -> AsyncIterator[None]:
+    """Until the block ends, which stops it."""
+    try:
+        await daemon.open()
+        await daemon.recover()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(daemon.run, ())
+            yield
+            daemon.stop("test")
+    finally:
+        await daemon.close()
+
+
 def test_states_reach_a_path_and_the_abstract_namespace(folder: Path) -> None:
     for shown, bound in ((str(folder / "n"), str(folder / "n")), (f"@btmd-{folder.name}", f"\0btmd-{folder.name}")):
         with _manager(bound) as manager:
@@ -54,19 +69,13 @@ async def test_ready_watchdog_and_stopping_are_told_in_order(folder: Path) -> No
         daemon = Daemon(config_of(folder, systemd=SystemdContext(str(folder / "n"), watchdog_s=0.2)))
         loop = asyncio.get_running_loop()
         told = []
-        try:
-            await daemon.open()
-            await daemon.recover()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(daemon.run, ())
-                with anyio.fail_after(30):
-                    while not (told and told[-1] == b"WATCHDOG=1"):
-                        told.append(await loop.sock_recv(manager, 1000))
-                    daemon.stop("test")
-                    while told[-1] != b"STOPPING=1":
-                        told.append(await loop.sock_recv(manager, 1000))
-        finally:
-            await daemon.close()
+        async with _running(daemon):
+            with anyio.fail_after(30):
+                while not (told and told[-1] == b"WATCHDOG=1"):
+                    told.append(await loop.sock_recv(manager, 1000))
+                daemon.stop("test")
+                while told[-1] != b"STOPPING=1":
+                    told.append(await loop.sock_recv(manager, 1000))
     assert told[0].startswith((b"READY=1\nSTATUS=", b"WATCHDOG=1"))
     assert any(one.startswith(b"READY=1") for one in told)
 
@@ -86,17 +95,10 @@ async def test_a_status_line_that_cannot_be_read_once_ends_no_daemon(
         manager.setblocking(False)
         daemon = Daemon(config_of(folder, systemd=SystemdContext(str(folder / "n"))))
         loop = asyncio.get_running_loop()
-        try:
-            await daemon.open()
-            await daemon.recover()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(daemon.run, ())
-                with anyio.fail_after(60):
-                    while await loop.sock_recv(manager, 1000) != b"STATUS=Nothing to train.":
-                        pass
-                daemon.stop("test")
-        finally:
-            await daemon.close()
+        async with _running(daemon):
+            with anyio.fail_after(60):
+                while await loop.sock_recv(manager, 1000) != b"STATUS=Nothing to train.":
+                    pass
 
 
 class _FailedLog:

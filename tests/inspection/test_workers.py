@@ -75,6 +75,19 @@ def test_what_a_worker_raises_is_raised_here() -> None:
         in_workers(die, 2, lambda rows: None)
 
 
+def test_of_what_went_wrong_in_a_worker_no_text_of_a_row_is_written(capfd: pytest.CaptureFixture[str]) -> None:
+    row = "what a customer wrote"
+
+    def stumble(number: int, on_done: Done) -> int:
+        raise KeyError(row)
+
+    with pytest.raises(ChildFailed, match="KeyError") as failed:
+        in_workers(stumble, 2, lambda rows: None)
+    said = capfd.readouterr().err + str(failed.value)
+    assert "in stumble" in said, "where it happened is told"
+    assert row not in said
+
+
 def test_what_workers_make_comes_in_turn_and_waits_until_it_is_wanted(tmp_path: Path) -> None:
     def count(number: int) -> Iterator[tuple[int, bytes]]:
         for one in range(number, 9, 3):
