@@ -1,7 +1,7 @@
 """SIGKILL while data is added, updated, cleaned, anonymised or erased: whole or not there, and no text is left over.
 
-In the long form what was done is kept in .proof/data-faults/ for as long as the code that it covers stands: so it may
-be interrupted, and divided among processes.
+In the long form what was done is kept in benchmarks/kept/data_faults for as long as the code that it covers stands: so
+it may be interrupted, and divided among processes.
 """
 
 import fcntl
