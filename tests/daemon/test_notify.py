@@ -53,8 +53,11 @@ def test_states_reach_a_path_and_the_abstract_namespace(folder: Path) -> None:
             assert manager.recv(1000) == b"READY=1\nSTATUS=well"
 
 
-def test_without_a_manager_nothing_is_sent() -> None:
+def test_without_a_manager_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr("btmd.notify.socket.socket", lambda *kinds: opened.append(kinds))
     Notifier("").send(READY=1)
+    assert not opened
 
 
 def test_the_watchdog_counts_only_when_it_watches_this_process() -> None:
@@ -99,6 +102,7 @@ async def test_a_status_line_that_cannot_be_read_once_ends_no_daemon(
             with anyio.fail_after(60):
                 while await loop.sock_recv(manager, 1000) != b"STATUS=Nothing to train.":
                     pass
+    assert not list(failures), "the status was read before it could be told"
 
 
 class _FailedLog:
