@@ -7,12 +7,12 @@ from typing import Final
 from btmd.privacy.finding import CARD, Finding
 from btmd.privacy.surroundings import Said, card_context
 
-_SPACE = r"[ \u00a0\u2009\u202f]"
+_PART = r"[ \u00a0\u2009\u202f.-]"
 _RUN: Final = re.compile(
-    rf"(?<![\w+])(?<!\d[.,:/-])(?:\d{{12,19}}|\d{{4}}(?:{_SPACE}|[-.])\d{{4}}(?:{_SPACE}|[-.])\d{{4}}"
-    rf"(?:(?:{_SPACE}|[-.])\d{{4}})?(?:(?:{_SPACE}|[-.])\d{{1,3}})?|"
-    rf"\d{{4}}(?:{_SPACE}|[-.])\d{{6}}(?:{_SPACE}|[-.])\d{{4,5}})(?!\w)"
+    rf"\d(?<![\w+]\d)(?<!\d[.,:/-]\d)(?:\d{{11,18}}|\d{{3}}{_PART}\d{{4}}{_PART}\d{{4}}"
+    rf"(?:{_PART}\d{{4}})?(?:{_PART}\d{{1,3}})?|\d{{3}}{_PART}\d{{6}}{_PART}\d{{4,5}})(?!\w)"
 )
+"""Its first digit is looked for before what must not stand there, as everywhere here: that is many times as fast."""
 _TAIL: Final = re.compile(r"\D\d{1,3}\Z")
 _NOT_DIGIT: Final = re.compile(r"\D")
 _BRANDS: Final = re.compile(

@@ -60,13 +60,15 @@ class Detectors:
         if self._given is not None:
             yield self._given.find
         yield from (pattern.find for pattern in self._patterns)
+        keys_first = False
         if "@" in text or spelled_out(text):
             # A password in an address of the web has a sign too.
-            if "://" in text:
+            keys_first = "://" in text
+            if keys_first:
                 yield keys
             yield addresses
         digits = len(_DIGIT.findall(text))
-        if digits or "-----BEGIN" in text or _LONG_WORD.search(text) is not None:
+        if not keys_first and (digits or "-----BEGIN" in text or _LONG_WORD.search(text) is not None):
             yield keys
         if digits >= _LEAST_DIGITS_IBAN:
             yield ibans

@@ -9,7 +9,8 @@ from btmd.privacy.finding import IP, Finding
 from btmd.privacy.surroundings import ADDRESS_NEAR, VERSION_BEFORE, window_before
 
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_V4: Final = re.compile(rf"(?<![\w.])(?<!\d[,-]){_OCTET}(?:\.{_OCTET}){{3}}(?!\w|\.\d|-[A-Za-z])")
+_OCTET_GOES_ON = r"(?:(?<=2)5[0-5]|(?<=2)[0-4]\d|(?<=1)\d\d|(?<=[1-9])\d|)"
+_V4: Final = re.compile(rf"\d(?<![\w.]\d)(?<!\d[,-]\d){_OCTET_GOES_ON}(?:\.{_OCTET}){{3}}(?!\w|\.\d|-[A-Za-z])")
 _V6: Final = re.compile(
     r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|:(?=:))(?:[0-9A-Fa-f]{0,4}:){1,6}"
     rf"(?:[0-9A-Fa-f]{{1,4}}|{_OCTET}(?:\.{_OCTET}){{3}})?(?![\w:]|\.\d)"
@@ -17,11 +18,13 @@ _V6: Final = re.compile(
 _SMALL_OCTET: Final = 32
 _AFTER: Final = 24
 _LEAST_HEX_DIGITS: Final = 5
+_LEAST_COLONS: Final = 6
+"""In an address of the sixth version that leaves nothing out, the end of which may be one of the fourth."""
 
 
 def ip_addresses(text: str) -> Iterator[Finding]:
     """Addresses of machines; those every machine has (127.0.0.1, ::1, 0.0.0.0, masks) tell nothing and are left."""
-    if text.count(":") > 1:
+    if "::" in text or text.count(":") >= _LEAST_COLONS:
         for found in _V6.finditer(text):
             if (value := _sixth(text, found)) is not None:
                 yield Finding(found.start(), found.end(), IP, value)

@@ -36,6 +36,7 @@ _KNOWN: Final = re.compile(
 _LONG_RUN: Final = re.compile(r"[A-Za-z0-9_+/=.-]{16}")
 _IN_ADDRESS: Final = re.compile(r"(?<=://)[^\s:/@]{1,100}:[^\s/@]{1,200}(?=@)")
 _NAMED: Final = re.compile(
+    r"(?=[abcejkmpst])"  # Every beginning of what follows: most places of a text are passed over with one look.
     r"(?:(?:api|access|private|secret|account|encryption)[\s_-]?key|pass(?:word|wort|phrase|wd)|\bpwd|secret|token|"
     r"schlüssel|kennwort|mot de passe|contraseña|clave(?: api| secreta| de acceso)?|"
     r"chiave(?: api| segreta| di accesso)?|clé(?: api| secrète| d'accès)?|jeton|bearer|credentials?|authorization|"

@@ -15,7 +15,10 @@ from btmd.privacy.surroundings import MEASURED_AFTER, Said, phone_context
 _SPACE = r"[ \u00a0\u2007\u2009\u202f]"
 _DASH = r"[-.\u2010-\u2013]"
 _JOIN = rf"(?:{_SPACE}?[(]|[)]{_SPACE}?{_DASH}?|{_SPACE}?{_DASH}{_SPACE}?[(]?|{_SPACE}?/{_SPACE}?|{_SPACE})"
-_RUN: Final = re.compile(rf"(?<!\w)(?:\(?\+{_SPACE}?\(?|\()?\d(?:{_JOIN}{{0,2}}\d){{5,40}}")
+_RUN: Final = re.compile(
+    r"[+(\d](?<!\w[+(\d])"
+    rf"(?:(?<=\d)|(?<=\+){_SPACE}?\(?\d|(?<=\()(?:\+{_SPACE}?\(?)?\d)(?:\d|{_JOIN}{{1,2}}\d){{5,40}}"
+)
 _SIGN: Final = re.compile(r"(?:\(\+|\+\(?|\() ?\Z")
 _GROUP: Final = re.compile(r"\d+")
 _EXTENSION: Final = re.compile(

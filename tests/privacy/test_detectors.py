@@ -103,6 +103,25 @@ def test_spellings_of_one_number_have_one_form() -> None:
     assert len({one.value for one in Detectors().find("2001:db8::1:2:3, 2001:0DB8:0:0:0:1:2:3 are hosts")}) == 1
 
 
+@pytest.mark.parametrize(
+    "word",
+    "api key,access key,private key,secret key,account-key,encryption_key,key,secret,token,bearer,credential,"
+    "credentials,authorization,password,passphrase,passwd,passwort,pwd,kennwort,schlüssel,mot de passe,clé,clé api,"
+    "jeton,contraseña,clave,clave secreta,chiave,chiave segreta,parola d'ordine".split(","),
+)
+def test_every_word_for_a_key_tells_of_the_one_behind_it(word: str) -> None:
+    value = "q7Zt_w2Kd9-xV4bn1RmP"
+    for written in (word, word.upper(), word.capitalize()):
+        assert found(f"1) {written}: {value}") == [("key", value)]
+
+
+@pytest.mark.parametrize(
+    "address", ["2001:db8:1:2:3:4:5:6", "1:2:3:4:5:6:203.0.113.9", "::ffff:203.0.113.9", "fe80::1a2b"]
+)
+def test_an_address_of_the_sixth_version_is_found_in_each_of_its_forms(address: str) -> None:
+    assert found(f"the host {address} answers") == [("ip", address)]
+
+
 def test_a_region_tells_how_numbers_are_written() -> None:
     assert found("Nr 8: 612 345 678 xyz") == []
     assert found("Nr 8: 612 345 678 xyz", regions=("ES",)) == [("phone", "612 345 678")]
