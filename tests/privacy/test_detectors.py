@@ -105,9 +105,38 @@ def test_spellings_of_one_number_have_one_form() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    "api key,access key,private key,secret key,account-key,encryption_key,key,secret,token,bearer,credential,"
-    "credentials,authorization,password,passphrase,passwd,passwort,pwd,kennwort,schlüssel,mot de passe,clé,clé api,"
-    "jeton,contraseña,clave,clave secreta,chiave,chiave segreta,parola d'ordine".split(","),
+    [
+        "api key",
+        "access key",
+        "private key",
+        "secret key",
+        "account-key",
+        "encryption_key",
+        "key",
+        "secret",
+        "token",
+        "bearer",
+        "credential",
+        "credentials",
+        "authorization",
+        "password",
+        "passphrase",
+        "passwd",
+        "passwort",
+        "pwd",
+        "kennwort",
+        "schlüssel",
+        "mot de passe",
+        "clé",
+        "clé api",
+        "jeton",
+        "contraseña",
+        "clave",
+        "clave secreta",
+        "chiave",
+        "chiave segreta",
+        "parola d'ordine",
+    ],
 )
 def test_every_word_for_a_key_tells_of_the_one_behind_it(word: str) -> None:
     value = "q7Zt_w2Kd9-xV4bn1RmP"
