@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,6 +19,8 @@ from btmd.errors import BtmdError, Stopping
 log = logging.getLogger("btmd.api")
 
 NDJSON = "application/x-ndjson"
+PIECE_BYTES = 1024 * 1024
+"""Of a file, read and sent at once."""
 Progress = Callable[[float | None, str], Awaitable[None]]
 Write = Callable[[bytes], Awaitable[None]]
 Work = Callable[[Progress], Awaitable[dict[str, Any]]]
@@ -61,12 +64,26 @@ def wants(request: Request, media_type: str) -> bool:
 
 
 class StreamAnswer(Response):
-    """An answer that is produced piece by piece; it ends early when the client goes or ``stopping`` is set."""
+    """An answer that is produced piece by piece; it ends early when the client goes or ``stopping`` is set.
 
-    def __init__(self, produce: Callable[[Write], Awaitable[None]], media_type: str, stopping: anyio.Event) -> None:
+    One whose ``size_bytes`` was said at its beginning is broken off then: it cannot be taken for the whole.
+    """
+
+    def __init__(
+        self,
+        produce: Callable[[Write], Awaitable[None]],
+        media_type: str,
+        stopping: anyio.Event,
+        *,
+        size_bytes: int | None = None,
+    ) -> None:
         super().__init__(b"", media_type=media_type, headers={"Cache-Control": "no-store"})
-        del self.headers["content-length"]
+        if size_bytes is None:
+            del self.headers["content-length"]
+        else:
+            self.headers["content-length"] = str(size_bytes)
         self._produce = produce
+        self._left_bytes = size_bytes
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,11 +95,16 @@ class StreamAnswer(Response):
             # Several tasks may write: a piece is never torn by another one.
             async with turn:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if self._left_bytes is not None:
+                    self._left_bytes -= len(piece)
+
+        async def disconnected() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
 
         async def until_gone() -> None:
             nonlocal gone
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await disconnected()
             gone = True
             tasks.cancel_scope.cancel()
 
@@ -95,8 +117,26 @@ class StreamAnswer(Response):
             tasks.start_soon(until_stopping)
             await self._produce(write)
             tasks.cancel_scope.cancel()
-        if not gone:
+        if not gone and self._left_bytes:
+            scope["state"]["break_off"]()
+            await disconnected()
+        elif not gone:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def file_answer(path: Path, offset: int, stopping: anyio.Event) -> Response:
+    """The bytes of a file from ``offset`` to its end. Raises OSError."""
+    size_bytes = max(0, (await anyio.Path(path).stat()).st_size - offset)
+
+    async def produce(write: Write) -> None:
+        left = size_bytes
+        async with await anyio.open_file(path, "rb") as file:
+            await file.seek(offset)
+            while left and (piece := await file.read(min(left, PIECE_BYTES))):
+                await write(piece)
+                left -= len(piece)
+
+    return StreamAnswer(produce, "application/octet-stream", stopping, size_bytes=size_bytes)
 
 
 async def working_answer(request: Request, work: Work, stopping: anyio.Event, *, status: int = 200) -> Response:

@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-import anyio
 import anyio.to_thread
 from msgspec import Meta
 from starlette.responses import Response
 
-from btmd.api.answers import StreamAnswer, Write, described, json_answer
+from btmd.api.answers import described, file_answer, json_answer
 from btmd.api.operation import Router, operation
 from btmd.api.parts import Parts
 from btmd.api.permission import Permission
@@ -20,7 +19,6 @@ EXAMPLE = {
     "files": [{"path": "manifests/9f86d081884c7d65...", "size_bytes": 4711}],
     "size_bytes": 4711,
 }
-_PIECE_BYTES = 1024 * 1024
 
 
 @operation(router, "GET", "/{backup_id}/files", Permission.ADMIN, **described(EXAMPLE, errors=(404,)))
@@ -52,11 +50,4 @@ async def fetch_backup_file(
     """One file of a backup as it stands in its folder, sealed, from `offset` to its end."""
     row = await parts.backups.known.find(backup_id)
     found = await anyio.to_thread.run_sync(path_of, row, path)
-
-    async def produce(write: Write) -> None:
-        async with await anyio.open_file(found, "rb") as file:
-            await file.seek(offset)
-            while piece := await file.read(_PIECE_BYTES):
-                await write(piece)
-
-    return StreamAnswer(produce, "application/octet-stream", parts.stopping)
+    return await file_answer(found, offset, parts.stopping)

@@ -9,7 +9,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from btmd.api.answers import Progress, StreamAnswer, Write, described, json_answer, working_answer
+from btmd.api.answers import Progress, described, file_answer, json_answer, working_answer
 from btmd.api.idempotency import Key, once
 from btmd.api.jobs import found_job
 from btmd.api.operation import Router, operation
@@ -32,7 +32,6 @@ from btmd.jobs.exporting import Export, Exporting, Prepared, Wanted
 router = Router(prefix="/exports", tags=("exports",))
 
 _ID = re.compile(r"[0-9a-f]{32}-[0-9]{1,10}")
-_PIECE_BYTES = 1024 * 1024
 
 CHECK_EXAMPLE = typed(
     Check,
@@ -181,14 +180,7 @@ async def fetch_file(
     found = exporting.path(export_id, path)
     if found is None:
         raise _gone(export_id)
-
-    async def produce(write: Write) -> None:
-        async with await anyio.open_file(found, "rb") as file:
-            await file.seek(offset)
-            while piece := await file.read(_PIECE_BYTES):
-                await write(piece)
-
-    return StreamAnswer(produce, "application/octet-stream", parts.stopping)
+    return await file_answer(found, offset, parts.stopping)
 
 
 @operation(

@@ -80,7 +80,7 @@ def own_actor() -> Actor:
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol, with the peer put into every request's state as ``peer``.
+    """Uvicorn's protocol, with the peer put into every request's state as ``peer``, and how to close as ``break_off``.
 
     It bounds what costs us something before anybody is known to ask for anything: connections of one user, the size of
     a request's head, and the time it takes to arrive.
@@ -120,7 +120,7 @@ class PeerProtocol(HttpToolsProtocol):
             transport.close()
             return
         # One connection, one peer: the state is this connection's own copy.
-        self.app_state = {**self.app_state, "peer": actor}
+        self.app_state = {**self.app_state, "peer": actor, "break_off": transport.abort}
         self._await_head()
 
     def _has_room(self, uid: int) -> bool:

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,9 @@ import pytest
 
 from btmctl.__main__ import main
 from btmctl.backup_copy import place
-from tests.fixtures.daemon import Client, ThreadedDaemon
+from tests.fixtures.daemon import Client, ThreadedDaemon, config_of
 from tests.fixtures.peers import Peers
+from tests.fixtures.short_folder import short_folder
 
 ADA, BOB = Peers.OWNER, Peers.STRANGER
 
@@ -95,6 +99,26 @@ def test_what_cannot_be_written_is_said_before_anything_is_made(
     assert code == 2
     assert "stick" in told["hint"]
     assert len(client.get("/backups").ok()) == before
+
+
+@pytest.mark.parametrize("offset", [0, 1_000_000])
+def test_a_file_that_the_daemon_stops_in_the_middle_of_cannot_be_taken_for_the_whole(peers: Peers, offset: int) -> None:
+    size_bytes = 16_000_000
+    with peers.as_(None), ExitStack() as until_read, short_folder() as own_folder:
+        with ThreadedDaemon(config_of(own_folder)) as daemon:
+            made = daemon.client.post("/backup", {}).ok()["backup_id"]
+            name = next(
+                one["path"]
+                for one in daemon.client.get(f"/backups/{made}/files").ok()["files"]
+                if one["path"].startswith("objects/")
+            )
+            os.truncate(daemon.config.backups_dir / name, size_bytes)
+            answer = until_read.enter_context(daemon.client.stream(f"/backups/{made}/files/{name}?offset={offset}"))
+            assert answer.getheader("content-length") == str(size_bytes - offset)
+            begin = answer.read(1000)
+        with pytest.raises((IncompleteRead, ConnectionError)):
+            answer.read()
+        assert len(begin) == 1000
 
 
 def test_only_files_of_backups_and_only_to_admins(client: Client, peers: Peers) -> None:
