@@ -70,8 +70,6 @@ class DatasetAdding:
                 raise InvalidValue(f"The purpose has more than {LONGEST_PURPOSE:,} characters.", hint="Say it shorter.")
             by_owner = await self._is_own(dataset_id, name, actor)
             facts = await self._sources.rows(source, actor, held, on_progress)
-            # Reading takes long: the same user may have added it meanwhile.
-            by_owner = by_owner or await self._is_own(dataset_id, name, actor)
             added = DatasetAdded(dataset_id, name, actor.uid, file_name)
             version = DatasetVersionAdded(
                 dataset_id=dataset_id,
@@ -87,6 +85,13 @@ class DatasetAdding:
                 source_changed_us=source.changed_us,
             )
             command = AddDataset(added, version, consent, purpose, scopes, by_owner)
+            try:
+                return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
+            except Conflict:
+                # Until this was decided, the same user may have added it in another request.
+                if by_owner or not await self._is_own(dataset_id, name, actor):
+                    raise
+            command = msgspec.structs.replace(command, by_owner=True)
             return await self._handler.handle(command, actor=actor, idempotency=idempotency, respond=respond)
 
     async def _is_own(self, dataset_id: str, name: str, actor: Actor) -> bool:

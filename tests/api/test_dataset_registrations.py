@@ -1,9 +1,14 @@
 """A name that is removed and added again begins anew: its list of versions, its consent and what it is for."""
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
+from btmd.registry.datasets import DatasetAdding
+from btmd.registry.sources import Source
 from tests.fixtures.daemon import Client
 
 
@@ -62,9 +67,19 @@ def test_a_time_that_is_none_is_refused(client: Client) -> None:
     client.post("/datasets", body(client, [1], source_changed_at="yesterday")).refused(422, "invalid_value")
 
 
-def test_a_file_that_one_user_adds_twice_at_once_is_there_once_and_nobody_elses(client: Client) -> None:
-    """Both begin before either is done: a reading takes a process of its own to start, at the least."""
-    wanted = body(client, list(range(3000)), name="twice")
+def test_a_file_that_one_user_adds_twice_at_once_is_there_once_and_nobody_elses(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have read it, and found nothing of that name, before either is registered."""
+    look = DatasetAdding._version_there
+    both_read = asyncio.Barrier(2)
+
+    async def when_both_have_read(adding: DatasetAdding, dataset_id: str, source: Source) -> str:
+        await both_read.wait()
+        return await look(adding, dataset_id, source)
+
+    monkeypatch.setattr(DatasetAdding, "_version_there", when_both_have_read)
+    wanted = body(client, list(range(300)), name="twice")
     with ThreadPoolExecutor(2) as both:
         answers = list(both.map(lambda _: client.post("/datasets", wanted).ok(), range(2)))
     assert answers[0]["version_id"] == answers[1]["version_id"]
