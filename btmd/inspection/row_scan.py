@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct, field, msgpack
 
 from btmd.data.rows import Row
 from btmd.inspection.recogniser import recogniser_of_names
@@ -19,6 +20,9 @@ Place = tuple[str, int]
 """Where in a row: ``messages`` or ``rejected`` and the number of the turn, or ``text`` and 0."""
 Found = dict[int, list[tuple[Place, Replaced]]]
 """By the number of a row in its portion, what was found in its texts; rows without anything are not there."""
+_ENCODE: Final = msgpack.Encoder().encode
+_DECODE: Final = msgpack.Decoder(Found).decode
+"""From process to process several times as fast as pickled."""
 
 
 class LookingFor(Struct, frozen=True):
@@ -77,8 +81,8 @@ def look_through(rows: Path, looking_for: LookingFor, *, workers: int | None = N
     find = looking_for.detectors().find
     workers = workers_for(rows) if workers is None else workers
 
-    def of_worker(number: int) -> Iterator[Found]:
-        return (_found_in(portion, find) for _, portion in portions(rows, number, workers))
+    def of_worker(number: int) -> Iterator[bytes]:
+        return (_ENCODE(_found_in(portion, find)) for _, portion in portions(rows, number, workers))
 
     if workers == 1:
         for _, portion in portions(rows, 0, 1):
@@ -86,7 +90,7 @@ def look_through(rows: Path, looking_for: LookingFor, *, workers: int | None = N
         return
     with closing(in_turn(of_worker, workers)) as found:
         for (_, portion), in_it in zip(portions(rows, 0, 1), found, strict=True):
-            yield Looked(portion, in_it)
+            yield Looked(portion, _DECODE(in_it))
 
 
 def _found_in(portion: list[Row], find: Find) -> Found:

@@ -46,40 +46,44 @@ class Detectors:
     def find(self, text: str) -> list[Finding]:
         """What was found, without overlaps of one detector with another. Raises InvalidValue for a pattern's time."""
         found: list[Finding] = []
-        for detector in self._called_for(text):
-            if not found:
-                found += detector(text)
+        looked, digits = text, len(_DIGIT.findall(text))
+        for detector, least_digits in self._called_for(text, digits):
+            if digits < least_digits:
                 continue
-            covered = _covered(text, found)
-            found += (one for one in detector(covered) if _COVER not in covered[one.start : one.end])
+            here = list(detector(looked))
+            if found:
+                here = [one for one in here if _COVER not in looked[one.start : one.end]]
+            if here:
+                found += here
+                looked = _covered(looked, here)
+                digits = len(_DIGIT.findall(looked))
         if self._kept:
             found = [one for one in found if one.kind not in self._kept]
         return without_overlaps(found)
 
-    def _called_for(self, text: str) -> Iterator[Callable[[str], Iterable[Finding]]]:
+    def _called_for(self, text: str, digits: int) -> Iterator[tuple[Callable[[str], Iterable[Finding]], int]]:
+        """Detectors in their order, each with how many digits it needs, which others may have taken meanwhile."""
         if self._given is not None:
-            yield self._given.find
-        yield from (pattern.find for pattern in self._patterns)
+            yield self._given.find, 0
+        for pattern in self._patterns:
+            yield pattern.find, 0
         keys_first = False
         if "@" in text or spelled_out(text):
             # A password in an address of the web has a sign too.
             keys_first = "://" in text
             if keys_first:
-                yield keys
-            yield addresses
-        digits = len(_DIGIT.findall(text))
+                yield keys, 0
+            yield addresses, 0
         if not keys_first and (digits or "-----BEGIN" in text or _LONG_WORD.search(text) is not None):
-            yield keys
-        if digits >= _LEAST_DIGITS_IBAN:
-            yield ibans
-        if digits >= _LEAST_DIGITS_CARD:
-            yield cards
-        if digits and (text.count(".") > 2 or text.count(":") > 1):
-            yield ip_addresses
-        if digits >= _LEAST_DIGITS_PHONE:
-            yield self._phones
+            yield keys, 0
+        if digits:
+            yield ibans, _LEAST_DIGITS_IBAN
+            yield cards, _LEAST_DIGITS_CARD
+            if text.count(".") > 2 or text.count(":") > 1:
+                yield ip_addresses, 0
+            yield self._phones, _LEAST_DIGITS_PHONE
         if self._names is not None:
-            yield self._names
+            yield self._names, 0
 
 
 def _covered(text: str, found: list[Finding]) -> str:

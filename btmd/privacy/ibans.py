@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from string import ascii_uppercase
 from typing import Final
 
@@ -112,6 +113,7 @@ _CHECK_DIGITS: Final = re.compile(
 """Behind the two letters of a country: a text has fewer digits than letters, so these are found faster."""
 _AS_DIGITS: Final = str.maketrans({letter: str(number) for number, letter in enumerate(ascii_uppercase, 10)})
 _BETWEEN: Final = " \u00a0\u202f.-"
+_WITHOUT_SEPARATORS: Final = str.maketrans("", "", _BETWEEN)
 _LEAST_DIGITS, _LEAST_DIGITS_SMALL, _LEAST_DIGITS_MIXED = 2, 4, 8
 """In both cases an account number is hardly written; words after a country's two letters are."""
 
@@ -146,19 +148,12 @@ def valid(number: str) -> bool:
 
 def _taken(text: str, start: int, length: int) -> tuple[str, int] | None:
     """``length`` letters and digits from ``start`` on with at most one separator between two, and where they end."""
-    taken: list[str] = []
-    place, separated = start, False
-    while len(taken) < length:
-        one = text[place : place + 1]
-        if one.isascii() and one.isalnum():
-            taken.append(one)
-            separated = False
-        elif not one or one not in _BETWEEN or separated:
-            return None
-        else:
-            separated = True
-        place += 1
-    after = text[place : place + 1]
-    if after.isalnum():
+    taken = _of_length(length).match(text, start)
+    if taken is None or text[taken.end() : taken.end() + 1].isalnum():
         return None
-    return "".join(taken).upper(), place
+    return taken[0].translate(_WITHOUT_SEPARATORS).upper(), taken.end()
+
+
+@cache
+def _of_length(length: int) -> re.Pattern[str]:
+    return re.compile(rf"[A-Za-z0-9](?:[{_BETWEEN}]?[A-Za-z0-9]){{{length - 1}}}")

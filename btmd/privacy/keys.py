@@ -1,9 +1,9 @@
 """Keys, tokens and passwords: known forms, what stands behind the word for one, and what looks random."""
 
 import math
+import operator
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Final
 
 from btmd.privacy.finding import KEY, Finding
@@ -59,6 +59,7 @@ _PASSWORDS: Final = ("pass", "pwd", "kennw", "mot", "contra", "clav", "parola")
 _HASH_NAMED: Final = re.compile(r"(?:sha|md)-?\d{1,3}[-:=]", re.IGNORECASE)
 _WORD_IN_ONE: Final = re.compile(r"[a-z]{4,}")
 _TRAILING: Final = ".:*_|\\"
+_KINDS: Final = {code: "0" if chr(code).isdigit() else "a" if chr(code).islower() else "A" for code in range(128)}
 _LEAST_BITS, _LEAST_BITS_NAMED = 4.2, 3.0
 _LEAST_NAMED, _LEAST_LETTERS, _LEAST_PASSWORD = 16, 30, 6
 
@@ -161,13 +162,17 @@ def _mixed_up(value: str) -> bool:
 
 def bits_per_character(text: str) -> float:
     """Shannon's entropy of the text's characters."""
-    shares = [text.count(one) / len(text) for one in dict.fromkeys(text)]
-    return -sum(share * math.log2(share) for share in shares)
+    counts = [count for count in map(text.count, set(text)) if count > 1]
+    return math.log2(len(text)) - sum(map(operator.mul, counts, map(math.log2, counts))) / len(text)
 
 
 def _changes(text: str) -> int:
-    kinds = [0 if one.isdigit() else 1 if one.islower() else 2 for one in text]
-    return sum(one != other for one, other in pairwise(kinds))
+    kinds = text.translate(_KINDS) if text.isascii() else "".join(map(_kind, text))
+    return sum(map(operator.ne, kinds, kinds[1:]))
+
+
+def _kind(character: str) -> str:
+    return "0" if character.isdigit() else "a" if character.islower() else "A"
 
 
 def _key(start: int, end: int, value: str) -> Finding:

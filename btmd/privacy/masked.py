@@ -6,7 +6,9 @@ left to find; the finished text masks to just that form. So a second run begins 
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from btmd.privacy.finding import Finding
 
@@ -17,7 +19,7 @@ _NUMBERED: Final = re.compile(r"\[([A-Z][A-Z0-9_]{0,30})_(\d{1,18})\]")
 Find = Callable[[str], Iterable[Finding]]
 
 
-class New(NamedTuple):
+class New(Struct, frozen=True, array_like=True):
     """A place where something was found: its kind, its one form, and how it was written."""
 
     kind: str
@@ -25,7 +27,7 @@ class New(NamedTuple):
     written: str
 
 
-class Replaced(NamedTuple):
+class Replaced(Struct, frozen=True, array_like=True):
     """A text in pieces: between two pieces stands a filling, what was there before as it is, or something new."""
 
     pieces: list[str]
