@@ -163,7 +163,8 @@ def _mixed_up(value: str) -> bool:
 def bits_per_character(text: str) -> float:
     """Shannon's entropy of the text's characters."""
     counts = [count for count in map(text.count, set(text)) if count > 1]
-    return math.log2(len(text)) - sum(map(operator.mul, counts, map(math.log2, counts))) / len(text)
+    repeated: float = sum(map(operator.mul, counts, map(math.log2, counts)))
+    return math.log2(len(text)) - repeated / len(text)
 
 
 def _changes(text: str) -> int:
